@@ -1,0 +1,47 @@
+//! The command line: one file per command group, each with its `Args` and `run`.
+//!
+//! Exit codes are the same everywhere: 0 yes (valid, verified, accepted), 1 no,
+//! 2 the call itself was wrong. `--json` prints one JSON object a line.
+
+mod dmtp;
+mod dx;
+mod output;
+mod record;
+mod signet;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Key transparency for DIME: crawl signets, log them, answer with proofs.
+///
+/// `syndicate demo` shows the whole thing in half a minute, with no set-up.
+#[derive(Parser)]
+#[command(name = "syndicate", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look into signets, check them, make them.
+    Signet(signet::Args),
+    /// Read and write management records (the TXT record at _dime.DOMAIN).
+    Record(record::Args),
+    /// Read DMTP command lines.
+    Dmtp(dmtp::Args),
+    /// Serve a domain's signets over DMTP, from a folder.
+    Dx(dx::Args),
+}
+
+pub fn main() -> ExitCode {
+    // reqwest and object_store panic without a process-wide TLS provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Cli::parse().command {
+        Command::Signet(args) => signet::run(args),
+        Command::Record(args) => record::run(args),
+        Command::Dmtp(args) => dmtp::run(args),
+        Command::Dx(args) => dx::run(args),
+    }
+}

@@ -1,0 +1,12 @@
+//! DIME's formats and what makes them valid: pure functions from bytes, limits
+//! and a time to values. Their fault is a [`Rejection`], never a panic.
+
+mod dnssec;
+mod name;
+mod rejection;
+mod time;
+
+pub use dnssec::Dnssec;
+pub use name::{Address, Domain, Name};
+pub use rejection::Rejection;
+pub use time::Timestamp;
