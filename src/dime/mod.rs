@@ -12,6 +12,7 @@ mod rejection;
 pub mod signet;
 mod time;
 pub mod user;
+pub mod verdict;
 
 pub use dnssec::Dnssec;
 pub use name::{Address, Domain, Name};
