@@ -3,11 +3,13 @@
 
 pub mod armor;
 pub mod chain;
+pub mod certificate;
 mod dnssec;
 pub mod ed25519;
 pub mod key;
 mod name;
 pub mod org;
+pub mod record;
 mod rejection;
 pub mod signet;
 mod time;
