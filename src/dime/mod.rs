@@ -2,8 +2,8 @@
 //! and a time to values. Their fault is a [`Rejection`], never a panic.
 
 pub mod armor;
-pub mod chain;
 pub mod certificate;
+pub mod chain;
 mod dnssec;
 pub mod ed25519;
 pub mod key;
