@@ -59,7 +59,14 @@ fn header(bytes: &[u8]) -> Result<(Kind, &[u8]), Rejection> {
 fn detect(kind: Kind, body: &[u8]) -> Result<Dialect, Rejection> {
     match body {
         [] => return Err(Rejection::new("incomplete", "the body is empty")),
-        [field::SIGNING_KEY, 0x20, ..] => return Ok(Dialect::P),
+        [field::SIGNING_KEY, 0x20, ..] => {
+            // P has one length byte here; 00 is the first of L's two.
+            let mixed = body.get(34) == Some(&kind.encryption_key()) && body.get(35) == Some(&0);
+            return match mixed {
+                false => Ok(Dialect::P),
+                true => Err(Rejection::new("A6", "a dialect P key before a dialect L key")),
+            };
+        }
         [field::SIGNING_KEY, 0x21, KEY_FORMAT, ..] => {}
         [field::SIGNING_KEY, 0x21, other, ..] => {
             let message = format!("the signing key has format byte {other:#04x}, not 0x40");
@@ -431,7 +438,7 @@ mod tests {
         let mut mixed = vec![1, 0x20];
         mixed.extend(ed25519::public_key(&[1; 32]));
         mixed.extend(encryption_key(true));
-        assert_eq!(rule(Kind::Org, &mixed), "A9");
+        assert_eq!(rule(Kind::Org, &mixed), "A6");
     }
 
     #[test]
