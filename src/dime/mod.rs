@@ -2,11 +2,19 @@
 //! and a time to values. Their fault is a [`Rejection`], never a panic.
 
 pub mod certificate;
+pub mod armor;
+pub mod chain;
 mod dnssec;
+pub mod ed25519;
+pub mod key;
 mod name;
 pub mod record;
+pub mod org;
 mod rejection;
+pub mod signet;
 mod time;
+pub mod user;
+pub mod verdict;
 
 pub use dnssec::Dnssec;
 pub use name::{Address, Domain, Name};
