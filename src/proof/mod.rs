@@ -2,6 +2,7 @@
 //! hashes and proofs, tiles, signed notes, checkpoints, trust policies.
 
 pub mod merkle;
+pub mod note;
 pub mod tile;
 pub mod tile_set;
 pub mod whole_tree;
