@@ -375,16 +375,13 @@ impl Note {
         &self.signatures
     }
 
-    /// Adds a line. One that is there already is not added twice.
-    pub fn add(&mut self, signature: Signature) {
-        if !self.signatures.contains(&signature) {
-            self.signatures.push(signature);
-        }
-    }
-
     /// Signs with a key and adds the line, in place of an older one by that key.
     pub fn sign(&mut self, key: &SigningKey, now: Timestamp) {
-        let signature = key.sign(&self.text, now);
+        self.replace(key.sign(&self.text, now));
+    }
+
+    /// Adds a line in place of those by the same name and ID.
+    pub fn replace(&mut self, signature: Signature) {
         self.signatures.retain(|old| (&old.name, old.id) != (&signature.name, signature.id));
         self.signatures.push(signature);
     }
