@@ -257,7 +257,8 @@ impl Blobs {
     /// Bytes `start` to `end` (exclusive) of an object, fewer if it is shorter.
     pub async fn get_range(&self, key: &str, start: u64, end: u64) -> Result<Option<Bytes>, Error> {
         let range = Some(GetRange::Bounded(start..end));
-        self.read(key, GetOptions { range, ..GetOptions::default() }, end.saturating_sub(start)).await
+        self.read(key, GetOptions { range, ..GetOptions::default() }, end.saturating_sub(start))
+            .await
     }
 
     async fn read(

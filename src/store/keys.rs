@@ -18,7 +18,7 @@
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
 //! | private | `signet/<hh>/<sha256>` | user signets | never; erased |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
-//! | private | `probe/<random>` | start-up probe of put-if-absent | deleted at once |
+//! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
 //! number of the folder's first object, and a folder holds 10,000; `<hh>` is
@@ -128,6 +128,9 @@ mod tests {
     #[test]
     fn hashes_spread_over_folders() {
         assert!(blob(&[0xab; 32]).starts_with("blob/ab/abab"));
-        assert!(payload(3, &[1; 32]).starts_with("payload/00000000000000000000/00000000000000000003-01"));
+        assert!(
+            payload(3, &[1; 32])
+                .starts_with("payload/00000000000000000000/00000000000000000003-01")
+        );
     }
 }

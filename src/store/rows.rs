@@ -10,8 +10,8 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::state::{Batch, Range, State, Table};
 use super::Error;
+use super::state::{Batch, Range, State, Table};
 use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 
 /// 32 bytes: a SHA-256, a label, a key. Hexadecimal in JSON.
@@ -252,7 +252,11 @@ pub async fn find<R: Typed>(state: &dyn State, key: &[u8]) -> Result<Option<R>, 
 }
 
 /// At most `limit` rows of a range of their table.
-pub async fn scan<R: Typed>(state: &dyn State, range: Range, limit: usize) -> Result<Vec<R>, Error> {
+pub async fn scan<R: Typed>(
+    state: &dyn State,
+    range: Range,
+    limit: usize,
+) -> Result<Vec<R>, Error> {
     let rows = state.scan(R::TABLE, range, limit).await?;
     rows.iter().map(|(_, value)| decode(value)).collect()
 }
