@@ -138,7 +138,7 @@ impl Blobs {
             doing: "open",
             key: ".".into(),
             place: folder.display().to_string(),
-            source,
+            source: source.into(),
         })?;
         Ok(Blobs {
             // False by default: without it nothing here would be durable.
@@ -166,7 +166,7 @@ impl Blobs {
         if is_unsynced(&source) {
             return Error::Unsynced { key, place, source: source.into() };
         }
-        Error::Object { doing, key, place, source }
+        Error::Object { doing, key, place, source: source.into() }
     }
 
     async fn write(&self, key: &str, bytes: Bytes, mode: PutMode) -> Result<Created, Error> {

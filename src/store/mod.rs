@@ -26,7 +26,7 @@ pub enum Error {
         key: String,
         place: String,
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// A file was written but not made durable: what is on the disk is unknown,
     /// and a second fsync would not tell. End the process; the next start reads.

@@ -336,10 +336,12 @@ impl ObjectStore for Faulty {
 
 /// A [`State`] in memory, for tests of what is built on one.
 #[derive(Debug, Default)]
-pub struct MemoryState(Mutex<BTreeMap<(Table, Vec<u8>), Vec<u8>>>);
+pub struct MemoryState(Mutex<Rows>);
+
+type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 impl MemoryState {
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<(Table, Vec<u8>), Vec<u8>>> {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
