@@ -1,8 +1,10 @@
 //! DIME's formats and what makes them valid: pure functions from bytes, limits
 //! and a time to values. Their fault is a [`Rejection`], never a panic.
 
+pub mod certificate;
 mod dnssec;
 mod name;
+pub mod record;
 mod rejection;
 mod time;
 
