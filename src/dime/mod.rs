@@ -2,10 +2,12 @@
 //! and a time to values. Their fault is a [`Rejection`], never a panic.
 
 pub mod certificate;
+pub mod command;
 mod dnssec;
 mod name;
 pub mod record;
 mod rejection;
+pub mod reply;
 mod time;
 
 pub use dnssec::Dnssec;
