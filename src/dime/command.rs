@@ -9,23 +9,8 @@
 
 use std::fmt;
 
+use super::signet::Fingerprint;
 use super::{Address, Domain, Name, Rejection};
-
-/// Stands in until `dime::signet` brings the real one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint(String);
-
-impl Fingerprint {
-    pub fn parse(text: &str) -> Result<Fingerprint, Rejection> {
-        Ok(Fingerprint(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Longest line a server reads, bytes, line end included (§6.4).
 pub const MAX_LINE: usize = 1024;

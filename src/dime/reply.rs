@@ -9,7 +9,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use super::Rejection;
-use super::command::Fingerprint;
+use super::signet::Fingerprint;
 
 /// The one mode a DX must offer (§6.5).
 pub const MODE: &str = "DMTPv1";

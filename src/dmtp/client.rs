@@ -20,9 +20,10 @@ use tokio_rustls::client::TlsStream;
 use super::address::AddressFilter;
 use super::tls::{Roots, Witness};
 use crate::dime::certificate::{self, Accepted, Facts};
-use crate::dime::command::{Command, Fingerprint, Grammar};
+use crate::dime::command::{Command, Grammar};
 use crate::dime::record::Record;
 use crate::dime::reply::{self, Assembler, Currency, Limits, MAX_OBJECT, MODE, Reply};
+use crate::dime::signet::Fingerprint;
 use crate::dime::{Address, Dnssec, Name, Rejection, Timestamp};
 
 /// Bytes read from the socket at once.
@@ -322,7 +323,7 @@ impl Session {
         name: &Name,
         fingerprint: Option<&Fingerprint>,
     ) -> Result<Vec<u8>, Error> {
-        let command = Command::Signet { name: name.clone(), fingerprint: fingerprint.cloned() };
+        let command = Command::Signet { name: name.clone(), fingerprint: fingerprint.copied() };
         let bytes = self.ask(&command).await?.signet().map_err(Error::Malformed)?;
         self.measured(bytes)
     }
@@ -334,7 +335,7 @@ impl Session {
         name: &Name,
         fingerprint: &Fingerprint,
     ) -> Result<Currency, Error> {
-        let command = Command::Verify { name: name.clone(), fingerprint: fingerprint.clone() };
+        let command = Command::Verify { name: name.clone(), fingerprint: *fingerprint };
         self.ask(&command).await?.currency().map_err(Error::Malformed)
     }
 
@@ -347,8 +348,8 @@ impl Session {
     ) -> Result<Vec<Vec<u8>>, Error> {
         let command = Command::History {
             address: address.clone(),
-            start: start.cloned(),
-            stop: stop.cloned(),
+            start: start.copied(),
+            stop: stop.copied(),
         };
         let signets = self.ask(&command).await?.history().map_err(Error::Malformed)?;
         signets.into_iter().map(|bytes| self.measured(bytes)).collect()
