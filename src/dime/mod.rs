@@ -1,16 +1,18 @@
 //! DIME's formats and what makes them valid: pure functions from bytes, limits
 //! and a time to values. Their fault is a [`Rejection`], never a panic.
 
-pub mod certificate;
 pub mod armor;
+pub mod certificate;
 pub mod chain;
+pub mod command;
 mod dnssec;
 pub mod ed25519;
 pub mod key;
 mod name;
-pub mod record;
 pub mod org;
+pub mod record;
 mod rejection;
+pub mod reply;
 pub mod signet;
 mod time;
 pub mod user;
