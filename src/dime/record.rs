@@ -623,6 +623,11 @@ pub fn sign_certificate(pok_seed: &[u8; 32], certificate_der: &[u8]) -> [u8; 64]
     key.sign(&Sha512::digest(certificate_der)).to_bytes()
 }
 
+/// The POK of a private key: the public half of its Ed25519 seed.
+pub fn pok_of(seed: &[u8; 32]) -> Pok {
+    ed25519_dalek::SigningKey::from_bytes(seed).verifying_key().to_bytes()
+}
+
 impl Template {
     /// The record's text, in the reference writer's order, without its two
     /// defects: fields are always parted by one space.
