@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 use syndicate::dime::record::{self, Host, MAX_EXPIRY_DAYS, MAX_RECORD, Policy, Record, Subdomain};
-use syndicate::dime::{Domain, Rejection};
+use syndicate::dime::{Domain, Rejection, ed25519};
 
 use super::output;
 
@@ -190,7 +190,7 @@ impl Create {
                 .map_err(|error| format!("{}: no PEM certificate: {error}", file.display()))
         };
         Ok(record::Template {
-            poks: seeds.iter().map(record::pok_of).collect(),
+            poks: seeds.iter().map(ed25519::public_key).collect(),
             tls: self.cert.iter().map(pin).collect::<Result<_, _>>()?,
             policy: self.policy,
             syndicates: self.syn.clone(),
