@@ -39,14 +39,8 @@ pub enum Tag {
 }
 
 impl Tag {
-    pub const ALL: [Tag; 6] = [
-        Tag::OrgSignet,
-        Tag::UserSignet,
-        Tag::Request,
-        Tag::OrgKey,
-        Tag::UserKey,
-        Tag::Ed25519Key,
-    ];
+    pub const ALL: [Tag; 6] =
+        [Tag::OrgSignet, Tag::UserSignet, Tag::Request, Tag::OrgKey, Tag::UserKey, Tag::Ed25519Key];
 
     pub const fn text(self) -> &'static str {
         match self {

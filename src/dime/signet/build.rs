@@ -136,9 +136,8 @@ impl Draft {
     /// Appends a field with the length bytes of its table row.
     fn put(&mut self, id: u8, label: &[u8], data: &[u8]) -> Result<(), Rejection> {
         let Some(rule) = field::rule(self.kind, self.dialect, id) else {
-            let message = format!("{} signets of dialect {} have no field {id}", self.kind, {
-                self.dialect
-            });
+            let message =
+                format!("{} signets of dialect {} have no field {id}", self.kind, { self.dialect });
             return Err(Rejection::new("A9", message));
         };
         let width = match rule.layout {
