@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod tile;
 pub mod tile_set;
 pub mod whole_tree;
