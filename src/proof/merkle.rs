@@ -505,7 +505,8 @@ mod tests {
             let root = root_from_leaves(&leaves);
             prop_assert_eq!(root, whole_tree::root(&leaves));
             let proof = inclusion_proof(&leaves[..], index, size).unwrap();
-            prop_assert_eq!(Some(&proof), whole_tree::inclusion_proof(&leaves, index as usize).as_ref());
+            let theirs = whole_tree::inclusion_proof(&leaves, index as usize);
+            prop_assert_eq!(Some(&proof), theirs.as_ref());
             let leaf = &leaves[index as usize];
             prop_assert!(whole_tree::agrees(index, size, leaf, &proof, &root));
             prop_assert_eq!(verify_inclusion(index, size, leaf, &proof, &root), Ok(()));
