@@ -4,6 +4,7 @@
 pub mod entry;
 pub mod label;
 pub mod map;
+pub mod replay;
 pub mod vrf;
 pub mod wire;
 
