@@ -9,6 +9,6 @@ mod rejection;
 mod time;
 
 pub use dnssec::Dnssec;
-pub use name::{Address, Domain, Name};
+pub use name::{Address, Domain, MAX_DOMAIN, MAX_LOCAL, Name};
 pub use rejection::Rejection;
 pub use time::Timestamp;
