@@ -1,19 +1,16 @@
-//! All that a doubter needs to check the log and its answers, pure: Merkle
-//! hashes and proofs, tiles, signed notes, checkpoints, trust policies.
+//! All that a doubter needs to check us, pure: bytes, limits and a time in,
+//! values out. Nothing here opens a file, a socket or a clock.
 
 pub mod checkpoint;
+pub mod entry;
+pub mod label;
+pub mod map;
 pub mod merkle;
 pub mod note;
 pub mod tile;
 pub mod tile_set;
-pub mod whole_tree;
-//! All that a doubter needs to check us, pure: bytes, limits and a time in,
-//! values out. Nothing here opens a file, a socket or a clock.
-
-pub mod entry;
-pub mod label;
-pub mod map;
 pub mod vrf;
+pub mod whole_tree;
 pub mod wire;
 
 pub use entry::{Draft, Entry, Event, Events, Kind};
