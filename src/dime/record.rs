@@ -12,10 +12,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ed25519_dalek::Signer as _;
 use sha2::{Digest as _, Sha512};
 
-use super::{Rejection, Timestamp};
+use super::{Rejection, Timestamp, ed25519};
 
 /// Largest record text after joining its character-strings, bytes (§1.2).
 pub const MAX_RECORD: usize = 4096;
@@ -275,7 +274,7 @@ impl Reading {
         let pok: Pok = bytes.try_into().map_err(|bytes: Vec<u8>| {
             Rejection::new("record-base64", format!("pok holds {} bytes, not 32", bytes.len()))
         })?;
-        if !usable(&pok) {
+        if !ed25519::is_point(&pok) {
             self.flag(Flag::PokUnusable);
         }
         if self.poks.len() >= MAX_POKS {
@@ -384,12 +383,6 @@ fn decimal(rule: &'static str, key: &str, value: &[u8]) -> Result<u32, Rejection
     Ok(value
         .iter()
         .fold(0u32, |sum, digit| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
-}
-
-/// Whether anything could ever verify under this key (G5).
-fn usable(pok: &Pok) -> bool {
-    ed25519_dalek::VerifyingKey::from_bytes(pok)
-        .is_ok_and(|key| !key.is_weak() && key.to_edwards().compress().to_bytes() == *pok)
 }
 
 impl Pin {
@@ -619,8 +612,7 @@ pub fn absence(expires_at: Timestamp, now: Timestamp) -> Absence {
 /// A POK's signature over a DX certificate, as the `tls` field carries it:
 /// pure Ed25519 over the 64-byte SHA-512 of the DER certificate (§1.5).
 pub fn sign_certificate(pok_seed: &[u8; 32], certificate_der: &[u8]) -> [u8; 64] {
-    let key = ed25519_dalek::SigningKey::from_bytes(pok_seed);
-    key.sign(&Sha512::digest(certificate_der)).to_bytes()
+    ed25519::sign(pok_seed, &Sha512::digest(certificate_der))
 }
 
 impl Template {
@@ -646,4 +638,214 @@ impl Template {
 /// The character-strings a zone file needs for `text`: at most 255 bytes each.
 pub fn character_strings(text: &str) -> Vec<&[u8]> {
     text.as_bytes().chunks(MAX_STRING).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POK: &str = "pok=2r3r8F8p7lOYmUnWof1XBaRzSlnjvER2OvoSMtW/AuI";
+    const POK2: &str = "pok=ZsF8WBdBeQ2xjgDvu1/R4Gbt6+HzDCnjJ2HmbFSLPeY";
+    /// The seminar paper's example, its scanner errors repaired (§1.6).
+    const SEED: &str = "ver=1 pok=MmprdmRjaWtjOTYyZDl1MGhrOGNhMTRsZmoyamt2ZGM pol=mixed \
+        syn=mirror.example.tld tls=QUYxRjA0MkZDMjQ0OUEzOUJENEE5QkU2MTdENDM3OUVEQTI1QjQ1REYwODEwODE\
+        2ODlGMUE2Q0U1MjQ3M0Y2Mw dx=dmtp.domain.tld ttl=1776 exp=30 sub=strict";
+
+    fn parse(text: &str) -> Result<Record, Rejection> {
+        Record::parse(text.as_bytes())
+    }
+
+    fn rule(rest: &str) -> &'static str {
+        parse(&format!("{POK} {rest}")).unwrap_err().rule
+    }
+
+    fn flags(rest: &str) -> Vec<Flag> {
+        parse(&format!("{POK} {rest}")).unwrap().flags
+    }
+
+    #[test]
+    fn reads_the_papers_example() {
+        let record = parse(SEED).unwrap();
+        assert_eq!(record.poks, [*b"2jkvdcikc962d9u0hk8ca14lfj2jkvdc"]);
+        assert_eq!(record.policy, Policy::Mixed);
+        assert_eq!(record.syndicates[0].to_string(), "mirror.example.tld");
+        let hash = "af1f042fc2449a39bd4a9be617d4379eda25b45df081081689f1a6ce52473f63";
+        assert_eq!(record.tls[0].form(), "sha256");
+        assert_eq!(hex::encode(record.tls[0].bytes()), hash);
+        assert_eq!(record.dx, ["dmtp.domain.tld"]);
+        assert_eq!((record.ttl, record.expiry_days), (Some(1776), 30));
+        assert_eq!(record.subdomain, Subdomain::Strict);
+    }
+
+    #[test]
+    fn separates_tls_forms_by_content() {
+        let form = |bytes: &[u8]| Pin::from_bytes(bytes).map(|pin| pin.form());
+        assert_eq!(form(&[b'a'; 64]), Some("sha256"));
+        assert_eq!(form(&[b'g'; 64]), Some("signature"));
+        assert_eq!(form(&[0; 32]), Some("sha256"));
+        assert_eq!(form(&[b'0'; 128]), Some("sha512"));
+        assert_eq!(form(&[b'g'; 128]), None);
+        assert_eq!(form(&[0; 33]), None);
+    }
+
+    #[test]
+    fn refuses_by_rule() {
+        for (rest, expected) in [
+            ("ver=01", "record-version"),
+            ("ver=2", "record-version"),
+            ("ver=1 ver=2", "record-version"),
+            ("pol=", "record-empty-value"),
+            ("pol=;", "record-empty-value"),
+            ("tls=", "record-empty-value"),
+            ("syn=", "record-empty-value"),
+            ("dx=a=b", "record-equals"),
+            ("pok==", "record-empty-value"),
+            ("pol=none", "record-policy"),
+            ("sub=none", "record-subdomain"),
+            ("pol=mixed pol=strict", "record-conflict"),
+            ("sub=strict sub=relaxed", "record-conflict"),
+            ("pok=AA", "record-base64"),
+            ("tls=AB", "record-base64"),
+            ("tls=A-_A", "record-base64"),
+            ("tls=AAA===", "record-equals"),
+            ("exp=-5", "A20"),
+            ("exp=1 exp=2", "record-conflict"),
+            ("ttl=1h", "A21"),
+        ] {
+            assert_eq!(rule(rest), expected, "{rest}");
+        }
+        assert_eq!(parse("ver=1 pol=strict").unwrap_err().rule, "record-no-pok");
+        assert_eq!(parse(&" ".repeat(MAX_RECORD + 1)).unwrap_err().rule, "record-size");
+        let many = [POK; MAX_POKS + 1].join(" ");
+        assert_eq!(parse(&many).unwrap_err().rule, "record-many-poks");
+    }
+
+    #[test]
+    fn flags_what_it_lets_pass() {
+        assert_eq!(flags("pol=STRICT Sub=Relaxed pol=strict"), []);
+        assert_eq!(flags("dx pok"), [Flag::BareToken]);
+        assert_eq!(flags("tls=AAA="), [Flag::Padded, Flag::TlsUnusable]);
+        assert_eq!(flags("dx=a,b dx=192.0.2.1 dx=[::1]"), [Flag::DxUnusable]);
+        assert_eq!(flags("syn=a.example,,b.example:99999"), [Flag::SynUnusable]);
+        assert_eq!(flags("exp=99999999999"), [Flag::ExpiryCapped]);
+        assert_eq!(flags(&format!("pok={}", "A".repeat(43))), [Flag::PokUnusable]);
+    }
+
+    #[test]
+    fn lists_hosts_in_order() {
+        let record = parse(&format!("{POK} syn=A.example,b.example:443 syn=c.example dx=x dx=y:2"));
+        let record = record.unwrap();
+        let syndicates: Vec<String> = record.syndicates.iter().map(Host::to_string).collect();
+        assert_eq!(syndicates, ["a.example", "b.example:443", "c.example"]);
+        assert_eq!(record.dx, ["x", "y:2"]);
+        assert_eq!(record.dx_hosts()[1], Host { name: "y".to_owned(), port: Some(2) });
+    }
+
+    #[test]
+    fn exactly_one_candidate_is_selected() {
+        let spf = b"v=spf1 -all".to_vec();
+        let record = assemble(&["ver=1 pok=2r3r8F8p7lOYmUnWof1XBaRzSlnjv", "ER2OvoSMtW/AuI"]);
+        assert_eq!(select(&[]), Selection::None);
+        assert_eq!(select(std::slice::from_ref(&spf)), Selection::None);
+        let Selection::One(one) = select(&[spf.clone(), record.clone()]) else {
+            panic!("one candidate is selected")
+        };
+        assert_eq!(one.text, record);
+        let other = b"PRIMARY=x".to_vec();
+        let both = [record.clone(), spf, other.clone()];
+        assert_eq!(select(&both), Selection::Ambiguous(vec![record, other.clone()]));
+        assert!(
+            matches!(select(&[other]), Selection::Refused { why, .. } if why.rule == "record-base64")
+        );
+    }
+
+    #[test]
+    fn dime_wins_and_differences_are_told() {
+        let one = |text: &str| select(&[text.as_bytes().to_vec()]);
+        let told = |dime, dx| {
+            let chosen = choose(dime, dx);
+            (chosen.label, chosen.conflict)
+        };
+        assert_eq!(told(Selection::None, Selection::None), (Label::Dime, false));
+        assert_eq!(told(one(POK), Selection::None), (Label::Dime, false));
+        assert_eq!(told(Selection::None, one(POK)), (Label::Dx, false));
+        assert_eq!(told(one(POK), one(&format!("{POK} pol=strict"))), (Label::Dime, false));
+        assert_eq!(told(one(POK), one(POK2)), (Label::Dime, true));
+        assert_eq!(told(one("pok=x"), one(POK)), (Label::Dime, true));
+        let swapped = format!("{POK2} {POK}");
+        assert_eq!(told(one(&format!("{POK} {POK2}")), one(&swapped)), (Label::Dime, false));
+    }
+
+    #[test]
+    fn refresh_is_clamped() {
+        let at = |rr, field| refresh_at(Timestamp::from_secs(1000), rr, field).secs() - 1000;
+        assert_eq!(at(300, None), 300);
+        assert_eq!(at(300, Some(200)), 200);
+        assert_eq!(at(300, Some(900)), 300);
+        assert_eq!(at(0, None), 60);
+        assert_eq!(at(u32::MAX, None), 86_400);
+    }
+
+    #[test]
+    fn a_validity_period_keeps_its_end() {
+        const DAY: u64 = 86_400;
+        let day = |n: u64| Timestamp::from_secs(n * DAY);
+        assert_eq!(expires_at(None, day(10), 30), day(40));
+        assert_eq!(expires_at(Some(day(40)), day(39), 90), day(40));
+        assert_eq!(expires_at(Some(day(40)), day(40), 90), day(130));
+        assert_eq!(expires_at(None, day(0), u32::MAX), day(3650));
+        assert_eq!(expires_at(None, day(5), 0), day(5));
+        assert_eq!(absence(day(40), day(39)), Absence::Grace);
+        assert_eq!(absence(day(5), day(5)), Absence::Expired);
+    }
+
+    #[test]
+    fn what_is_made_reads_back() {
+        let pok = ed25519::public_key(&[1; 32]);
+        let template = Template {
+            poks: vec![pok],
+            tls: vec![sign_certificate(&[1; 32], b"certificate")],
+            policy: Policy::Strict,
+            syndicates: vec!["a.example".to_owned(), "b.example:26".to_owned()],
+            dx: (0..9).map(|n| format!("mail-exchanger-{n}.example")).collect(),
+            expiry_days: 30,
+            subdomain: Subdomain::Explicit,
+        };
+        let text = template.text();
+        let strings = character_strings(&text);
+        assert!(strings.len() > 1 && strings.iter().all(|string| string.len() <= MAX_STRING));
+        let record = Record::parse(&assemble(&strings)).unwrap();
+        assert_eq!(record.poks, template.poks);
+        assert_eq!(record.tls[0].bytes(), template.tls[0]);
+        assert_eq!(record.policy, Policy::Strict);
+        assert_eq!(record.dx, template.dx);
+        assert_eq!((record.expiry_days, record.subdomain), (30, Subdomain::Explicit));
+        assert_eq!(record.syndicates.len(), 2);
+        assert_eq!(record.flags, []);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = Record::parse(&bytes);
+            let _ = select(&[bytes]);
+        }
+
+        #[test]
+        fn never_panics_on_edited_records(
+            at in 0..320usize,
+            cut in 0..40usize,
+            put in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut text = format!("{SEED} {POK2}").into_bytes();
+            let at = at.min(text.len());
+            let end = (at + cut).min(text.len());
+            text.splice(at..end, put);
+            if let Ok(record) = Record::parse(&text) {
+                prop_assert!(!record.poks.is_empty() && record.poks.len() <= MAX_POKS);
+                prop_assert_eq!(record.text, text);
+            }
+        }
+    }
 }

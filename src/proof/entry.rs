@@ -1257,7 +1257,9 @@ impl UserDraft {
             }),
             (None, None, None) => None,
             _ => {
-                return Err(Malformed::Value(1, "the facts about a signet are not all there").into());
+                return Err(
+                    Malformed::Value(1, "the facts about a signet are not all there").into()
+                );
             }
         };
         let payload = UserPayload {
