@@ -122,3 +122,62 @@ pub fn custody(previous: &Signet, next: &Signet) -> Result<(), Rejection> {
 fn same(one: &Signet, other: &Signet, level: Level) -> bool {
     one.part(level).is_some_and(|part| other.part(level) == Some(part))
 }
+
+/// What a valid org signet is to the last one known for its domain. Org signets
+/// have no custody (reference A31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OrgLink {
+    /// Nothing was known.
+    Anchor,
+    /// The same bytes.
+    Same,
+    /// The same keys and crypto signature with other text or identifier.
+    Reissue,
+    /// Another crypto part: other keys, or the same signed anew.
+    Change,
+}
+
+/// Compares `next` with the last org signet known for the domain.
+pub fn link_org(known: Option<&Signet>, next: &Signet) -> OrgLink {
+    match known {
+        None => OrgLink::Anchor,
+        Some(known) if known.bytes() == next.bytes() => OrgLink::Same,
+        Some(known) if same(known, next, Level::Crypto) => OrgLink::Reissue,
+        Some(_) => OrgLink::Change,
+    }
+}
+
+/// What happened to the set of POKs in a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PokChange {
+    pub added: Vec<[u8; 32]>,
+    pub removed: Vec<[u8; 32]>,
+    /// Both sets have keys and none in common: nothing connects them.
+    pub replaced: bool,
+}
+
+impl PokChange {
+    pub fn is_none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    pub const fn severity(&self) -> Severity {
+        if self.replaced { Severity::Alarm } else { Severity::Info }
+    }
+}
+
+/// Compares two sets of POKs; order and repetition do not count.
+pub fn pok_change(old: &[[u8; 32]], new: &[[u8; 32]]) -> PokChange {
+    let only = |these: &[[u8; 32]], those: &[[u8; 32]]| {
+        let mut only: Vec<_> = these.iter().filter(|key| !those.contains(key)).copied().collect();
+        only.sort_unstable();
+        only.dedup();
+        only
+    };
+    let overlap = old.iter().any(|key| new.contains(key));
+    PokChange {
+        added: only(new, old),
+        removed: only(old, new),
+        replaced: !old.is_empty() && !new.is_empty() && !overlap,
+    }
+}

@@ -16,6 +16,7 @@ pub mod reply;
 pub mod signet;
 mod time;
 pub mod user;
+pub mod verdict;
 
 pub use dnssec::Dnssec;
 pub use name::{Address, Domain, Name};

@@ -4,6 +4,8 @@
 //! organization's, the name. Custody is not part of it: a signet with another
 //! predecessor than ours is valid and an event, see [`crate::dime::chain`].
 
+use std::fmt;
+
 use super::org::ValidOrgSignet;
 use super::signet::{Kind, Level, Signet, field};
 use super::{Address, Rejection};
@@ -15,6 +17,16 @@ pub enum Signer {
     Pok,
     /// The secondary key at this position among all of the org signet's.
     Sok(usize),
+}
+
+/// `pok`, `sok:0`, `sok:1` …
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Signer::Pok => f.write_str("pok"),
+            Signer::Sok(number) => write!(f, "sok:{number}"),
+        }
+    }
 }
 
 /// A user signet that verified under a valid org signet. Only [`validate`]
@@ -49,14 +61,7 @@ pub fn validate(
     org: &ValidOrgSignet,
     name: Option<&Address>,
 ) -> Result<ValidUserSignet, Rejection> {
-    if signet.kind() != Kind::User {
-        let message = format!("a signet of kind {} where a user signet belongs", signet.kind());
-        return Err(Rejection::new("structure", message));
-    }
-    if signet.level() == Level::Incomplete {
-        return Err(Rejection::new("incomplete", "the user signet lacks keys or signatures"));
-    }
-    check_own_signature(signet, "G1")?;
+    validate_own(signet)?;
     let mut signers = Vec::with_capacity(3);
     for id in [field::USER_CRYPTO_SIGNATURE, field::FULL_SIGNATURE, field::ID_SIGNATURE] {
         if signet.field(id).is_some() {
@@ -66,6 +71,19 @@ pub fn validate(
     }
     check_name(signet, name)?;
     Ok(ValidUserSignet { signet: signet.clone(), signers })
+}
+
+/// The part of [`validate`] that needs no org signet: kind, completeness, the
+/// user's own signature. Says nothing about who the user is.
+pub fn validate_own(signet: &Signet) -> Result<(), Rejection> {
+    if signet.kind() != Kind::User {
+        let message = format!("a signet of kind {} where a user signet belongs", signet.kind());
+        return Err(Rejection::new("structure", message));
+    }
+    if signet.level() == Level::Incomplete {
+        return Err(Rejection::new("incomplete", "the user signet lacks keys or signatures"));
+    }
+    check_own_signature(signet, "G1")
 }
 
 /// Checks a request: complete, and signed by its own key. Custody is
