@@ -7,7 +7,7 @@
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::record::{Pin, Pok, Record};
-use super::{Dnssec, Rejection};
+use super::{Dnssec, Rejection, ed25519};
 
 /// What the handshake showed. Facts only: nothing here is a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Hashes {
 
     fn signer(&self, signature: &[u8; 64], poks: &[Pok]) -> Option<By> {
         poks.iter()
-            .position(|pok| verify(pok, &self.certificate_512, signature).is_ok())
+            .position(|pok| ed25519::verify(pok, &self.certificate_512, signature).is_ok())
             .map(|pok| By::Signature { pok })
     }
 }
@@ -169,15 +169,6 @@ fn either<const N: usize>(hash: &[u8; N], certificate: &[u8; N], key: &[u8; N]) 
     }
 }
 
-/// PLACEHOLDER until `dime::ed25519` lands.
-fn verify(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), Rejection> {
-    ed25519_dalek::VerifyingKey::from_bytes(key)
-        .and_then(|key| {
-            key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature))
-        })
-        .map_err(|error| Rejection::new("signature", error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +178,7 @@ mod tests {
     const OTHER: [u8; 32] = [8; 32];
 
     fn pok(seed: &[u8; 32]) -> Pok {
-        ed25519_dalek::SigningKey::from_bytes(seed).verifying_key().to_bytes()
+        ed25519::public_key(seed)
     }
 
     fn facts() -> Facts {

@@ -19,6 +19,6 @@ pub mod user;
 pub mod verdict;
 
 pub use dnssec::Dnssec;
-pub use name::{Address, Domain, Name};
+pub use name::{Address, Domain, MAX_DOMAIN, MAX_LOCAL, Name};
 pub use rejection::Rejection;
 pub use time::Timestamp;

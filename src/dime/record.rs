@@ -12,10 +12,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ed25519_dalek::Signer as _;
 use sha2::{Digest as _, Sha512};
 
-use super::{Rejection, Timestamp};
+use super::{Rejection, Timestamp, ed25519};
 
 /// Largest record text after joining its character-strings, bytes (§1.2).
 pub const MAX_RECORD: usize = 4096;
@@ -275,7 +274,7 @@ impl Reading {
         let pok: Pok = bytes.try_into().map_err(|bytes: Vec<u8>| {
             Rejection::new("record-base64", format!("pok holds {} bytes, not 32", bytes.len()))
         })?;
-        if !usable(&pok) {
+        if !ed25519::is_point(&pok) {
             self.flag(Flag::PokUnusable);
         }
         if self.poks.len() >= MAX_POKS {
@@ -384,12 +383,6 @@ fn decimal(rule: &'static str, key: &str, value: &[u8]) -> Result<u32, Rejection
     Ok(value
         .iter()
         .fold(0u32, |sum, digit| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
-}
-
-/// Whether anything could ever verify under this key (G5).
-fn usable(pok: &Pok) -> bool {
-    ed25519_dalek::VerifyingKey::from_bytes(pok)
-        .is_ok_and(|key| !key.is_weak() && key.to_edwards().compress().to_bytes() == *pok)
 }
 
 impl Pin {
@@ -619,8 +612,7 @@ pub fn absence(expires_at: Timestamp, now: Timestamp) -> Absence {
 /// A POK's signature over a DX certificate, as the `tls` field carries it:
 /// pure Ed25519 over the 64-byte SHA-512 of the DER certificate (§1.5).
 pub fn sign_certificate(pok_seed: &[u8; 32], certificate_der: &[u8]) -> [u8; 64] {
-    let key = ed25519_dalek::SigningKey::from_bytes(pok_seed);
-    key.sign(&Sha512::digest(certificate_der)).to_bytes()
+    ed25519::sign(pok_seed, &Sha512::digest(certificate_der))
 }
 
 impl Template {
@@ -810,7 +802,7 @@ mod tests {
 
     #[test]
     fn what_is_made_reads_back() {
-        let pok = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes();
+        let pok = ed25519::public_key(&[1; 32]);
         let template = Template {
             poks: vec![pok],
             tls: vec![sign_certificate(&[1; 32], b"certificate")],

@@ -22,7 +22,7 @@ use crate::dime::Dnssec;
 
 pub use anchor::TrustAnchor;
 pub use fixed::FixedResolver;
-pub use hickory::{HickoryResolver, NameServers, Options};
+pub use hickory::{HickoryResolver, MAX_NEGATIVE_TTL, NameServers, Options};
 
 /// Most records of one type that are read at one name.
 pub const MAX_RECORDS: usize = 64;
@@ -132,6 +132,19 @@ impl<T> Answer<T> {
     }
 }
 
+/// The name to put into a question: host name characters and `_` only, so that
+/// no escape and no other script reaches the wire.
+pub(crate) fn ask_name(text: &str) -> Result<hickory_proto::rr::Name, Error> {
+    let refused = || Error::Name { name: text.chars().take(300).collect() };
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    if text.is_empty() || !text.bytes().all(legal) || text.parse::<IpAddr>().is_ok() {
+        return Err(refused());
+    }
+    let mut name = hickory_proto::rr::Name::from_ascii(text).map_err(|_| refused())?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
 /// The weaker of two statuses: a chain is as good as its worst link.
 pub(crate) fn weaker(a: Dnssec, b: Dnssec) -> Dnssec {
     let rank = |status| match status {
@@ -146,6 +159,20 @@ pub(crate) fn weaker(a: Dnssec, b: Dnssec) -> Dnssec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asks_for_host_names_only() {
+        let name = ask_name("_dime.Example.com").unwrap();
+        assert_eq!(name, ask_name("_dime.example.com.").unwrap());
+        assert!(name.is_fqdn());
+        assert!(ask_name(".").unwrap().is_root());
+        let long = "a.".repeat(200);
+        for bad in ["", "a b", "a\\046b", "ä.com", "1.2.3.4", "::1", "a@b", "*.a.b", &long] {
+            assert!(matches!(ask_name(bad), Err(Error::Name { .. })), "{bad}");
+        }
+        assert!(ask_name("a..b").is_err());
+        assert!(ask_name(&"a".repeat(64)).is_err());
+    }
 
     #[test]
     fn a_chain_is_as_good_as_its_worst_link() {
