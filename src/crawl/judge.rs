@@ -319,7 +319,8 @@ fn findings<'a>(known: &KnownUser, path: &'a [Served]) -> Vec<(Event, &'a Served
     let unless_repeated = |event| if repeated { vec![] } else { vec![(event, now_served)] };
 
     let (meets, rest) = after_known(&known.chain, path);
-    let leaves_at = meets.filter(|&at| at + 1 < known.chain.len()).and_then(|at| known.chain.get(at));
+    let leaves_at =
+        meets.filter(|&at| at + 1 < known.chain.len()).and_then(|at| known.chain.get(at));
     match (leaves_at, rest.first()) {
         (Some(_), None) => unless_repeated(Event::Reverted),
         // The ancestor has a child already: two children under one key.
