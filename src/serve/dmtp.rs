@@ -196,7 +196,8 @@ impl Seat {
             },
         };
         let client = Client::of(peer);
-        let mut session = Session { shared: &self.shared, stream, client, buffer: Vec::new(), ends };
+        let mut session =
+            Session { shared: &self.shared, stream, client, buffer: Vec::new(), ends };
         // Whoever hangs up or is cut off hears no more; there is nobody to tell.
         if session.run(&shutdown).await.is_some() {
             let _ = timeout(GRACE, session.stream.shutdown()).await;

@@ -118,7 +118,7 @@ fn read(path: &Path) -> Result<Option<Signet>, Box<dyn std::error::Error + Send 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?.take(MAX_FILE).read_to_end(&mut bytes)?,
     };
-    let binary = if bytes.starts_with(b"-----") { unarmor(&bytes)? } else { bytes };
+    let binary = if armor::is_armored(&bytes) { armor::decode(&bytes)?.1 } else { bytes };
     Ok(Some(Signet::decode(&binary)?))
 }
 

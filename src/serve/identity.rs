@@ -131,9 +131,8 @@ impl Made {
             .map_err(|error| Error::Key(error.to_string()))?;
         let pkcs8 = key.to_pkcs8_der().map_err(|error| Error::Key(error.to_string()))?;
         let der = PrivatePkcs8KeyDer::from(pkcs8.as_bytes().to_vec());
-        let pair =
-            rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256)
-                .map_err(Error::Certificate)?;
+        let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256)
+            .map_err(Error::Certificate)?;
         let mut params =
             rcgen::CertificateParams::new(vec![host.to_owned()]).map_err(Error::Certificate)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -152,12 +151,8 @@ impl Made {
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let wrong = |source| Error::Write { path: path.to_owned(), source };
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(wrong)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(wrong)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(wrong)
 }
 
