@@ -1,1 +1,325 @@
-//! The `config` room.
+//! The configuration file, once read: TOML to [`File`], checked to [`Config`].
+//!
+//! Unknown keys are errors. Secrets are paths, never values. What the file does
+//! not say is a default, named here with its unit. `syndicate config print`
+//! shows the effective file, and reading that back gives the same file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dime::Name;
+
+/// Where a mirror listens for HTTP unless told otherwise.
+pub const HTTP_LISTEN: &str = "127.0.0.1:8090";
+/// Where a mirror listens for DMTP unless told otherwise (26 needs root).
+pub const DMTP_LISTEN: &str = "127.0.0.1:2626";
+/// DMTP's port at DX hosts (reference §6.1).
+pub const DX_PORT: u16 = 26;
+/// Seconds between two visits of a domain, if its record allows that long.
+pub const INTERVAL_SECS: u64 = 3600;
+/// Visits at one time.
+pub const CONCURRENCY: usize = 64;
+/// Hours for which a name is held after a key change without custody.
+pub const HOLD_HOURS: u64 = 72;
+/// Seconds between two batches, at least.
+pub const BATCH_SECS: u64 = 1;
+/// Seconds after which an idle log publishes a batch of only its root.
+pub const HEARTBEAT_SECS: u64 = 600;
+/// Largest configuration file, bytes.
+pub const MAX_FILE: u64 = 1024 * 1024;
+
+/// The file as it is written. Every section and key may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Folder of everything that is kept: blobs, index, guard, keys.
+    pub data: Option<PathBuf>,
+    pub log: LogSection,
+    pub http: HttpSection,
+    pub dmtp: DmtpSection,
+    pub dns: DnsSection,
+    pub crawl: CrawlSection,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// Origin of the checkpoints: the public URL without scheme. Fixed at the
+    /// first start; later it may be left out, and must not differ.
+    pub origin: Option<String>,
+    pub batch_secs: u64,
+    pub heartbeat_secs: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSection {
+    pub listen: String,
+    /// How others reach it, for `450 HELD, SEE <url>`; default `http://<listen>`.
+    pub public_url: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DmtpSection {
+    pub listen: String,
+    /// Host name in the banner and in a certificate made at the first start.
+    pub host: String,
+    /// PEM files; both or neither. Neither: an RSA key is made at the first start.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsSection {
+    /// Name servers as `ip:port`; none: those of the system.
+    pub servers: Vec<String>,
+    /// File of DNSKEY or DS lines; none: the root key of IANA.
+    pub trust_anchor: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CrawlSection {
+    /// Domains and addresses to watch.
+    pub names: Vec<String>,
+    /// A file of further names, one a line, `#` comments.
+    pub names_file: Option<PathBuf>,
+    pub interval_secs: u64,
+    pub concurrency: usize,
+    pub hold_hours: u64,
+    /// Networks (CIDR) that may be connected to although they are private.
+    pub allow_networks: Vec<String>,
+    /// Port of DX hosts.
+    pub dx_port: u16,
+    /// PEM file of CAs for DX certificates; none: the public web's.
+    pub roots: Option<PathBuf>,
+}
+
+impl Default for LogSection {
+    fn default() -> LogSection {
+        LogSection { origin: None, batch_secs: BATCH_SECS, heartbeat_secs: HEARTBEAT_SECS }
+    }
+}
+
+impl Default for HttpSection {
+    fn default() -> HttpSection {
+        HttpSection { listen: HTTP_LISTEN.into(), public_url: None }
+    }
+}
+
+impl Default for DmtpSection {
+    fn default() -> DmtpSection {
+        DmtpSection {
+            listen: DMTP_LISTEN.into(),
+            host: "localhost.localdomain".into(),
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Default for CrawlSection {
+    fn default() -> CrawlSection {
+        CrawlSection {
+            names: Vec::new(),
+            names_file: None,
+            interval_secs: INTERVAL_SECS,
+            concurrency: CONCURRENCY,
+            hold_hours: HOLD_HOURS,
+            allow_networks: Vec::new(),
+            dx_port: DX_PORT,
+            roots: None,
+        }
+    }
+}
+
+/// The file, checked: every address parsed, every name normalized.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data: PathBuf,
+    pub origin: Option<String>,
+    pub batch_millis: u64,
+    pub heartbeat_millis: u64,
+    pub http: SocketAddr,
+    pub public_url: Option<String>,
+    pub dmtp: SocketAddr,
+    pub dmtp_host: String,
+    /// Certificate and key of the DMTP face, PEM files.
+    pub dmtp_pem: Option<(PathBuf, PathBuf)>,
+    /// Empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
+    pub trust_anchor: Option<PathBuf>,
+    pub names: Vec<Name>,
+    pub interval_millis: u64,
+    pub concurrency: usize,
+    pub hold_millis: u64,
+    pub allow_networks: Vec<(IpAddr, u8)>,
+    pub dx_port: u16,
+    pub roots: Option<PathBuf>,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is larger than {MAX_FILE} bytes")]
+    Size { path: PathBuf },
+    #[error("{path} is not a configuration: {message}")]
+    Syntax { path: PathBuf, message: String },
+    #[error("{key}: {message}")]
+    Value { key: &'static str, message: String },
+}
+
+impl File {
+    pub fn read(path: &Path) -> Result<File, Error> {
+        let text = read_limited(path)?;
+        File::parse(&text).map_err(|message| Error::Syntax { path: path.to_owned(), message })
+    }
+
+    /// The message of a failure names line and column.
+    pub fn parse(text: &str) -> Result<File, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// The effective file, defaults filled in.
+    pub fn print(&self) -> String {
+        toml::to_string_pretty(self).expect("sections of plain values are TOML")
+    }
+
+    /// Checks every value. Paths are taken as they are, relative to where the
+    /// process runs.
+    pub fn check(&self) -> Result<Config, Error> {
+        let dmtp_pem = match (&self.dmtp.certificate, &self.dmtp.key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => return Err(value("dmtp", "certificate and key go together")),
+        };
+        let mut names = Vec::new();
+        for text in &self.crawl.names {
+            names.push(name("crawl.names", text)?);
+        }
+        if let Some(path) = &self.crawl.names_file {
+            for line in read_limited(path)?.lines() {
+                let line = line.split('#').next().unwrap_or_default().trim();
+                if !line.is_empty() {
+                    names.push(name("crawl.names_file", line)?);
+                }
+            }
+        }
+        if self.crawl.concurrency == 0 {
+            return Err(value("crawl.concurrency", "at least 1"));
+        }
+        if self.log.batch_secs == 0 || self.log.heartbeat_secs < self.log.batch_secs {
+            return Err(value("log", "1 <= batch_secs <= heartbeat_secs"));
+        }
+        if let Some(origin) = &self.log.origin {
+            check_origin(origin)?;
+        }
+        Ok(Config {
+            data: self.data.clone().unwrap_or_else(|| "syndicate-data".into()),
+            origin: self.log.origin.clone(),
+            batch_millis: self.log.batch_secs.saturating_mul(1000),
+            heartbeat_millis: self.log.heartbeat_secs.saturating_mul(1000),
+            http: address("http.listen", &self.http.listen)?,
+            public_url: self.http.public_url.clone(),
+            dmtp: address("dmtp.listen", &self.dmtp.listen)?,
+            dmtp_host: self.dmtp.host.clone(),
+            dmtp_pem,
+            name_servers: self
+                .dns
+                .servers
+                .iter()
+                .map(|text| address("dns.servers", text))
+                .collect::<Result<_, _>>()?,
+            trust_anchor: self.dns.trust_anchor.clone(),
+            names,
+            interval_millis: self.crawl.interval_secs.saturating_mul(1000),
+            concurrency: self.crawl.concurrency,
+            hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            allow_networks: self
+                .crawl
+                .allow_networks
+                .iter()
+                .map(|text| network("crawl.allow_networks", text))
+                .collect::<Result<_, _>>()?,
+            dx_port: self.crawl.dx_port,
+            roots: self.crawl.roots.clone(),
+        })
+    }
+}
+
+fn read_limited(path: &Path) -> Result<String, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(read)?.len() > MAX_FILE {
+        return Err(Error::Size { path: path.to_owned() });
+    }
+    std::fs::read_to_string(path).map_err(read)
+}
+
+fn value(key: &'static str, message: impl Into<String>) -> Error {
+    Error::Value { key, message: message.into() }
+}
+
+fn name(key: &'static str, text: &str) -> Result<Name, Error> {
+    text.parse().map_err(|rejection| value(key, format!("{rejection}")))
+}
+
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, Error> {
+    text.parse().map_err(|_| value(key, format!("{text:?} is not an IP address and port")))
+}
+
+fn network(key: &'static str, text: &str) -> Result<(IpAddr, u8), Error> {
+    let wrong = || value(key, format!("{text:?} is not a network such as 10.0.0.0/8"));
+    let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
+    let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
+    let bits: u8 = bits.parse().map_err(|_| wrong())?;
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    if bits > most { Err(wrong()) } else { Ok((ip, bits)) }
+}
+
+/// A scheme-less URL (tlog-checkpoint): no white space, no `+`, at most 255 bytes.
+fn check_origin(origin: &str) -> Result<(), Error> {
+    let legal = !origin.is_empty()
+        && origin.len() <= 255
+        && !origin.contains("://")
+        && !origin.ends_with('/')
+        && origin.bytes().all(|b| b.is_ascii_graphic() && b != b'+');
+    if legal {
+        Ok(())
+    } else {
+        Err(value("log.origin", "a URL without scheme, such as mirror.example/log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_what_it_reads() {
+        let file = File::parse("data = \"d\"\n[crawl]\nnames = [\"a.example\"]\n").unwrap();
+        assert_eq!(File::parse(&file.print()).unwrap(), file);
+        assert_eq!(file.check().unwrap().names[0].as_str(), "a.example");
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        assert!(File::parse("[crawl]\nnmaes = []\n").unwrap_err().contains("nmaes"));
+        for bad in [
+            "[http]\nlisten = \"localhost\"\n",
+            "[crawl]\nnames = [\"no dots\"]\n",
+            "[crawl]\nallow_networks = [\"10.0.0.0\"]\n",
+            "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
+            "[dmtp]\nkey = \"k\"\n",
+            "[log]\norigin = \"https://x.example\"\n",
+            "[log]\nbatch_secs = 0\n",
+        ] {
+            assert!(File::parse(bad).unwrap().check().is_err(), "{bad}");
+        }
+    }
+}

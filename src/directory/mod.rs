@@ -97,8 +97,17 @@ pub enum MapEnd {
     /// The label itself is there.
     Present,
     Empty,
-    Leaf { label: [u8; 32], version: u64, chain: [u8; 32] },
-    Inner { length: u8, prefix: [u8; 32], left: [u8; 32], right: [u8; 32] },
+    Leaf {
+        label: [u8; 32],
+        version: u64,
+        chain: [u8; 32],
+    },
+    Inner {
+        length: u8,
+        prefix: [u8; 32],
+        left: [u8; 32],
+        right: [u8; 32],
+    },
 }
 
 /// The map, shared between one writer and any number of readers.

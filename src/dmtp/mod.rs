@@ -1,1 +1,19 @@
-//! The `dmtp` room.
+//! Talking to DX hosts: one bounded connection at a time (reference §6).
+//!
+//! [`address`] says where a stranger's DNS may send us, [`tls`] makes the
+//! handshake and gathers facts about the certificate, [`client`] speaks DMTP.
+//! Which hosts to try, and what to believe, is the caller's.
+
+pub mod address;
+pub mod client;
+pub mod tls;
+mod x509;
+
+pub use address::{AddressFilter, Network};
+pub use client::{Connected, Entrance, Error, Fault, Options, Session, Target, connect, open};
+pub use tls::Roots;
+
+/// TLS from the first byte (§6.1).
+pub const PORT: u16 = 26;
+/// In the clear, then STARTTLS; the second if the first does not connect (§6.1).
+pub const DUAL_PORTS: [u16; 2] = [25, 587];

@@ -1,0 +1,344 @@
+//! DMTP replies: reading them within bounds, and making the exact forms that
+//! the reference client needs (reference §6.5, §6.7, §6.8).
+//!
+//! A line ends with CRLF and is `CCC text`, or `CCC-text` where more follow.
+//! Left out: sockets and deadlines (`dmtp`), and who answers what (`serve`).
+
+use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+
+use super::Rejection;
+use super::signet::Fingerprint;
+
+/// The one mode a DX must offer (§6.5).
+pub const MODE: &str = "DMTPv1";
+
+/// Largest object fetched unless told otherwise, bytes (A32).
+pub const MAX_OBJECT: usize = 1 << 20;
+
+/// Standard alphabet, padding as the sender likes, no stray bits.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What a reply may measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one line, CRLF included.
+    pub line: usize,
+    /// Lines in one reply.
+    pub lines: usize,
+    /// Bytes in one reply, line ends included.
+    pub total: usize,
+}
+
+impl Limits {
+    /// Lines that hold one object of that many bytes in base64; at most 1,024
+    /// of them and 16 such objects in all.
+    pub const fn for_object(bytes: usize) -> Limits {
+        let line = bytes.div_ceil(3).saturating_mul(4).saturating_add(64);
+        Limits { line, lines: 1024, total: line.saturating_mul(16) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::for_object(MAX_OBJECT)
+    }
+}
+
+/// A whole reply: one code, one or more lines of text without code and CRLF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Three digits, 200 to 599.
+    pub code: u16,
+    /// At least one.
+    pub lines: Vec<String>,
+}
+
+/// What stops a reply from being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// More bytes or lines than the limits allow.
+    Oversized(&'static str),
+    /// Not a reply.
+    Malformed(Rejection),
+}
+
+/// Puts a reply together from whatever pieces the network delivers.
+#[derive(Debug)]
+pub struct Assembler {
+    limits: Limits,
+    buffer: Vec<u8>,
+    /// How much of `buffer` is known to hold no line end.
+    searched: usize,
+    total: usize,
+    code: Option<u16>,
+    lines: Vec<String>,
+}
+
+impl Assembler {
+    pub fn new(limits: Limits) -> Assembler {
+        Assembler {
+            limits,
+            buffer: Vec::new(),
+            searched: 0,
+            total: 0,
+            code: None,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Takes received bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether bytes wait that no reply has used.
+    pub fn has_leftover(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Whether a reply has begun and not ended.
+    pub fn is_partial(&self) -> bool {
+        self.code.is_some() || !self.buffer.is_empty()
+    }
+
+    /// The next whole reply, or `None` if more bytes are needed. With `multi`,
+    /// `CCC-text` announces another line; without, a line is a reply (§6.7).
+    pub fn next(&mut self, multi: bool) -> Result<Option<Reply>, Fault> {
+        while let Some(line) = self.line()? {
+            let (code, more, text) = parse_line(&line, multi).map_err(Fault::Malformed)?;
+            if self.code.is_some_and(|first| first != code) {
+                return Err(malformed("the code changes within a reply"));
+            }
+            if self.lines.len() >= self.limits.lines {
+                return Err(Fault::Oversized("too many lines"));
+            }
+            self.code = Some(code);
+            self.lines.push(text);
+            if !more {
+                self.code = None;
+                self.total = 0;
+                return Ok(Some(Reply { code, lines: std::mem::take(&mut self.lines) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One line without its CRLF, once it is there.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
+        let Some(found) = unsearched.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.buffer.len();
+            return match self.buffer.len() {
+                length if length >= self.limits.line => Err(Fault::Oversized("line too long")),
+                length if self.total.saturating_add(length) >= self.limits.total => {
+                    Err(Fault::Oversized("reply too long"))
+                }
+                _ => Ok(None),
+            };
+        };
+        let length = self.searched + found + 1;
+        let mut line: Vec<u8> = self.buffer.drain(..length).collect();
+        self.searched = 0;
+        self.total = self.total.saturating_add(length);
+        if length > self.limits.line {
+            return Err(Fault::Oversized("line too long"));
+        }
+        if self.total > self.limits.total {
+            return Err(Fault::Oversized("reply too long"));
+        }
+        line.pop();
+        if line.pop() != Some(b'\r') {
+            return Err(malformed("a line ends with LF alone"));
+        }
+        Ok(Some(line))
+    }
+}
+
+fn malformed(message: &str) -> Fault {
+    Fault::Malformed(Rejection::new("reply", message))
+}
+
+/// Code, whether more lines follow, and text of one line without its CRLF.
+fn parse_line(line: &[u8], multi: bool) -> Result<(u16, bool, String), Rejection> {
+    let refuse = |why: &str| Err(Rejection::new("reply", why));
+    let Some((digits, rest)) = line.split_at_checked(3) else {
+        return refuse("shorter than a code");
+    };
+    let code = digits.iter().try_fold(0u16, |code, digit| match digit {
+        b'0'..=b'9' => Some(code * 10 + u16::from(digit - b'0')),
+        _ => None,
+    });
+    let Some(code @ 200..=599) = code else {
+        return refuse("no code from 200 to 599");
+    };
+    let (more, text) = match rest.split_first() {
+        Some((b' ' | b'\t', text)) => (false, text),
+        Some((b'-', text)) if multi => (true, text),
+        Some((b'-', _)) => return refuse("several lines where one is due"),
+        _ => return refuse("no blank after the code"),
+    };
+    if text.iter().any(|byte| !(b' '..=b'~').contains(byte) && *byte != b'\t') {
+        return refuse("text with other than printable ASCII");
+    }
+    // Printable ASCII is UTF-8.
+    Ok((code, more, String::from_utf8_lossy(text).into_owned()))
+}
+
+/// What `VRFY` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Currency {
+    Current,
+    /// Another signet is current, with this fingerprint.
+    Update(Fingerprint),
+}
+
+impl Reply {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// The last line, the only one of most replies.
+    pub fn text(&self) -> &str {
+        self.lines.last().map_or("", String::as_str)
+    }
+
+    /// Checks a banner: exactly 220, and after the host some word is the mode (§6.5).
+    pub fn banner(&self) -> Result<(), Rejection> {
+        if self.code != 220 {
+            return Err(Rejection::new("banner", format!("code {} instead of 220", self.code)));
+        }
+        match self.text().split_ascii_whitespace().skip(1).any(|word| word == MODE) {
+            true => Ok(()),
+            false => Err(Rejection::new("banner", "the banner does not offer DMTPv1")),
+        }
+    }
+
+    /// Checks the answer to `MODE`, and what follows STARTTLS unprompted (§6.6).
+    pub fn mode(&self) -> Result<(), Rejection> {
+        let mut words = self.text().split_ascii_whitespace();
+        match (self.is_success(), words.next(), words.next()) {
+            (true, Some("OK"), Some(MODE)) => Ok(()),
+            _ => Err(Rejection::new("mode", "the mode is not DMTPv1")),
+        }
+    }
+
+    /// The object in a successful answer to `SGNT`: `OK [base64]`.
+    pub fn signet(&self) -> Result<Vec<u8>, Rejection> {
+        let refuse = || Rejection::new("reply", "not of the form OK [base64]");
+        let rest = self.text().strip_prefix("OK").ok_or_else(refuse)?;
+        decode(rest.trim_start_matches([' ', '\t'])).ok_or_else(refuse)
+    }
+
+    /// The objects in a successful answer to `HIST`, as sent: oldest first.
+    /// The last line is `OK`, or one more object.
+    pub fn history(&self) -> Result<Vec<Vec<u8>>, Rejection> {
+        let refuse = || Rejection::new("reply", "not of the form [base64] … OK");
+        let lines = match self.lines.split_last() {
+            Some((last, before)) if last == "OK" => before,
+            _ => &self.lines,
+        };
+        if lines.is_empty() {
+            return Err(Rejection::new("reply", "an empty history"));
+        }
+        lines.iter().map(|line| decode(line).ok_or_else(refuse)).collect()
+    }
+
+    /// The successful answer to `VRFY`: `CURRENT`, or `UPDATE` and a fingerprint.
+    pub fn currency(&self) -> Result<Currency, Rejection> {
+        let mut words = self.text().split_ascii_whitespace();
+        let word = words.next().unwrap_or_default();
+        if word.eq_ignore_ascii_case("CURRENT") {
+            return Ok(Currency::Current);
+        }
+        match words.next() {
+            Some(print) if word.eq_ignore_ascii_case("UPDATE") => {
+                let bare = print.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                Fingerprint::parse(bare.unwrap_or(print)).map(Currency::Update)
+            }
+            _ => Err(Rejection::new("reply", "neither CURRENT nor UPDATE [fingerprint]")),
+        }
+    }
+}
+
+/// The bytes of `[base64]`.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let inside = text.strip_prefix('[')?.strip_suffix(']')?;
+    BASE64.decode(inside).ok()
+}
+
+/// The replies a server makes. Each is its lines, CRLF included, since each
+/// line goes into a TLS record of its own (§6.7).
+pub mod make {
+    use super::{Engine, Fingerprint, MODE, STANDARD};
+
+    /// Lines to send one by one.
+    pub type Lines = Vec<String>;
+
+    /// `220 <host> DMTPv1 <software>`.
+    pub fn banner(host: &str, software: &str) -> Lines {
+        line(220, &format!("<{host}> {MODE} {software}"))
+    }
+
+    /// `250 OK [base64]`, one line however long.
+    pub fn signet(bytes: &[u8]) -> Lines {
+        line(250, &format!("OK [{}]", STANDARD.encode(bytes)))
+    }
+
+    /// `250-[base64]` for each signet, then `250 OK`. The signets are not none:
+    /// the reference client takes an empty history for an error.
+    pub fn history<'a>(signets: impl IntoIterator<Item = &'a [u8]>) -> Lines {
+        let mut lines: Lines = signets
+            .into_iter()
+            .map(|bytes| format!("250-[{}]\r\n", STANDARD.encode(bytes)))
+            .collect();
+        lines.extend(line(250, "OK"));
+        lines
+    }
+
+    pub fn current() -> Lines {
+        line(250, "CURRENT")
+    }
+
+    /// `250 UPDATE [fingerprint]` (A16).
+    pub fn update(fingerprint: &Fingerprint) -> Lines {
+        line(250, &format!("UPDATE [{fingerprint}]"))
+    }
+
+    pub fn not_found() -> Lines {
+        line(450, "SIGNET NOT FOUND.")
+    }
+
+    /// The name is held: DMTP carries no proof and no warning, the page does.
+    pub fn held(url: &str) -> Lines {
+        line(450, &format!("HELD, SEE {url}"))
+    }
+
+    pub fn mode() -> Lines {
+        line(250, &format!("OK {MODE}"))
+    }
+
+    pub fn ok() -> Lines {
+        line(250, "OK")
+    }
+
+    pub fn bye() -> Lines {
+        line(221, "BYE")
+    }
+
+    /// `CCC-text` for each, then `CCC OK`.
+    pub fn list(code: u16, texts: &[&str]) -> Lines {
+        let mut lines: Lines = texts.iter().map(|text| format!("{code}-{text}\r\n")).collect();
+        lines.extend(line(code, "OK"));
+        lines
+    }
+
+    /// One line.
+    pub fn line(code: u16, text: &str) -> Lines {
+        vec![format!("{code} {text}\r\n")]
+    }
+}

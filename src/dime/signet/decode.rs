@@ -1,0 +1,351 @@
+//! From bytes to a [`Signet`]: header, dialect, fields, key encodings.
+//!
+//! Every check names its rule of the reference: S-1 to S-4 (§2.3), the G rules
+//! of §3.5, the A rules of §8.
+
+use super::field::{self, Layout};
+use super::{Dialect, HEADER, Kind, Level, MAX_KEYS, SecondaryKey, Signet, Span};
+use crate::dime::Rejection;
+
+/// The format byte before an Ed25519 key in dialects L and M.
+const KEY_FORMAT: u8 = 0x40;
+
+pub(super) fn decode(bytes: &[u8], limit: usize) -> Result<Signet, Rejection> {
+    if bytes.len() > limit {
+        let message = format!("{} bytes, more than the {limit} this reader takes", bytes.len());
+        return Err(Rejection::new("A32", message));
+    }
+    let (kind, body) = header(bytes)?;
+    let dialect = detect(kind, body)?;
+    let fields = Walk { kind, dialect, body, at: 0, last: None }.fields()?;
+    let decoding = Decoding { kind, dialect, body, fields: &fields };
+    let signing_key = decoding.check()?;
+    let level = decoding.level();
+    Ok(Signet { bytes: bytes.into(), kind, dialect, level, signing_key, fields: fields.into() })
+}
+
+/// The key in the data of an org field 2: permissions, format, key (rule `G7`).
+pub(super) fn secondary_key(data: &[u8]) -> Option<SecondaryKey> {
+    match data {
+        [permissions, KEY_FORMAT, key @ ..] => {
+            Some(SecondaryKey { permissions: *permissions, key: key.try_into().ok()? })
+        }
+        _ => None,
+    }
+}
+
+fn broken(message: impl Into<String>) -> Rejection {
+    Rejection::new("structure", message)
+}
+
+fn header(bytes: &[u8]) -> Result<(Kind, &[u8]), Rejection> {
+    let Some((&[t1, t2, l1, l2, l3], body)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(broken(format!("{} bytes, shorter than the header", bytes.len())));
+    };
+    let number = u16::from_be_bytes([t1, t2]);
+    let Some(kind) = Kind::from_number(number) else {
+        return Err(broken(format!("type number {number} is not that of a signet or request")));
+    };
+    let length = u32::from_be_bytes([0, l1, l2, l3]) as usize;
+    if length != body.len() {
+        let message = format!("the header says {length} bytes, {} follow", body.len());
+        return Err(broken(message));
+    }
+    Ok((kind, body))
+}
+
+/// Reference §0.1: the bytes after the first id, then those after the id of the
+/// encryption key, decide.
+fn detect(kind: Kind, body: &[u8]) -> Result<Dialect, Rejection> {
+    match body {
+        [] => return Err(Rejection::new("incomplete", "the body is empty")),
+        [field::SIGNING_KEY, 0x20, ..] => return Ok(Dialect::P),
+        [field::SIGNING_KEY, 0x21, KEY_FORMAT, ..] => {}
+        [field::SIGNING_KEY, 0x21, other, ..] => {
+            let message = format!("the signing key has format byte {other:#04x}, not 0x40");
+            return Err(Rejection::new("A5", message));
+        }
+        [field::SIGNING_KEY, 0, ..] => {
+            return Err(Rejection::new("S-2", "the signing key is empty"));
+        }
+        [field::SIGNING_KEY, length, ..] => {
+            let message = format!("a signing key of {length} bytes; it has 33, or 32 in dialect P");
+            return Err(Rejection::new("A5", message));
+        }
+        [field::SIGNING_KEY] => return Err(broken("field 1 has no length")),
+        [other, ..] => {
+            return Err(broken(format!("the first field is {other}; field 1 comes first")));
+        }
+    }
+    let mut at = 2 + 0x21;
+    while kind == Kind::Org && body.get(at) == Some(&field::SECONDARY_KEY) {
+        at += 2 + usize::from(body.get(at + 1).copied().unwrap_or_default());
+    }
+    if body.get(at) != Some(&kind.encryption_key()) {
+        // No encryption key: nothing can complete it, and nothing else differs.
+        return Ok(Dialect::L);
+    }
+    match body.get(at + 1) {
+        Some(0) => Ok(Dialect::L),
+        Some(0x21 | 0x41) => Ok(Dialect::M),
+        Some(other) => Err(Rejection::new(
+            "A6",
+            format!("byte {other:#04x} after the encryption key's id fits neither dialect L nor M"),
+        )),
+        None => Err(broken("the encryption key has no length")),
+    }
+}
+
+/// The walk over the body, field by field.
+struct Walk<'a> {
+    kind: Kind,
+    dialect: Dialect,
+    body: &'a [u8],
+    at: usize,
+    last: Option<u8>,
+}
+
+impl Walk<'_> {
+    fn fields(mut self) -> Result<Vec<Span>, Rejection> {
+        let mut fields = Vec::with_capacity(16);
+        while self.at < self.body.len() {
+            fields.push(self.field()?);
+        }
+        Ok(fields)
+    }
+
+    fn field(&mut self) -> Result<Span, Rejection> {
+        let start = self.at;
+        let id = self.number(1)? as u8;
+        let layout = self.place(id)?;
+        let mut label_length = 0;
+        let length = match layout {
+            Layout::Signature => 64,
+            Layout::Short => self.number(1)?,
+            Layout::Medium => self.number(2)?,
+            Layout::Long => self.number(3)?,
+            Layout::Named => {
+                let label = self.number(1)?;
+                if label == 0 {
+                    return Err(Rejection::new("S-2", "an undefined field has no name"));
+                }
+                label_length = label as u8;
+                self.skip(label)?;
+                self.number(2)?
+            }
+        };
+        let data = self.at;
+        self.skip(length)?;
+        Ok(Span { id, label_length, start: start as u32, data: data as u32, end: self.at as u32 })
+    }
+
+    /// Whether `id` may stand here, and how it is laid out.
+    fn place(&mut self, id: u8) -> Result<Layout, Rejection> {
+        let end = if self.kind == Kind::Ssr { field::SSR_SIGNATURE } else { field::ID_SIGNATURE };
+        if self.last == Some(end) {
+            let message = format!("bytes follow field {end}, which ends the object");
+            return Err(Rejection::new("S-1", message));
+        }
+        let Some(rule) = field::rule(self.kind, self.dialect, id) else {
+            let message =
+                format!("{} signets of dialect {} have no field {id}", self.kind, { self.dialect });
+            return Err(Rejection::new("A9", message));
+        };
+        match self.last {
+            Some(last) if id < last => {
+                return Err(broken(format!("field {id} after field {last}: ids ascend")));
+            }
+            Some(last) if id == last && rule.unique => {
+                return Err(broken(format!("field {id} ({}) appears twice", rule.name)));
+            }
+            _ => {}
+        }
+        self.last = Some(id);
+        Ok(rule.layout)
+    }
+
+    /// A big-endian number of `width` bytes, at most 3.
+    fn number(&mut self, width: usize) -> Result<usize, Rejection> {
+        let at = self.at;
+        self.skip(width)?;
+        let bytes = self.body.get(at..self.at).unwrap_or_default();
+        Ok(bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+    }
+
+    fn skip(&mut self, length: usize) -> Result<(), Rejection> {
+        // Both are below 2^24.
+        let end = self.at + length;
+        if end > self.body.len() {
+            let name = self.last.map_or("a field".to_owned(), |id| format!("field {id}"));
+            return Err(broken(format!("{name} runs past the end of the body")));
+        }
+        self.at = end;
+        Ok(())
+    }
+}
+
+/// A body whose fields are found, before it is a signet.
+struct Decoding<'a> {
+    kind: Kind,
+    dialect: Dialect,
+    body: &'a [u8],
+    fields: &'a [Span],
+}
+
+impl Decoding<'_> {
+    /// All rules about contents; gives the signing key.
+    fn check(&self) -> Result<[u8; 32], Rejection> {
+        let signing_key = self.signing_key()?;
+        self.check_secondary_keys()?;
+        self.check_encryption_keys()?;
+        self.check_identifier()?;
+        self.check_tail()?;
+        Ok(signing_key)
+    }
+
+    fn data(&self, span: &Span) -> &[u8] {
+        self.body.get(span.data as usize..span.end as usize).unwrap_or_default()
+    }
+
+    fn all(&self, id: u8) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |span| span.id == id).map(|span| self.data(span))
+    }
+
+    fn has(&self, id: u8) -> bool {
+        self.fields.iter().any(|span| span.id == id)
+    }
+
+    /// Rule `A5`. Whether the key is a curve point shows when it is used.
+    fn signing_key(&self) -> Result<[u8; 32], Rejection> {
+        let data = self.all(field::SIGNING_KEY).next().unwrap_or_default();
+        let key = match (self.dialect, data) {
+            (Dialect::P, key) => key,
+            (Dialect::L | Dialect::M, [KEY_FORMAT, key @ ..]) => key,
+            _ => return Err(Rejection::new("A5", "the signing key has no format byte 0x40")),
+        };
+        key.try_into().map_err(|_| Rejection::new("A5", "the signing key is not 32 bytes"))
+    }
+
+    /// Rule `G7`: libdime lets one malformed key spoil every user signet, or
+    /// ignores it, by its permissions. Here it spoils the org signet.
+    fn check_secondary_keys(&self) -> Result<(), Rejection> {
+        if self.kind != Kind::Org {
+            return Ok(());
+        }
+        for (number, data) in self.all(field::SECONDARY_KEY).enumerate() {
+            if number >= MAX_KEYS {
+                let message = format!("more than {MAX_KEYS} secondary keys");
+                return Err(Rejection::new("limit", message));
+            }
+            if secondary_key(data).is_none() {
+                let message = format!(
+                    "secondary key {number} has {} bytes; it is permissions, 0x40, 32 bytes",
+                    data.len()
+                );
+                return Err(Rejection::new("G7", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule `G6`: libdime never looks at them.
+    fn check_encryption_keys(&self) -> Result<(), Rejection> {
+        for key in self.all(self.kind.encryption_key()) {
+            check_encryption_key("encryption key", key)?;
+        }
+        if self.kind == Kind::Org {
+            return Ok(());
+        }
+        for (number, key) in self.all(field::ALTERNATE_KEY).enumerate() {
+            if number >= MAX_KEYS {
+                let message = format!("more than {MAX_KEYS} alternate encryption keys");
+                return Err(Rejection::new("limit", message));
+            }
+            check_encryption_key("alternate encryption key", key)?;
+        }
+        Ok(())
+    }
+
+    /// Not empty (`S-2`), and text without control characters: libdime reads
+    /// it up to a NUL, others read on (`G2`).
+    fn check_identifier(&self) -> Result<(), Rejection> {
+        let Some(identifier) = self.all(field::IDENTIFIER).next() else {
+            return Ok(());
+        };
+        if identifier.is_empty() {
+            return Err(Rejection::new("S-2", "the identifier is empty"));
+        }
+        match std::str::from_utf8(identifier) {
+            Ok(text) if !text.chars().any(char::is_control) => Ok(()),
+            _ => Err(Rejection::new("G2", "the identifier is not text")),
+        }
+    }
+
+    /// `S-3`: nothing unsigned behind the highest signature. `S-4`: an
+    /// identifier only where a signature covers it.
+    fn check_tail(&self) -> Result<(), Rejection> {
+        let signatures: &[u8] = match self.kind {
+            Kind::Org => &[field::ORG_CRYPTO_SIGNATURE, 253, 255],
+            Kind::User => &[field::USER_CRYPTO_SIGNATURE, 253, 255],
+            Kind::Ssr => return Ok(()),
+        };
+        let last = self.fields.last().map_or(0, |span| span.id);
+        if signatures.iter().any(|id| self.has(*id)) && !signatures.contains(&last) {
+            let message = format!("field {last} lies behind the highest signature, unsigned");
+            return Err(Rejection::new("S-3", message));
+        }
+        if self.has(field::IDENTIFIER) && !self.has(field::ID_SIGNATURE) {
+            return Err(Rejection::new("S-4", "an identifier without the signature over it"));
+        }
+        Ok(())
+    }
+
+    /// The highest signature present decides; what it needs must be there.
+    fn level(&self) -> Level {
+        let keys = self.has(field::SIGNING_KEY) && self.has(self.kind.encryption_key());
+        let (crypto, level) = match self.kind {
+            Kind::Ssr => {
+                let signed = keys && self.has(field::SSR_SIGNATURE);
+                return if signed { Level::Ssr } else { Level::Incomplete };
+            }
+            Kind::Org => (self.has(field::ORG_CRYPTO_SIGNATURE), self.highest()),
+            Kind::User => (
+                self.has(field::SSR_SIGNATURE) && self.has(field::USER_CRYPTO_SIGNATURE),
+                self.highest(),
+            ),
+        };
+        let full = self.has(field::FULL_SIGNATURE);
+        let complete = match level {
+            Level::Id => keys && crypto && full && self.has(field::IDENTIFIER),
+            _ => keys && crypto,
+        };
+        if complete { level } else { Level::Incomplete }
+    }
+
+    fn highest(&self) -> Level {
+        if self.has(field::ID_SIGNATURE) {
+            Level::Id
+        } else if self.has(field::FULL_SIGNATURE) {
+            Level::Full
+        } else {
+            Level::Crypto
+        }
+    }
+}
+
+/// 33 bytes beginning 02 or 03, or 65 beginning 04, and on the curve.
+fn check_encryption_key(name: &str, key: &[u8]) -> Result<(), Rejection> {
+    let form = match (key.len(), key.first()) {
+        (0, _) => return Err(Rejection::new("S-2", format!("the {name} is empty"))),
+        (33, Some(2 | 3)) | (65, Some(4)) => k256::PublicKey::from_sec1_bytes(key).is_ok(),
+        _ => {
+            let message = format!("the {name} is not a SEC1 point: {} bytes", key.len());
+            return Err(Rejection::new("G6", message));
+        }
+    };
+    if form {
+        Ok(())
+    } else {
+        Err(Rejection::new("G6", format!("the {name} is not a point of secp256k1")))
+    }
+}

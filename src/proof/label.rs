@@ -1,0 +1,94 @@
+//! Where a name stands in the directory, and how an entry hides what it says
+//! of a mailbox.
+//!
+//! A domain's label is a plain hash, since its name is in its entries anyway.
+//! A mailbox's is the output of the log's VRF: nobody can list mailboxes, and
+//! nobody can prove a wrong label.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::Hash;
+use super::vrf;
+use crate::dime::{Address, Domain};
+
+/// 32 bytes; its bits, most significant first, are the path in the map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(pub [u8; 32]);
+
+impl Label {
+    /// `SHA-256("syndicate/v1/domain" || 00 || name)`.
+    pub fn of_domain(domain: &Domain) -> Label {
+        Label::of_domain_text(domain.as_str())
+    }
+
+    pub(crate) fn of_domain_text(domain: &str) -> Label {
+        let mut hash = Sha256::new();
+        hash.update(b"syndicate/v1/domain\0");
+        hash.update(domain.as_bytes());
+        Label(hash.finalize().into())
+    }
+
+    /// The first 32 bytes of the VRF output over [`alpha`]; about 40 µs.
+    pub fn of_address(key: &vrf::SecretKey, address: &Address) -> Label {
+        Label::from_vrf(&key.evaluate(&alpha(address)))
+    }
+
+    /// The first 32 bytes of a VRF output.
+    pub fn from_vrf(output: &vrf::Output) -> Label {
+        let mut label = [0; 32];
+        label.copy_from_slice(&output[..32]);
+        Label(label)
+    }
+
+    /// Bit `index` (0 to 255), the most significant of the first byte being 0.
+    pub fn bit(&self, index: u8) -> bool {
+        self.0[usize::from(index / 8)] >> (7 - index % 8) & 1 == 1
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// What the VRF is evaluated on: `"syndicate/v1/user" || 00 || address`.
+pub fn alpha(address: &Address) -> Vec<u8> {
+    [b"syndicate/v1/user\0", address.as_str().as_bytes()].concat()
+}
+
+/// Hides `payload` under the random `opening`, and ties it to one place:
+/// `HMAC-SHA256(opening, "syndicate/v1/commitment" || 00 || u16 length ||
+/// origin || label || version as u64 || u16 length || address || payload)`,
+/// numbers big-endian.
+pub fn commitment(
+    opening: &[u8; 32],
+    origin: &str,
+    label: &Label,
+    version: u64,
+    address: &Address,
+    payload: &[u8],
+) -> Hash {
+    // HMAC fills a short key up with zeros to the hash's block of 64 bytes.
+    let mut key = [0; 64];
+    key[..32].copy_from_slice(opening);
+    let mut mac = Hmac::<Sha256>::new(&key.into());
+    mac.update(b"syndicate/v1/commitment\0");
+    mac.update(&(origin.len() as u16).to_be_bytes());
+    mac.update(origin.as_bytes());
+    mac.update(&label.0);
+    mac.update(&version.to_be_bytes());
+    mac.update(&(address.as_str().len() as u16).to_be_bytes());
+    mac.update(address.as_str().as_bytes());
+    mac.update(payload);
+    mac.finalize().into_bytes().into()
+}

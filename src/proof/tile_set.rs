@@ -1,0 +1,152 @@
+//! Tiles that were fetched for one tree, checked against its root before any
+//! hash of them is used; and which tiles a proof needs, so that they can be
+//! fetched first.
+//!
+//! A set for a proof holds the partial tiles of the tree (their hashes fold to
+//! the root) and, for each full tile, the tile above it that holds its hash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::merkle::{
+    self, Hash, HashReader, MAX_SIZE, Node, Unprovable, complete_nodes, subtree_proof_ranges,
+};
+use super::tile::{self, TileCoordinate, WIDTH, tile_at};
+use super::whole_tree;
+use crate::dime::Rejection;
+
+/// The tiles that [`merkle::inclusion_proof`] needs, from the leaves up.
+pub fn tiles_for_inclusion(index: u64, size: u64) -> Result<Vec<TileCoordinate>, Unprovable> {
+    tiles_for_subtree(index, index.saturating_add(1), size)
+}
+
+/// The tiles that [`merkle::consistency_proof`] needs, from the leaves up.
+pub fn tiles_for_consistency(old: u64, new: u64) -> Result<Vec<TileCoordinate>, Unprovable> {
+    tiles_for_subtree(0, old, new)
+}
+
+/// The tiles that [`merkle::subtree_proof`] needs, those that hold the hash
+/// of the subtree itself included.
+pub fn tiles_for_subtree(
+    start: u64,
+    end: u64,
+    size: u64,
+) -> Result<Vec<TileCoordinate>, Unprovable> {
+    let mut ranges = subtree_proof_ranges(start, end, size)?;
+    ranges.push((start, end));
+    let nodes = ranges.into_iter().flat_map(|(start, end)| complete_nodes(start, end));
+    tiles_for_nodes(nodes, size)
+}
+
+/// The tiles that hold the leaf hashes `start..end`, with all that is needed to
+/// check them. One level-0 tile for each 256 leaves.
+pub fn tiles_for_leaves(
+    start: u64,
+    end: u64,
+    size: u64,
+) -> Result<Vec<TileCoordinate>, Unprovable> {
+    if start > end || end > size || size > MAX_SIZE {
+        return Err(Unprovable::NotInTree { start, end, size });
+    }
+    let step = u64::from(WIDTH);
+    let nodes = (start..end).step_by(step as usize).chain(end.checked_sub(1));
+    tiles_for_nodes(nodes.map(|index| Node { level: 0, index }), size)
+}
+
+fn tiles_for_nodes(
+    nodes: impl Iterator<Item = Node>,
+    size: u64,
+) -> Result<Vec<TileCoordinate>, Unprovable> {
+    let mut tiles: BTreeSet<_> = tile::partial_tiles(size).into_iter().collect();
+    for node in nodes {
+        let (mut tile, ..) =
+            TileCoordinate::of_node(node, size).ok_or(Unprovable::Missing(node))?;
+        while tile.is_full() && tiles.insert(tile) {
+            let Some((above, _)) = above(tile, size) else { break };
+            tile = above;
+        }
+    }
+    Ok(tiles.into_iter().collect())
+}
+
+/// The tile that holds the hash of this full tile, and its place there.
+fn above(tile: TileCoordinate, size: u64) -> Option<(TileCoordinate, usize)> {
+    let step = u64::from(WIDTH);
+    let above = tile_at(tile.level + 1, tile.index / step, size)?;
+    Some((above, (tile.index % step) as usize))
+}
+
+/// Checked tiles of one tree.
+#[derive(Clone, Debug)]
+pub struct TileSet {
+    size: u64,
+    tiles: BTreeMap<TileCoordinate, Vec<Hash>>,
+}
+
+impl TileSet {
+    /// Checks every tile against the root of the tree: the partial tiles fold
+    /// to it, and the hash of each full tile stands in the tile above it.
+    /// A partial tile may come as the full one that replaced it.
+    ///
+    /// Rule `tile` if a tile is no tile of this tree, has the wrong length, is
+    /// missing on the way to the root, or has the wrong hash.
+    pub fn verified<B: AsRef<[u8]>>(
+        size: u64,
+        root: &Hash,
+        tiles: impl IntoIterator<Item = (TileCoordinate, B)>,
+    ) -> Result<TileSet, Rejection> {
+        let mut set = TileSet { size, tiles: BTreeMap::new() };
+        for (at, bytes) in tiles {
+            if tile_at(at.level, at.index, size) != Some(at) {
+                return Err(refuse(at, format!("is no tile of a tree of {size}")));
+            }
+            set.tiles.insert(at, at.hashes(bytes.as_ref())?.to_vec());
+        }
+        set.check_edge(root)?;
+        set.check_full()?;
+        Ok(set)
+    }
+
+    fn check_edge(&self, root: &Hash) -> Result<(), Rejection> {
+        let edge = tile::Edge::restore(self.size, |at| Some(self.tiles.get(&at)?.concat()))?;
+        if edge.root() != *root {
+            let message = format!("the partial tiles do not fold to the root of {}", self.size);
+            return Err(Rejection::new("tile", message));
+        }
+        Ok(())
+    }
+
+    /// Each full tile is checked by the one above it, itself checked or to be.
+    fn check_full(&self) -> Result<(), Rejection> {
+        for (at, hashes) in self.tiles.iter().filter(|(at, _)| at.is_full()) {
+            let expected = above(*at, self.size)
+                .and_then(|(above, place)| self.tiles.get(&above)?.get(place))
+                .ok_or_else(|| refuse(*at, "cannot be checked: the tile above it is missing"))?;
+            if whole_tree::root(hashes) != *expected {
+                return Err(refuse(*at, "has not the hash that the tile above it holds"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves of the tree that these are tiles of.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hash of leaf `index`, if its tile is in the set.
+    pub fn leaf(&self, index: u64) -> Option<Hash> {
+        self.node(Node { level: 0, index })
+    }
+}
+
+impl HashReader for TileSet {
+    fn node(&self, node: Node) -> Option<Hash> {
+        let (tile, first, count) = TileCoordinate::of_node(node, self.size)?;
+        let hashes = self.tiles.get(&tile)?.get(first..first + count)?;
+        Some(merkle::root_from_leaves(hashes))
+    }
+}
+
+fn refuse(at: TileCoordinate, why: impl std::fmt::Display) -> Rejection {
+    Rejection::new("tile", format!("{at} {why}"))
+}

@@ -1,0 +1,372 @@
+//! What the rows of [`State`] hold. JSON, since a person may have to read it
+//! and since it can all be made again from `Blobs`.
+//!
+//! Left out: who decides what goes in: `log` indexes what it committed, `crawl`
+//! keeps its frontier.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Error;
+use super::state::{Batch, Range, State, Table};
+use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
+
+/// 32 bytes: a SHA-256, a label, a key. Hexadecimal in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hash(pub [u8; 32]);
+
+/// A row type: which table it is in, and what it is found by.
+pub trait Typed: Serialize + DeserializeOwned {
+    const TABLE: Table;
+    /// Its key in the table.
+    fn key(&self) -> Vec<u8>;
+}
+
+/// What the mirror knows of a domain: the outcome of its log entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainRow {
+    #[serde(with = "text")]
+    pub domain: Domain,
+    /// Of the latest entry, from 1.
+    pub version: u64,
+    /// Version whose content is in force; 0: none.
+    pub current: u64,
+    /// The content in force; empty fields where there is none.
+    pub poks: Vec<Hash>,
+    #[serde(with = "dnssec")]
+    pub dnssec: Dnssec,
+    pub record: Option<RecordRow>,
+    /// SHA-256 of the org signet in force; its bytes are a public blob.
+    pub org_signet: Option<Hash>,
+    /// SHA-256 of the DNSSEC chain of the content in force; a public blob.
+    pub dnssec_chain: Option<Hash>,
+    /// Every org signet that an entry named, oldest first: old links of users'
+    /// chains were signed under old ones.
+    pub org_signets: Vec<Hash>,
+    /// The name is held until then; `None`: not held.
+    pub held_until: Option<u64>,
+    /// The latest entry says that the record was withdrawn or has expired.
+    pub withdrawn: bool,
+    /// Numbers of the latest entry's events, as in `log.proto`.
+    pub events: Vec<u32>,
+    /// Time of the latest entry.
+    #[serde(with = "millis")]
+    pub logged_at: Timestamp,
+}
+
+/// A management record in force, and how long it stays so without being seen
+/// again (reference §1.8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRow {
+    /// SHA-256 of its text; the text is a public blob.
+    pub sha256: Hash,
+    /// Its text as assembled from the TXT strings, at most 4 KiB of UTF-8; the
+    /// exact bytes are in the blob.
+    pub text: String,
+    /// First seen in this validity period.
+    #[serde(with = "millis")]
+    pub since: Timestamp,
+    /// End of the validity period; equal to `since` where `exp` gave none.
+    #[serde(with = "millis")]
+    pub expires_at: Timestamp,
+}
+
+/// What the mirror knows of a mailbox: the outcome of its log entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    #[serde(with = "text")]
+    pub address: Address,
+    pub label: Hash,
+    /// Of the latest entry, from 1.
+    pub version: u64,
+    /// Version whose content is in force; 0: none.
+    pub current: u64,
+    /// The current chain of custody, oldest first, ending in the signet in
+    /// force. Empty: none is. Begins anew after a restart or gap.
+    pub chain: Vec<LinkRow>,
+    /// Version of the domain that the signet in force was validated under.
+    pub domain_version: u64,
+    /// The name is held until then; `None`: not held.
+    pub held_until: Option<u64>,
+    /// The latest entry says that the DX no longer has this mailbox.
+    pub withdrawn: bool,
+    /// Its payloads before this version are erased; 0: none are.
+    pub forgotten: u64,
+    /// Numbers of the latest entry's events, as in `log.proto`.
+    pub events: Vec<u32>,
+    /// Time of the latest entry.
+    #[serde(with = "millis")]
+    pub logged_at: Timestamp,
+}
+
+/// One signet of a chain of custody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// Version of the entry that logged it.
+    pub version: u64,
+    /// SHA-256 of its bytes as received; the bytes are private object `signet/…`.
+    pub signet: Hash,
+    /// SHA-256 of its body through the crypto signature.
+    pub crypto: Hash,
+    /// As in `log.proto`: 7 crypto, 8 full, 9 id.
+    pub level: u32,
+}
+
+/// Where the entry of one version of one label is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub label: Hash,
+    pub version: u64,
+    /// Leaf index in the log.
+    pub index: u64,
+    /// Number of the commit that added it.
+    pub commit: u64,
+    /// Which private record of that commit holds its payload, if it has one.
+    pub record: Option<u32>,
+}
+
+/// The name behind a label, known only to this mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labelled {
+    pub label: Hash,
+    #[serde(with = "text")]
+    pub name: Name,
+}
+
+/// When a name is visited next, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontierRow {
+    #[serde(with = "text")]
+    pub name: Name,
+    #[serde(with = "millis")]
+    pub due: Timestamp,
+    /// Somebody is on it until then; in the past: nobody is.
+    #[serde(with = "millis")]
+    pub leased_until: Timestamp,
+    /// Which process took the lease.
+    pub leased_by: String,
+    /// Failed visits since the last good one.
+    pub failures: u32,
+    /// Why it is known: a word of the crawl room's.
+    pub reason: String,
+}
+
+/// When a name was last seen, which no log entry says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenRow {
+    #[serde(with = "text")]
+    pub name: Name,
+    /// The version that was in force when it was confirmed.
+    pub version: u64,
+    /// The DX last served what is in force; 0: never since this is kept.
+    #[serde(with = "millis")]
+    pub confirmed_at: Timestamp,
+    /// It was last asked.
+    #[serde(with = "millis")]
+    pub attempted_at: Timestamp,
+    /// For a domain: the validity period of its record, start and end.
+    pub validity: Option<(u64, u64)>,
+}
+
+impl Typed for DomainRow {
+    const TABLE: Table = Table::Domains;
+    fn key(&self) -> Vec<u8> {
+        self.domain.as_str().into()
+    }
+}
+
+impl Typed for UserRow {
+    const TABLE: Table = Table::Users;
+    fn key(&self) -> Vec<u8> {
+        user_key(&self.address)
+    }
+}
+
+impl Typed for Place {
+    const TABLE: Table = Table::Places;
+    fn key(&self) -> Vec<u8> {
+        place_key(&self.label.0, self.version)
+    }
+}
+
+impl Typed for Labelled {
+    const TABLE: Table = Table::Labels;
+    fn key(&self) -> Vec<u8> {
+        self.label.0.into()
+    }
+}
+
+impl Typed for FrontierRow {
+    const TABLE: Table = Table::Frontier;
+    fn key(&self) -> Vec<u8> {
+        self.name.as_str().into()
+    }
+}
+
+impl Typed for SeenRow {
+    const TABLE: Table = Table::Seen;
+    fn key(&self) -> Vec<u8> {
+        self.name.as_str().into()
+    }
+}
+
+/// Key of a mailbox in [`Table::Users`]: the domain first.
+pub fn user_key(address: &Address) -> Vec<u8> {
+    format!("{}\0{}", address.domain(), address.local()).into()
+}
+
+/// The mailboxes of one domain in [`Table::Users`].
+pub fn users_of(domain: &Domain) -> Range {
+    Range::prefix(format!("{domain}\0").as_bytes())
+}
+
+/// Key of one version of a label in [`Table::Places`].
+pub fn place_key(label: &[u8; 32], version: u64) -> Vec<u8> {
+    [label.as_slice(), &version.to_be_bytes()].concat()
+}
+
+/// The versions of a label from `from` on, in [`Table::Places`].
+pub fn places_from(label: &[u8; 32], from: u64) -> Range {
+    Range { start: place_key(label, from), ..Range::prefix(label) }
+}
+
+/// A row's value.
+pub fn encode<R: Typed>(row: &R) -> Vec<u8> {
+    serde_json::to_vec(row).unwrap_or_default()
+}
+
+/// The row of a value; a value that is none is damage.
+pub fn decode<R: Typed>(value: &[u8]) -> Result<R, Error> {
+    serde_json::from_slice(value).map_err(|error| Error::Damaged {
+        path: format!("table {}", R::TABLE.name()),
+        message: error.to_string(),
+    })
+}
+
+/// The row with this key.
+pub async fn find<R: Typed>(state: &dyn State, key: &[u8]) -> Result<Option<R>, Error> {
+    state.get(R::TABLE, key).await?.map(|value| decode(&value)).transpose()
+}
+
+/// At most `limit` rows of a range of their table.
+pub async fn scan<R: Typed>(
+    state: &dyn State,
+    range: Range,
+    limit: usize,
+) -> Result<Vec<R>, Error> {
+    let rows = state.scan(R::TABLE, range, limit).await?;
+    rows.iter().map(|(_, value)| decode(value)).collect()
+}
+
+impl Batch {
+    /// Writes a typed row.
+    pub fn row<R: Typed>(&mut self, row: &R) {
+        self.put(R::TABLE, row.key(), encode(row));
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&text, &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(Hash(bytes))
+    }
+}
+
+/// Names as their text.
+mod text {
+    use super::*;
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Times as milliseconds.
+mod millis {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(value.millis())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        u64::deserialize(from).map(Timestamp::from_millis)
+    }
+}
+
+/// DNSSEC status as its word.
+mod dnssec {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Dnssec, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Dnssec, D::Error> {
+        let word = String::deserialize(from)?;
+        [Dnssec::Secure, Dnssec::Insecure, Dnssec::Bogus, Dnssec::Indeterminate]
+            .into_iter()
+            .find(|status| status.to_string() == word)
+            .ok_or_else(|| serde::de::Error::custom("no such DNSSEC status"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_went() {
+        let row = DomainRow {
+            domain: "example.com".parse().unwrap(),
+            version: 3,
+            current: 2,
+            poks: vec![Hash([7; 32])],
+            dnssec: Dnssec::Insecure,
+            record: Some(RecordRow {
+                sha256: Hash([1; 32]),
+                text: "ver=1 pok=…".into(),
+                since: Timestamp::from_secs(5),
+                expires_at: Timestamp::from_secs(6),
+            }),
+            org_signet: None,
+            dnssec_chain: None,
+            org_signets: vec![],
+            held_until: Some(9),
+            withdrawn: true,
+            events: vec![25],
+            logged_at: Timestamp::from_millis(1),
+        };
+        assert_eq!(decode::<DomainRow>(&encode(&row)).unwrap(), row);
+        let damaged = decode::<DomainRow>(b"{\"domain\":3}").unwrap_err();
+        assert!(damaged.is_damage());
+    }
+
+    #[test]
+    fn users_of_a_domain_are_together() {
+        let key = user_key(&"a@example.com".parse().unwrap());
+        let range = users_of(&"example.com".parse().unwrap());
+        assert!(key >= range.start && key < range.end.clone().unwrap());
+        let other = user_key(&"a@example.com.org".parse().unwrap());
+        assert!(other < range.start || other >= range.end.unwrap());
+    }
+}

@@ -1,0 +1,349 @@
+//! [`State`] in a folder, by `sled` 0.34.7.
+//!
+//! `sled` loses writes in a power cut, and can panic on a damaged folder. So
+//! nothing in it is the truth, and [`Sled::open`] reads every row once, on a
+//! thread whose panic is caught: what it returns is either usable or
+//! [`Error::Damaged`], and then [`set_aside`] makes room for a new one. A panic
+//! in a later operation is caught too and is the same error. What is not
+//! caught: a failed allocation, which ends the process; the next start would
+//! meet it again, and the folder must then be moved by hand.
+//!
+//! On disk: `sled`'s own files in the folder, and beside it `<folder>.lock`,
+//! whose lock is held while the state is open. One tree; a row's key is the
+//! number of its table, one byte, and then its key.
+
+use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+
+use super::Error;
+use super::state::{Applied, Batch, MAX_SCAN, Range, Row, State, Table, check_batch};
+
+/// Bytes of pages that the engine keeps in memory.
+const CACHE: u64 = 64 << 20;
+/// The engine writes out by itself this often, milliseconds.
+const FLUSH_EVERY: u64 = 1000;
+
+/// The embedded engine. Cheap to clone; closed when the last clone goes.
+#[derive(Clone)]
+pub struct Sled(Arc<Inner>);
+
+struct Inner {
+    db: ::sled::Db,
+    folder: PathBuf,
+    /// Shared by scans and reads, alone for batches: no read sees half a batch.
+    turn: RwLock<()>,
+    /// Held for its lock, and dropped after `db`.
+    _lock: File,
+}
+
+impl Sled {
+    /// Opens the state in `folder` (made if missing), reads every row, and
+    /// says what it found. Blocks while it reads: about a second a million rows.
+    ///
+    /// # Errors
+    /// [`Error::InUse`]: another process, or this one, has it open.
+    /// [`Error::Damaged`]: it cannot be read; [`set_aside`] it and rebuild.
+    pub fn open(folder: &Path) -> Result<Sled, Error> {
+        let lock = lock(folder)?;
+        let target = folder.to_path_buf();
+        let opened = std::thread::Builder::new()
+            .name("state-open".into())
+            .spawn(move || open_and_read(&target))
+            .map_err(|error| Error::State {
+                doing: "start a thread to open",
+                source: error.into(),
+            })?
+            .join();
+        let db = match opened {
+            Ok(outcome) => outcome.map_err(|error| classify("open", folder, error))?,
+            Err(panic) => return Err(damaged(folder, panic_text(panic.as_ref()))),
+        };
+        let folder = folder.to_path_buf();
+        Ok(Sled(Arc::new(Inner { db, folder, turn: RwLock::new(()), _lock: lock })))
+    }
+
+    /// Runs one engine operation on a thread that may block, its panic caught.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        operation: impl FnOnce(&Inner) -> ::sled::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = self.0.clone();
+        let outcome = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| operation(&inner)))
+        })
+        .await;
+        match outcome {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => Err(classify(doing, &self.0.folder, error)),
+            Ok(Err(panic)) => Err(damaged(&self.0.folder, panic_text(panic.as_ref()))),
+            Err(error) => Err(Error::State { doing, source: error.into() }),
+        }
+    }
+}
+
+#[async_trait]
+impl State for Sled {
+    async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let key = row_key(table, key);
+        self.run("read", move |inner| {
+            let _turn = inner.turn.read().unwrap_or_else(PoisonError::into_inner);
+            Ok(inner.db.get(key)?.map(|value| value.to_vec()))
+        })
+        .await
+    }
+
+    async fn scan(&self, table: Table, range: Range, limit: usize) -> Result<Vec<Row>, Error> {
+        let start = row_key(table, &range.start);
+        let end = match &range.end {
+            Some(end) => row_key(table, end),
+            None => vec![number(table) + 1],
+        };
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let limit = limit.min(MAX_SCAN);
+        self.run("scan", move |inner| {
+            let _turn = inner.turn.read().unwrap_or_else(PoisonError::into_inner);
+            inner
+                .db
+                .range(start..end)
+                .take(limit)
+                .map(|row| {
+                    row.map(|(key, value)| (key.iter().skip(1).copied().collect(), value.to_vec()))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<Applied, Error> {
+        check_batch(&batch)?;
+        self.run("write to", move |inner| {
+            let _turn = inner.turn.write().unwrap_or_else(PoisonError::into_inner);
+            for (table, key, expected) in &batch.expectations {
+                if inner.db.get(row_key(*table, key))?.as_deref() != expected.as_deref() {
+                    return Ok(Applied::Conflict);
+                }
+            }
+            let mut writes = ::sled::Batch::default();
+            for (table, key, value) in &batch.writes {
+                match value {
+                    Some(value) => writes.insert(row_key(*table, key), value.as_slice()),
+                    None => writes.remove(row_key(*table, key)),
+                }
+            }
+            inner.db.apply_batch(writes)?;
+            Ok(Applied::Applied)
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.run("flush", |inner| inner.db.flush().map(drop)).await
+    }
+}
+
+/// Moves a damaged state away, to `<folder>.damaged`, so that a new one can be
+/// opened; an older one there is deleted. The caller rebuilds.
+pub fn set_aside(folder: &Path) -> Result<PathBuf, Error> {
+    let _lock = lock(folder)?;
+    let aside = beside(folder, "damaged");
+    let fault = |doing: &'static str, source| Error::Folder {
+        doing,
+        path: folder.display().to_string(),
+        source,
+    };
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let removed =
+        if aside.is_dir() { std::fs::remove_dir_all(&aside) } else { std::fs::remove_file(&aside) };
+    match removed {
+        Err(error) if !gone(&error) => return Err(fault("delete the copy set aside from", error)),
+        _ => {}
+    }
+    match std::fs::rename(folder, &aside) {
+        Err(error) if !gone(&error) => Err(fault("set aside", error)),
+        _ => Ok(aside),
+    }
+}
+
+/// Opens, and reads every row: damage shows on first read, not only on open.
+fn open_and_read(folder: &Path) -> ::sled::Result<::sled::Db> {
+    let db = ::sled::Config::new()
+        .path(folder)
+        .cache_capacity(CACHE)
+        .flush_every_ms(Some(FLUSH_EVERY))
+        .open()?;
+    for row in db.iter() {
+        row?;
+    }
+    Ok(db)
+}
+
+/// Takes the lock beside the folder. `sled` has one too, whose refusal looks
+/// like any other failed read.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = beside(folder, "lock");
+    let fault = |source| Error::Folder { doing: "lock", path: path.display().to_string(), source };
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent).map_err(fault)?;
+    }
+    let file = File::options().create(true).append(true).open(&path).map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: folder.display().to_string() }),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
+    }
+}
+
+fn beside(folder: &Path, suffix: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+fn number(table: Table) -> u8 {
+    // At most a handful of tables; the order of declaration is their number.
+    Table::ALL.iter().position(|known| *known == table).map_or(0xfe, |at| at as u8)
+}
+
+fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(key.len() + 1);
+    row.push(number(table));
+    row.extend_from_slice(key);
+    row
+}
+
+fn damaged(folder: &Path, message: String) -> Error {
+    Error::Damaged { path: folder.display().to_string(), message }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .map_or_else(|| "the engine panicked".into(), |text| format!("the engine panicked: {text}"))
+}
+
+/// Damage, unless it is plainly the operating system that refuses.
+fn classify(doing: &'static str, folder: &Path, error: ::sled::Error) -> Error {
+    use std::io::ErrorKind;
+    match error {
+        ::sled::Error::Io(io) => match io.kind() {
+            ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::Interrupted
+            | ErrorKind::OutOfMemory => Error::State { doing, source: io.into() },
+            _ if io.to_string().contains("could not acquire lock") => {
+                Error::InUse { path: folder.display().to_string() }
+            }
+            _ => damaged(folder, io.to_string()),
+        },
+        other => damaged(folder, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        testing::state_contract(&Sled::open(&folder.path().join("state")).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn reopens_with_what_was_flushed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let state = Sled::open(&path).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, "indexed", "7");
+        assert_eq!(state.apply(batch).await.unwrap(), Applied::Applied);
+        state.flush().await.unwrap();
+        drop(state);
+        let again = Sled::open(&path).unwrap();
+        assert_eq!(again.get(Table::Meta, b"indexed").await.unwrap(), Some(b"7".to_vec()));
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_it_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let _open = Sled::open(&path).unwrap();
+        assert!(matches!(Sled::open(&path), Err(Error::InUse { .. })));
+        assert!(matches!(set_aside(&path), Err(Error::InUse { .. })));
+    }
+
+    /// Fills every file of a state with garbage, in part or whole, many times:
+    /// what opens must be readable, everything else must be reported as damage.
+    #[tokio::test]
+    async fn garbage_is_damage_and_never_ends_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let mut reported = 0;
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        for round in 0..40 {
+            let state = Sled::open(&path).unwrap();
+            let mut batch = Batch::new();
+            for row in 0..200u32 {
+                batch.put(Table::Users, format!("key {row}"), vec![row as u8; 300]);
+            }
+            assert_eq!(state.apply(batch).await.unwrap(), Applied::Applied);
+            state.flush().await.unwrap();
+            drop(state);
+            for file in files(&path) {
+                let mut bytes = std::fs::read(&file).unwrap();
+                match round % 4 {
+                    0 => bytes.iter_mut().for_each(|byte| *byte = next() as u8),
+                    1 => bytes.iter_mut().for_each(|byte| *byte = 0xff),
+                    2 => bytes.truncate(bytes.len() / 2),
+                    _ if !bytes.is_empty() => {
+                        for _ in 0..50 {
+                            let at = next() as usize % bytes.len().min(20_000);
+                            bytes[at] = next() as u8;
+                        }
+                    }
+                    _ => {}
+                }
+                std::fs::write(&file, bytes).unwrap();
+            }
+            match Sled::open(&path) {
+                Ok(state) => {
+                    let _ = state.scan(Table::Users, Range::all(), 1000).await;
+                }
+                Err(error) => {
+                    assert!(error.is_damage(), "round {round}: {error}");
+                    reported += 1;
+                }
+            }
+            set_aside(&path).unwrap();
+        }
+        assert!(reported > 0, "no damage was ever noticed");
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        }
+        found
+    }
+}
