@@ -17,7 +17,7 @@ pub(super) struct Arena<T> {
 impl<T: Copy> Arena<T> {
     /// Room for `len` items, exactly.
     pub(super) fn with_capacity(len: usize) -> Arena<T> {
-        let room = |chunk| Vec::with_capacity((len - chunk * CHUNK).min(CHUNK));
+        let room = |chunk: usize| Vec::with_capacity((len - chunk * CHUNK).min(CHUNK));
         Arena { chunks: (0..len.div_ceil(CHUNK)).map(room).collect(), len: 0 }
     }
 

@@ -162,7 +162,7 @@ impl Shard {
         sorted: bool,
     ) -> Result<Option<Hash>, Error> {
         order.sort_unstable_by(|&a, &b| {
-            changes[a as usize].label.cmp(&changes[b as usize].label).then(a.cmp(&b))
+            changes[a as usize].label.0.cmp(&changes[b as usize].label.0).then(a.cmp(&b))
         });
         let mut items = items(changes, order);
         self.locate(&mut items);
@@ -532,13 +532,12 @@ impl View<'_> {
 
     fn leaf(&self, index: u32) -> (Hash, LabelState) {
         let leaf = self.shard.leaves.at(index);
-        let was = self.undos().find_map(|undo| undo.find(&undo.leaves, index)).unwrap_or_else(
-            || Was {
+        let was =
+            self.undos().find_map(|undo| undo.find(&undo.leaves, index)).unwrap_or_else(|| Was {
                 chain: leaf.chain,
                 version: leaf.version,
                 current: self.shard.current(index, leaf.version),
-            },
-        );
+            });
         let state = LabelState {
             version: was.version.into(),
             current: was.current.into(),
@@ -593,10 +592,9 @@ impl View<'_> {
         let above = passed.partition_point(|(length, ..)| u16::from(*length) < fork);
         let (present, end) = match passed.get(above) {
             None if fork == BITS => (Some(state), MapEnd::Present),
-            None => (
-                None,
-                MapEnd::Leaf { label: found, version: state.version, chain: state.chain },
-            ),
+            None => {
+                (None, MapEnd::Leaf { label: found, version: state.version, chain: state.chain })
+            }
             Some(&(length, _, index)) => (None, self.end_inner(index, length, &found)),
         };
         // Room for the levels above the shard too.
@@ -628,9 +626,7 @@ impl View<'_> {
         };
         Some(match root.node() {
             Node::Inner(index) => self.end_inner(index, self.inner(index).length, &label),
-            Node::Leaf(_) => {
-                MapEnd::Leaf { label, version: state.version, chain: state.chain }
-            }
+            Node::Leaf(_) => MapEnd::Leaf { label, version: state.version, chain: state.chain },
         })
     }
 
@@ -656,7 +652,7 @@ impl View<'_> {
 fn items<'a>(changes: &'a [Change], order: &[u32]) -> Vec<Item<'a>> {
     let mut items: Vec<Item> = Vec::with_capacity(order.len());
     for (position, &change) in order.iter().enumerate() {
-        let label = &changes[change as usize].label;
+        let label = &changes[change as usize].label.0;
         match items.last_mut() {
             Some(item) if item.label == label => item.to = position + 1,
             _ => items.push(Item { label, from: position, to: position + 1, leaf: None, fork: 0 }),
