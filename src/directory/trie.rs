@@ -29,6 +29,10 @@ struct NodeRef(u32);
 
 const LEAF: u32 = 1 << 31;
 
+/// Bytes of the two nodes that a label costs.
+#[cfg(test)]
+pub(super) const NODE_BYTES: usize = size_of::<Inner>() + size_of::<Leaf>();
+
 enum Node {
     Leaf(u32),
     Inner(u32),
