@@ -592,49 +592,48 @@ pub fn format_of(bytes: &[u8]) -> Result<u32, Malformed> {
 }
 
 /// What later formats promise to keep, so that a replayer that does not know
-/// one can still follow the map: the envelope, and in kinds 4, 5 and 6 the
-/// fields for label, version and `current`.
+/// one can still follow the map: the envelope, in kinds 4, 5 and 6 the fields
+/// for label, version and `current`, and the whole of kind 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outline {
     pub time: Timestamp,
-    /// Label, version and `current`; `None` for a kind that moves no label.
-    pub moved: Option<(Label, Holder, u64, u64)>,
+    pub kind: OutlineKind,
 }
 
-/// Reads an entry of a format that this code does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutlineKind {
+    Moves { label: Label, holder: Holder, version: u64, current: u64 },
+    Root(DirectoryRoot),
+    Other,
+}
+
+/// Reads an entry of a format that this code does not know: exactly one
+/// message stands behind `format` and `time`.
 pub fn outline(bytes: &[u8]) -> Result<Outline, Malformed> {
     let mut reader = Reader::limited(bytes, MAX_ENTRY)?;
     reader.uint32(1)?;
     let time = Timestamp::from_millis(reader.required_uint(2)?);
-    let mut moved = None;
-    let mut kinds = 0;
-    let mut last = 2;
-    while let Some((field, value)) = reader.any()? {
-        if field <= last {
-            return Err(Malformed::Misplaced(field));
+    let (field, Field::Bytes(message)) = reader.any()?.ok_or(Malformed::Missing(3))? else {
+        return Err(Malformed::Missing(3));
+    };
+    reader.end()?;
+    let mut inner = Reader::new(message);
+    let (label, holder) = match field {
+        0..=2 => return Err(Malformed::Misplaced(field)),
+        4 => {
+            let domain = inner.text(1, crate::dime::MAX_DOMAIN)?;
+            (Label::of_domain_text(domain), Holder::Domain)
         }
-        last = field;
-        let Field::Bytes(message) = value else { continue };
-        kinds += 1;
-        let mut inner = Reader::new(message);
-        moved = match field {
-            4 => {
-                let domain = inner.text(1, crate::dime::MAX_DOMAIN)?;
-                let label = Label::of_domain_text(domain);
-                Some((label, Holder::Domain, inner.required_uint(2)?, inner.uint(3)?))
-            }
-            5 => {
-                let label = Label(inner.hash(1)?);
-                Some((label, Holder::User, inner.required_uint(2)?, inner.uint(3)?))
-            }
-            6 => Some((Label(inner.hash(1)?), Holder::User, inner.required_uint(2)?, 0)),
-            _ => moved,
-        };
-    }
-    if kinds > 1 {
-        return Err(Malformed::Misplaced(last));
-    }
-    Ok(Outline { time, moved })
+        5 | 6 => (Label(inner.hash(1)?), Holder::User),
+        7 => {
+            let root = DirectoryRoot::decode(inner)?;
+            return Ok(Outline { time, kind: OutlineKind::Root(root) });
+        }
+        _ => return Ok(Outline { time, kind: OutlineKind::Other }),
+    };
+    let version = inner.required_uint(2)?;
+    let current = if field == 6 { 0 } else { inner.uint(3)? };
+    Ok(Outline { time, kind: OutlineKind::Moves { label, holder, version, current } })
 }
 
 impl<'a> Genesis<'a> {

@@ -9,6 +9,7 @@ pub mod merkle;
 pub mod note;
 pub mod tile;
 pub mod tile_set;
+pub mod replay;
 pub mod vrf;
 pub mod whole_tree;
 pub mod wire;
