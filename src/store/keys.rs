@@ -9,6 +9,7 @@
 //! | public | `blob/<hh>/<sha256>` | org signets, record texts, DNSSEC chains | never; may be withdrawn |
 //! | public | `withdrawn/<sha256>` | a blob that the operator no longer serves | appears |
 //! | public | `snapshot/<size>` | the directory at a tree size | never; old ones go |
+//! | public | `snapshot/<size>.<part>` | its labels, part by part | never; old ones go |
 //! | private | `log` | the log's own record: origin, keys, where commits live | never |
 //! | private | `commit/<folder>/<n>` | commit n, the fence of the log | never |
 //! | private | `batch/<hh>/<sha256>` | the public entries of one batch | never |
@@ -105,6 +106,11 @@ pub fn cosigned(size: u64, k: u32) -> String {
 /// Public: the directory after `size` leaves.
 pub fn snapshot(size: u64) -> String {
     format!("snapshot/{}", number(size))
+}
+
+/// Public: part `part` of the directory after `size` leaves, counted from 0.
+pub fn snapshot_part(size: u64, part: usize) -> String {
+    format!("{}.{part:03}", snapshot(size))
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

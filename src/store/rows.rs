@@ -34,7 +34,9 @@ pub struct DomainRow {
     pub version: u64,
     /// Version whose content is in force; 0: none.
     pub current: u64,
-    /// The content in force; empty fields where there is none.
+    /// The content last in force, this field and the next four. It outlives
+    /// RECORD_EXPIRED (`current` is then 0): a domain that leaves and comes
+    /// back with other keys has replaced them.
     pub poks: Vec<Hash>,
     #[serde(with = "dnssec")]
     pub dnssec: Dnssec,
@@ -44,9 +46,9 @@ pub struct DomainRow {
     pub org_signet: Option<Hash>,
     /// SHA-256 of the DNSSEC chain of the content in force; a public blob.
     pub dnssec_chain: Option<Hash>,
-    /// Every org signet that an entry named, oldest first: old links of users'
-    /// chains were signed under old ones.
-    pub org_signets: Vec<Hash>,
+    /// Every org signet that an entry in force named, oldest first: old links
+    /// of users' chains were signed under old ones.
+    pub org_signets: Vec<OrgRow>,
     /// The name is held until then; `None`: not held.
     pub held_until: Option<u64>,
     /// The latest entry says that the record was withdrawn or has expired.
@@ -56,6 +58,15 @@ pub struct DomainRow {
     /// Time of the latest entry.
     #[serde(with = "millis")]
     pub logged_at: Timestamp,
+}
+
+/// An org signet that was in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrgRow {
+    /// SHA-256 of its bytes; a public blob.
+    pub signet: Hash,
+    /// The domain's first version that named it.
+    pub version: u64,
 }
 
 /// What the mirror knows of a mailbox: the outcome of its log entries.
@@ -168,6 +179,16 @@ pub struct SeenRow {
     pub attempted_at: Timestamp,
     /// For a domain: the validity period of its record, start and end.
     pub validity: Option<(u64, u64)>,
+    /// SHA-256 of the record text or signet that was served last, whether in
+    /// force or not.
+    #[serde(default)]
+    pub last_served: Option<Hash>,
+    /// For a domain: the last answer was bogus.
+    #[serde(default)]
+    pub bogus: bool,
+    /// For a domain: `_dime` and `_dx` named different POKs.
+    #[serde(default)]
+    pub conflict: bool,
 }
 
 impl Typed for DomainRow {
@@ -258,6 +279,12 @@ pub async fn scan<R: Typed>(
 ) -> Result<Vec<R>, Error> {
     let rows = state.scan(R::TABLE, range, limit).await?;
     rows.iter().map(|(_, value)| decode(value)).collect()
+}
+
+/// A user's signet that some entry in force or before names, as received.
+/// Missing: its payload was erased.
+pub async fn signet(state: &dyn State, sha256: &Hash) -> Result<Option<Vec<u8>>, Error> {
+    state.get(Table::Signets, &sha256.0).await
 }
 
 impl Batch {

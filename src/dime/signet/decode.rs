@@ -196,10 +196,10 @@ impl Decoding<'_> {
     /// All rules about contents; gives the signing key.
     fn check(&self) -> Result<[u8; 32], Rejection> {
         let signing_key = self.signing_key()?;
+        self.check_tail()?;
         self.check_secondary_keys()?;
         self.check_encryption_keys()?;
         self.check_identifier()?;
-        self.check_tail()?;
         Ok(signing_key)
     }
 
@@ -335,17 +335,16 @@ impl Decoding<'_> {
 
 /// 33 bytes beginning 02 or 03, or 65 beginning 04, and on the curve.
 fn check_encryption_key(name: &str, key: &[u8]) -> Result<(), Rejection> {
-    let form = match (key.len(), key.first()) {
-        (0, _) => return Err(Rejection::new("S-2", format!("the {name} is empty"))),
-        (33, Some(2 | 3)) | (65, Some(4)) => k256::PublicKey::from_sec1_bytes(key).is_ok(),
-        _ => {
-            let message = format!("the {name} is not a SEC1 point: {} bytes", key.len());
-            return Err(Rejection::new("G6", message));
-        }
-    };
-    if form {
-        Ok(())
-    } else {
-        Err(Rejection::new("G6", format!("the {name} is not a point of secp256k1")))
+    match (key.len(), key.first()) {
+        (0, _) => Err(Rejection::new("S-2", format!("the {name} is empty"))),
+        (33, Some(2 | 3)) | (65, Some(4)) => k256::PublicKey::from_sec1_bytes(key)
+            .map(|_| ())
+            .map_err(|_| Rejection::new("G6", format!("the {name} is not a point of secp256k1"))),
+        (length, _) => Err(Rejection::new(
+            "G6",
+            format!(
+                "the {name} is not a SEC1 point (02 or 03 and 32 bytes, 04 and 64): it has {length} bytes"
+            ),
+        )),
     }
 }

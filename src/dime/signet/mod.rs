@@ -14,6 +14,8 @@ pub mod build;
 mod decode;
 pub mod field;
 mod fingerprint;
+#[cfg(test)]
+mod worked;
 
 use std::borrow::Cow;
 use std::fmt;
