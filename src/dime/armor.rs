@@ -79,10 +79,11 @@ impl Tag {
     }
 }
 
-/// Whether `bytes` look like armour rather than a binary object, whose first
-/// byte is below 8.
+/// Whether `bytes` are meant as armour: they contain a BEGIN line and do not
+/// begin like a binary object, whose first byte is below 8.
 pub fn is_armored(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first >= 8)
+        && bytes.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
 /// The armoured form of `object`, with a line end behind the last line.
@@ -218,5 +219,6 @@ mod tests {
         assert!(refused(&text.replace("ORGANIZATIONAL", "USER")).contains("tag"));
         assert!(refused(&encode(&[0x06, 0xfd], Tag::OrgSignet)).contains("tag"));
         assert!(decode(encode(&[0x04, 0xbf], Tag::OrgSignet).as_bytes()).is_ok());
+        assert!(decode(encode(&[0x04, 0xbf], Tag::Request).as_bytes()).is_ok());
     }
 }

@@ -13,6 +13,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::armor::{self, Tag};
@@ -168,6 +170,22 @@ impl fmt::Debug for PrivateKey {
 
 fn refuse(message: impl Into<String>) -> Rejection {
     Rejection::new("key", message)
+}
+
+/// Reads a public Ed25519 key as people write it: 64 hex digits, or base64 of
+/// 43 characters, perhaps padded, in either alphabet. Refused with rule `key`.
+pub fn parse_public(text: &str) -> Result<[u8; 32], Rejection> {
+    let bytes = match text.len() {
+        64 => hex::decode(text).ok(),
+        43 | 44 => {
+            let bare = text.strip_suffix('=').unwrap_or(text);
+            STANDARD_NO_PAD.decode(bare).or_else(|_| URL_SAFE_NO_PAD.decode(bare)).ok()
+        }
+        _ => None,
+    };
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| refuse("a public key is 64 hex digits or 43 characters of base64"))
 }
 
 /// Reads the seed of a stand-alone POK file (`ED25519 PRIVATE KEY`), the form

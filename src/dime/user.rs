@@ -4,6 +4,8 @@
 //! organization's, the name. Custody is not part of it: a signet with another
 //! predecessor than ours is valid and an event, see [`crate::dime::chain`].
 
+use std::fmt;
+
 use super::org::ValidOrgSignet;
 use super::signet::{Kind, Level, Signet, field};
 use super::{Address, Rejection};
@@ -15,6 +17,16 @@ pub enum Signer {
     Pok,
     /// The secondary key at this position among all of the org signet's.
     Sok(usize),
+}
+
+/// `pok`, `sok:0`, `sok:1` …
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Signer::Pok => f.write_str("pok"),
+            Signer::Sok(number) => write!(f, "sok:{number}"),
+        }
+    }
 }
 
 /// A user signet that verified under a valid org signet. Only [`validate`]

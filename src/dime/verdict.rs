@@ -16,6 +16,8 @@
 //! - A request is judged by its own signature and custody; libdime compares the
 //!   wrong field and refuses every rotation, hence note `G9`.
 
+use std::fmt;
+
 use super::signet::{Fingerprint, Kind, Level, Signet};
 use super::user::Signer;
 use super::{Name, Rejection, chain, org, user};
@@ -44,6 +46,16 @@ pub enum Custody {
     Verified,
     /// There was nothing to check it with.
     Unverified,
+}
+
+impl fmt::Display for Custody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Custody::Absent => "absent",
+            Custody::Verified => "verified",
+            Custody::Unverified => "unverified",
+        })
+    }
 }
 
 /// Why an object is valid.

@@ -94,6 +94,12 @@ impl AddressFilter {
 }
 
 impl Network {
+    /// `None` if the prefix has more bits than the address.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Network> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= bits).then_some(Network { address, prefix })
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -119,12 +125,12 @@ impl FromStr for Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             Some(digits) => digits.parse().map_err(|_| NotANetwork)?,
-            None => bits,
+            None if address.is_ipv4() => 32,
+            None => 128,
         };
-        if prefix > bits { Err(NotANetwork) } else { Ok(Network { address, prefix }) }
+        Network::new(address, prefix).ok_or(NotANetwork)
     }
 }
 

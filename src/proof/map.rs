@@ -276,6 +276,10 @@ impl PlainMap {
         self.tips.is_empty()
     }
 
+    pub fn tip(&self, label: &Label) -> Option<&Tip> {
+        self.tips.get(label)
+    }
+
     /// All labels in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (&Label, &Tip)> {
         self.tips.iter()
@@ -336,7 +340,7 @@ impl MapEngine for PlainMap {
         let mut worst: Option<Fault> = None;
         for changes in changes.chunk_by(|a, b| a.label == b.label) {
             let Some(first) = changes.first() else { continue };
-            match replay::advance(self.tip(&first.label), changes) {
+            match replay::advance(self.tip(&first.label).copied(), changes) {
                 Ok(tip) => moved.push((first.label, tip)),
                 Err(fault) if worst.is_some_and(|worst| worst.index < fault.index) => {}
                 Err(fault) => worst = Some(fault),
@@ -377,4 +381,196 @@ fn split(leaves: &[Leaf]) -> (u8, &[Leaf], &[Leaf]) {
     };
     let (left, right) = leaves.split_at(leaves.partition_point(|(label, _)| !label.bit(length)));
     (length, left, right)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proof::entry::Holder;
+
+    fn tip(version: u64, byte: u8) -> Tip {
+        Tip { holder: Holder::User, version, current: version, chain: [byte; 32] }
+    }
+
+    fn map_of(labels: &[Label]) -> PlainMap {
+        let mut map = PlainMap::new();
+        for label in labels {
+            map.insert(*label, tip(1 + u64::from(label.0[31]), label.0[0]));
+        }
+        map
+    }
+
+    /// Labels that often share long prefixes.
+    fn labels() -> impl Strategy<Value = Vec<Label>> {
+        let label = (any::<u8>(), 0u8..32, any::<u8>()).prop_map(|(first, at, byte)| {
+            let mut label = [0; 32];
+            label[0] = first & 0xc0;
+            label[usize::from(at)] ^= byte;
+            Label(label)
+        });
+        proptest::collection::vec(label, 0..40)
+    }
+
+    #[test]
+    fn bits_are_counted_from_the_top() {
+        assert_eq!(common_bits(&[0xff; 32], &[0xff; 32]), 256);
+        let mut other = [0xff; 32];
+        other[3] = 0xfb;
+        assert_eq!(common_bits(&[0xff; 32], &other), 29);
+        assert_eq!(prefix_of(&[0xff; 32], 0), [0; 32]);
+        let prefix = prefix_of(&[0xff; 32], 9);
+        assert_eq!(prefix[..3], [0xff, 0x80, 0]);
+        assert_eq!(prefix_of(&[0xff; 32], 255)[31], 0xfe);
+    }
+
+    #[test]
+    fn one_label_is_its_own_root() {
+        let label = Label([5; 32]);
+        let map = map_of(&[label]);
+        assert_eq!(map.root(), leaf_hash(&label, 6, &[5; 32]));
+        assert_eq!(PlainMap::new().root(), empty_root());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_proof_verifies_and_none_proves_the_opposite(
+            present in labels(), asked in labels(),
+        ) {
+            let map = map_of(&present);
+            let root = map.root();
+            for label in present.iter().chain(&asked) {
+                let proof = map.prove(label);
+                let tip = map.tip(label);
+                let (version, chain) = tip.map_or((1, CHAIN_START), |t| (t.version, t.chain));
+                let here = proof.verify_present(&root, label, version, &chain);
+                let gone = proof.verify_absent(&root, label);
+                prop_assert_eq!(here.is_ok(), tip.is_some());
+                prop_assert_eq!(gone.is_ok(), tip.is_none());
+                if tip.is_some() {
+                    let newer = proof.verify_present(&root, label, version + 1, &chain);
+                    prop_assert_eq!(newer, Err(MapFault::Root));
+                }
+            }
+        }
+
+        /// A proof for one label serves no other, and no other root.
+        #[test]
+        fn a_changed_proof_is_refused(
+            present in labels(), asked in labels(), at: prop::sample::Index, flip in 1u8..,
+        ) {
+            let map = map_of(&present);
+            let root = map.root();
+            for label in &asked {
+                let proof = map.prove(label);
+                let tip = map.tip(label).copied().unwrap_or(tip(1, 0));
+                let holds = |proof: &MapProof| {
+                    proof.verify_absent(&root, label).is_ok()
+                        || proof.verify_present(&root, label, tip.version, &tip.chain).is_ok()
+                };
+                prop_assert!(holds(&proof));
+                for i in 0..proof.path.len() {
+                    let mut changed = proof.clone();
+                    changed.path[i].sibling[at.index(32)] ^= flip;
+                    prop_assert!(!holds(&changed));
+                    let mut changed = proof.clone();
+                    changed.path[i].length ^= flip;
+                    prop_assert!(!holds(&changed));
+                    let mut changed = proof.clone();
+                    changed.path.remove(i);
+                    prop_assert!(!holds(&changed));
+                    let mut changed = proof.clone();
+                    changed.path.insert(i, changed.path[i]);
+                    prop_assert!(!holds(&changed));
+                }
+                let mut changed = proof.clone();
+                match &mut changed.end {
+                    End::Present | End::Empty => continue,
+                    End::Leaf { label, version, chain } => match at.index(3) {
+                        0 => label.0[at.index(32)] ^= flip,
+                        1 => *version ^= u64::from(flip),
+                        _ => chain[at.index(32)] ^= flip,
+                    },
+                    End::Inner { length, prefix, left, right } => match at.index(4) {
+                        0 => *length ^= flip,
+                        1 => prefix[at.index(32)] ^= flip,
+                        2 => left[at.index(32)] ^= flip,
+                        _ => right[at.index(32)] ^= flip,
+                    },
+                }
+                prop_assert!(!holds(&changed));
+            }
+        }
+
+        #[test]
+        fn verification_never_panics(
+            root: [u8; 32], label: [u8; 32], lengths: Vec<u8>, length: u8, prefix: [u8; 32],
+        ) {
+            let path = lengths
+                .into_iter()
+                .map(|length| Ancestor { length, sibling: root })
+                .collect::<Vec<_>>();
+            for end in [
+                End::Present,
+                End::Empty,
+                End::Leaf { label: Label(prefix), version: 1, chain: root },
+                End::Inner { length, prefix, left: root, right: root },
+            ] {
+                let proof = MapProof { path: path.clone(), end };
+                let _ = proof.verify_absent(&root, &Label(label));
+                let _ = proof.verify_present(&root, &Label(label), 1, &root);
+            }
+        }
+    }
+
+    /// Well-formed lies about absence in a map of 00…, 40…, 80…: each has the
+    /// right root and is refused for what it is.
+    #[test]
+    fn names_each_way_of_lying_about_absence() {
+        let at = |byte: u8| {
+            let mut label = [0; 32];
+            label[0] = byte;
+            Label(label)
+        };
+        let map = map_of(&[at(0x00), at(0x40), at(0x80)]);
+        let root = map.root();
+        let leaf = |label: &Label| {
+            let tip = map.tip(label).unwrap();
+            End::Leaf { label: *label, version: tip.version, chain: tip.chain }
+        };
+        let path = |label: &Label| map.prove(label).path;
+        // Its own leaf.
+        let own = MapProof { path: path(&at(0x40)), end: leaf(&at(0x40)) };
+        assert_eq!(own.verify_absent(&root, &at(0x40)), Err(MapFault::Covers));
+        // Another leaf, on the other side of an ancestor.
+        let other = MapProof { path: path(&at(0x00)), end: leaf(&at(0x00)) };
+        assert_eq!(other.verify_absent(&root, &at(0x40)), Err(MapFault::Astray));
+        // A node above it.
+        let inner = |left: &Label, right: &Label, length| {
+            let hash =
+                |l: &Label| leaf_hash(l, map.tip(l).unwrap().version, &map.tip(l).unwrap().chain);
+            End::Inner { length, prefix: [0; 32], left: hash(left), right: hash(right) }
+        };
+        let above =
+            MapProof { path: vec![path(&at(0x00))[1]], end: inner(&at(0x00), &at(0x40), 1) };
+        assert_eq!(above.verify_absent(&root, &at(0x40)), Err(MapFault::Covers));
+        // The same node, for a label on the other side of the root.
+        assert_eq!(above.verify_absent(&root, &at(0xc0)), Err(MapFault::Astray));
+        let mut untidy = above.clone();
+        if let End::Inner { prefix, .. } = &mut untidy.end {
+            prefix[1] = 1;
+        }
+        assert_eq!(untidy.verify_absent(&root, &at(0x40)), Err(MapFault::Prefix));
+        // Nothing, and a path above it.
+        let empty = MapProof { path: path(&at(0x40)), end: End::Empty };
+        assert_eq!(empty.verify_absent(&root, &at(0x40)), Err(MapFault::Leftover));
+        let presence = MapProof { path: path(&at(0x40)), end: End::Present };
+        assert_eq!(presence.verify_absent(&root, &at(0x40)), Err(MapFault::Kind));
+        let mut turned = map.prove(&at(0x40));
+        turned.path.reverse();
+        assert_eq!(turned.verify_present(&root, &at(0x40), 1, &[0; 32]), Err(MapFault::Order));
+    }
 }

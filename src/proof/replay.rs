@@ -234,7 +234,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
 }
 
-/// Replays entries in order. After a fault it stays stopped; after a failure of
+/// Replays entries in order. After a fault it stays stopped, and the map may
+/// hold the batch that was refused: roll it back or drop it. After a failure of
 /// the engine it stands at the last root again, and takes the batch once more.
 #[derive(Debug)]
 pub struct Replayer {
@@ -546,4 +547,393 @@ pub fn advance(tip: Option<Tip>, changes: &[Change]) -> Result<Tip, Fault> {
         tip = Tip { holder: tip.holder, version: expected, current, chain };
     }
     Ok(tip)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dime::Dnssec;
+    use crate::proof::entry::{
+        Blob, Closing, DomainObservation, Event, Forgotten, Genesis, Poks, UserObservation,
+    };
+    use crate::proof::map::PlainMap;
+    use crate::proof::vrf;
+
+    const START: u64 = 1_795_449_843_000;
+    const POKS: [[u8; 32]; 1] = [[6; 32]];
+
+    fn t(offset: u64) -> Timestamp {
+        Timestamp::from_millis(START + offset)
+    }
+
+    fn expected() -> Expected {
+        Expected { origin: "log.example/1".to_owned(), log_key: [1; 32] }
+    }
+
+    fn genesis() -> Kind<'static> {
+        Kind::Genesis(Genesis {
+            origin: "log.example/1",
+            log_key: [1; 32],
+            vrf_key: vrf::SecretKey::from_seed(&[2; 32]).public(),
+            predecessor: None,
+        })
+    }
+
+    fn domain(version: u64, current: u64, events: &[Event]) -> Kind<'static> {
+        let content = current == version;
+        Kind::Domain(DomainObservation {
+            domain: "example.com",
+            version,
+            current,
+            poks: Poks::new(&POKS),
+            dnssec: Dnssec::Indeterminate,
+            record: content.then(|| Blob::of(b"record")),
+            org_signet: None,
+            dnssec_chain: None,
+            events: Events::of(events),
+            held_until: None,
+            coalesced: None,
+        })
+    }
+
+    fn user(label: u8, version: u64, current: u64, event: Event) -> Kind<'static> {
+        Kind::User(UserObservation {
+            label: Label([label; 32]),
+            version,
+            current,
+            commitment: [version as u8; 32],
+            events: event.into(),
+            held_until: None,
+            coalesced: None,
+        })
+    }
+
+    fn forgotten(label: u8, version: u64) -> Kind<'static> {
+        Kind::Forgotten(Forgotten { label: Label([label; 32]), version })
+    }
+
+    fn entry(time: Timestamp, kind: Kind<'_>) -> Bytes {
+        Entry::new(time, kind).encode().into()
+    }
+
+    /// A log in the making: the batches that came, each with its honest root.
+    struct Log {
+        entries: Vec<Bytes>,
+        map: PlainMap,
+    }
+
+    impl Log {
+        fn begin() -> Log {
+            let mut log = Log { entries: Vec::new(), map: PlainMap::new() };
+            log.batch(t(0), [entry(t(0), genesis())]);
+            log
+        }
+
+        fn batch(&mut self, time: Timestamp, entries: impl IntoIterator<Item = Bytes>) {
+            let first = self.entries.len() as u64;
+            self.entries.extend(entries);
+            let mut changes: Vec<Change> = (first..)
+                .zip(&self.entries[first as usize..])
+                .filter_map(|(index, bytes)| Change::of(index, bytes.clone()).unwrap())
+                .collect();
+            changes.sort_by_key(|change| (change.label, change.index));
+            let head = self.map.apply(&changes).unwrap();
+            let covered = self.entries.len() as u64;
+            let root = DirectoryRoot { root: head.root, labels: head.labels, covered };
+            self.entries.push(entry(time, Kind::Root(root)));
+        }
+
+        /// Several versions of one label in one batch, both kinds of holders.
+        fn sample() -> Log {
+            let mut log = Log::begin();
+            log.batch(
+                t(100),
+                [
+                    entry(t(50), domain(1, 1, &[Event::FirstSeen])),
+                    entry(t(20), domain(2, 2, &[Event::RecordChanged])),
+                    entry(t(100), user(1, 1, 1, Event::FirstSeen)),
+                    entry(t(100), user(1, 2, 2, Event::Rotated)),
+                    entry(t(100), user(9, 1, 1, Event::FirstSeen)),
+                ],
+            );
+            log.batch(
+                t(200),
+                [
+                    entry(t(150), domain(3, 2, &[Event::RecordWithdrawn])),
+                    entry(t(200), user(1, 3, 2, Event::Reverted)),
+                    entry(t(200), forgotten(9, 2)),
+                    entry(t(200), user(9, 3, 3, Event::FirstSeen)),
+                ],
+            );
+            log
+        }
+    }
+
+    fn replay(entries: &[Bytes]) -> Result<Position, Stop<std::convert::Infallible>> {
+        let mut map = PlainMap::new();
+        let mut replayer = Replayer::new(expected());
+        for entry in entries {
+            replayer.push(&mut map, entry.clone())?;
+        }
+        replayer.finish().map_err(Stop::Fault)
+    }
+
+    fn broken(entries: &[Bytes]) -> Broken {
+        match replay(entries) {
+            Err(Stop::Fault(fault)) => fault.broken,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What an honest log says after its first batch, then one batch of `kinds`
+    /// at t(100), closed with the root that the same rules would make.
+    fn after(kinds: Vec<(u64, Kind<'static>)>) -> Vec<Bytes> {
+        let mut log = Log::sample();
+        let covered = (log.entries.len() + kinds.len()) as u64;
+        let entries: Vec<Bytes> = kinds.into_iter().map(|(at, kind)| entry(t(at), kind)).collect();
+        log.entries.extend(entries);
+        let root = DirectoryRoot { root: [0; 32], labels: 3, covered };
+        log.entries.push(entry(t(300), Kind::Root(root)));
+        log.entries
+    }
+
+    #[test]
+    fn an_honest_log_replays() {
+        let log = Log::sample();
+        let position = replay(&log.entries).unwrap();
+        assert_eq!(position.size, log.entries.len() as u64);
+        assert_eq!(position.time, t(200));
+        assert_eq!(position.vrf_key, vrf::SecretKey::from_seed(&[2; 32]).public());
+        assert_eq!(position.unknown, None);
+    }
+
+    #[test]
+    fn it_goes_on_from_a_position() {
+        let log = Log::sample();
+        let mut map = PlainMap::new();
+        let mut replayer = Replayer::new(expected());
+        let mut middle = None;
+        for bytes in &log.entries {
+            if let Some(batch) = replayer.push(&mut map, bytes.clone()).unwrap()
+                && batch.index == 7
+            {
+                middle = Some((replayer.position(), map.clone()));
+            }
+        }
+        let (position, mut map) = middle.unwrap();
+        let mut again = Replayer::resume(expected(), position);
+        for bytes in &log.entries[position.size as usize..] {
+            again.push(&mut map, bytes.clone()).unwrap();
+        }
+        assert_eq!(again.finish(), replayer.finish());
+        assert_eq!(map.root(), log.map.root());
+    }
+
+    #[test]
+    fn names_every_broken_rule() {
+        use Event::*;
+        let sample = Log::sample().entries;
+        assert_eq!(broken(&sample[1..]), Broken::NoGenesis);
+        assert_eq!(broken(&[]), Broken::NoRoot);
+        assert_eq!(broken(&sample[..4]), Broken::NoRoot);
+        assert_eq!(broken(&after(vec![(300, genesis())])), Broken::SecondGenesis);
+        let cases = [
+            (vec![(300, user(1, 3, 3, Rotated))], Broken::Version { expected: 4, found: 3 }),
+            (vec![(300, user(1, 5, 5, Rotated))], Broken::Version { expected: 4, found: 5 }),
+            (vec![(300, user(2, 2, 2, FirstSeen))], Broken::Version { expected: 1, found: 2 }),
+            (vec![(300, user(1, 4, 4, Reverted))], Broken::Current { expected: 2, found: 4 }),
+            (vec![(300, user(1, 4, 2, Rotated))], Broken::Current { expected: 4, found: 2 }),
+            (vec![(300, user(1, 4, 4, FirstSeen))], Broken::Misfit(Misfit::FirstSeen)),
+            (vec![(300, user(2, 1, 1, Rotated))], Broken::Misfit(Misfit::FirstSeen)),
+            (vec![(300, user(1, 4, 4, PokAdded))], Broken::Misfit(Misfit::OtherHolder)),
+            (vec![(300, forgotten(2, 1))], Broken::NothingToForget),
+            (vec![(300, user(1, 4, 4, Rotated)), (300, user(0, 1, 1, FirstSeen))], Broken::Order),
+            (
+                vec![(300, user(1, 4, 4, Rotated)), (250, domain(4, 4, &[RecordChanged]))],
+                Broken::Order,
+            ),
+            (vec![(250, user(1, 4, 4, Rotated))], Broken::UserTime),
+            (
+                vec![(300, user(1, 4, 4, Rotated)), (299, user(2, 1, 1, FirstSeen))],
+                Broken::UserTime,
+            ),
+            (vec![(199, domain(4, 4, &[RecordChanged]))], Broken::TooOld),
+            (vec![(301, domain(4, 4, &[RecordChanged]))], Broken::TooYoung),
+            (vec![(250, domain(4, 4, &[RecordChanged]))], Broken::Root),
+            (vec![(300, user(2, 1, 1, FirstSeen))], Broken::Labels { expected: 4, found: 3 }),
+        ];
+        for (kinds, expected) in cases {
+            assert_eq!(broken(&after(kinds.clone())), expected, "{kinds:?}");
+        }
+        let label = Label::of_domain(&"example.com".parse().unwrap());
+        let takeover = Kind::User(UserObservation {
+            label,
+            version: 4,
+            current: 4,
+            commitment: [0; 32],
+            events: Rotated.into(),
+            held_until: None,
+            coalesced: None,
+        });
+        assert_eq!(broken(&after(vec![(300, takeover)])), Broken::Holder);
+        let erased = Kind::Forgotten(Forgotten { label, version: 4 });
+        assert_eq!(broken(&after(vec![(300, erased)])), Broken::Holder);
+
+        let mut miscounted = Log::sample().entries;
+        let head = Log::sample().map.head();
+        let root = DirectoryRoot { root: head.root, labels: head.labels, covered: 12 };
+        miscounted.push(entry(t(300), Kind::Root(root)));
+        assert_eq!(broken(&miscounted), Broken::Covered { expected: 13, found: 12 });
+    }
+
+    #[test]
+    fn a_root_for_another_state_is_refused() {
+        let honest = Log::sample().entries;
+        // Every entry replaced, dropped and doubled, the roots left as they are.
+        for i in 0..honest.len() {
+            let mut dropped = honest.clone();
+            dropped.remove(i);
+            assert!(replay(&dropped).is_err(), "dropped {i}");
+            let mut doubled = honest.clone();
+            doubled.insert(i, honest[i].clone());
+            assert!(replay(&doubled).is_err(), "doubled {i}");
+        }
+        // A version whose hidden content was replaced.
+        let mut replaced = honest.clone();
+        let forged = Kind::User(UserObservation {
+            label: Label([1; 32]),
+            version: 2,
+            current: 2,
+            commitment: [99; 32],
+            events: Event::Rotated.into(),
+            held_until: None,
+            coalesced: None,
+        });
+        replaced[5] = entry(t(100), forged);
+        assert_eq!(broken(&replaced), Broken::Root);
+    }
+
+    #[test]
+    fn nothing_but_a_root_follows_a_closing() {
+        let closing = || {
+            Kind::Closing(Closing { origin: "log.example/2", log_key: [1; 32], vrf_key: [1; 32] })
+        };
+        let mut log = Log::sample();
+        log.batch(t(300), [entry(t(250), closing())]);
+        assert!(replay(&log.entries).unwrap().closed);
+        log.batch(t(400), [entry(t(400), user(1, 4, 4, Event::Rotated))]);
+        assert_eq!(broken(&log.entries), Broken::Closed);
+        let late = vec![(250, closing()), (300, user(1, 4, 4, Event::Rotated))];
+        assert_eq!(broken(&after(late)), Broken::AfterClosing);
+    }
+
+    #[test]
+    fn another_log_is_refused() {
+        let log = Log::sample();
+        let mut map = PlainMap::new();
+        for (wrong, broken) in [
+            (Expected { origin: "log.example/2".to_owned(), ..expected() }, Broken::Origin),
+            (Expected { log_key: [2; 32], ..expected() }, Broken::LogKey),
+        ] {
+            let mut replayer = Replayer::new(wrong);
+            let stop = replayer.push(&mut map, log.entries[0].clone());
+            assert_eq!(stop, Err(Stop::Fault(broken.at(0))));
+            // And it stays so.
+            let stop = replayer.push(&mut map, log.entries[0].clone());
+            assert_eq!(stop, Err(Stop::Fault(broken.at(0))));
+        }
+    }
+
+    /// Threat 17: versioned and hashed as usual, no accusation.
+    #[test]
+    fn an_unknown_format_is_a_condition() {
+        let later = |kind: Kind<'_>, time| {
+            let mut entry = Entry::new(time, kind);
+            entry.format = 2;
+            Bytes::from(entry.encode())
+        };
+        let mut log = Log::sample();
+        let bytes = later(user(1, 4, 4, Event::Withdrawn), t(250));
+        let change = Change {
+            label: Label([1; 32]),
+            index: log.entries.len() as u64,
+            entry: bytes.clone(),
+            holder: Holder::User,
+            version: 4,
+            current: 4,
+            what: What::Unknown,
+        };
+        let head = log.map.apply(&[change]).unwrap();
+        log.entries.push(bytes);
+        let covered = log.entries.len() as u64;
+        let root = DirectoryRoot { root: head.root, labels: head.labels, covered };
+        log.entries.push(entry(t(300), Kind::Root(root)));
+        let unknown = Unknown { index: 13, format: 2 };
+        assert_eq!(replay(&log.entries).unwrap().unknown, Some(unknown));
+        // What looks like a fault from here on may be ignorance.
+        log.batch(t(100), []);
+        assert_eq!(replay(&log.entries), Err(Stop::Unknown(unknown)));
+        // Format 0 is no later format.
+        let mut none = Entry::new(t(300), user(1, 4, 4, Event::Rotated));
+        none.format = 0;
+        let mut entries = Log::sample().entries;
+        entries.push(none.encode().into());
+        let fault = Malformed::Value(1, "this format is not known");
+        assert_eq!(broken(&entries), Broken::Malformed(fault));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The same entries in other batches lead to the same map.
+        #[test]
+        fn batches_do_not_matter(picks in proptest::collection::vec((0u8..6, 0u8..3), 0..60), cuts: u64) {
+            let mut log = Log::begin();
+            let mut all = PlainMap::new();
+            let mut batch = Vec::new();
+            let mut versions = [(0u64, 0u64); 6];
+            let mut changes = Vec::new();
+            let mut picked: Vec<(u8, Kind<'static>)> = Vec::new();
+            for (i, (label, what)) in picks.into_iter().enumerate() {
+                let (version, current) = &mut versions[usize::from(label)];
+                *version += 1;
+                let kind = match (what, *current) {
+                    (0, 1..) => { *current = 0; forgotten(label, *version) }
+                    (1, 1..) => user(label, *version, *current, Event::Withdrawn),
+                    (_, 0) => { *current = *version; user(label, *version, *current, Event::FirstSeen) }
+                    _ => { *current = *version; user(label, *version, *current, Event::Rotated) }
+                };
+                picked.push((label, kind));
+                if cuts >> (i % 64) & 1 == 1 {
+                    batch.push(std::mem::take(&mut picked));
+                }
+            }
+            batch.push(picked);
+            for (i, mut kinds) in batch.into_iter().enumerate() {
+                kinds.sort_by_key(|(label, _)| *label);
+                let time = t(100 + i as u64);
+                let entries: Vec<Bytes> =
+                    kinds.into_iter().map(|(_, kind)| entry(time, kind)).collect();
+                for bytes in &entries {
+                    changes.push(Change::of(changes.len() as u64, bytes.clone()).unwrap().unwrap());
+                }
+                log.batch(time, entries);
+            }
+            prop_assert!(replay(&log.entries).is_ok());
+            changes.sort_by_key(|change| (change.label, change.index));
+            all.apply(&changes).unwrap();
+            prop_assert_eq!(all.root(), log.map.root());
+        }
+
+        #[test]
+        fn replay_never_panics(entries: Vec<Vec<u8>>, at: prop::sample::Index, with: Vec<u8>) {
+            let _ = replay(&entries.into_iter().map(Bytes::from).collect::<Vec<_>>());
+            let mut log = Log::sample().entries;
+            let at = at.index(log.len());
+            log[at] = with.into();
+            prop_assert!(replay(&log).is_err());
+        }
+    }
 }

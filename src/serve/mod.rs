@@ -1,1 +1,6 @@
-//! The `serve` room.
+//! The faces of a mirror: what strangers connect to.
+
+pub mod budget;
+pub mod dmtp;
+pub mod dx;
+pub mod identity;

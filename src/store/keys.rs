@@ -13,11 +13,11 @@
 //! | private | `log` | the log's own record: origin, keys, where commits live | never |
 //! | private | `commit/<folder>/<n>` | commit n, the fence of the log | never |
 //! | private | `batch/<hh>/<sha256>` | the public entries of one batch | never |
-//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | never; erased as a whole |
-//! | private | `segment/<k>` | commits and batches merged, segment k | never |
+//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
+//! | private | `segment/<n>` | commits from n on with their batches, merged | never |
+//! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
 //! | private | `floor` | the first commit that is not in a segment | grows |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
-//! | private | `signet/<hh>/<sha256>` | user signets | never; erased |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
@@ -62,25 +62,25 @@ pub fn batch(sha256: &[u8; 32]) -> String {
     hashed("batch", sha256)
 }
 
-/// Private: the private records of the batch meant for commit `n`. Two
-/// sequencers may both write one for `n`, so the name holds its hash too.
-pub fn payload(n: u64, sha256: &[u8; 32]) -> String {
-    format!("{}-{}", numbered("payload", n), hex::encode(sha256))
+/// Private: the private records that belong to a batch meant for commit `n`.
+/// Two sequencers may both write one for `n`, so the batch's hash is in the name.
+pub fn payload(n: u64, batch: &[u8; 32]) -> String {
+    format!("{}-{}", numbered("payload", n), hex::encode(batch))
 }
 
-/// Private: segment `k`, counted from 0.
-pub fn segment(k: u64) -> String {
-    format!("segment/{}", number(k))
+/// Private: the segment that begins with commit `first`.
+pub fn segment(first: u64) -> String {
+    format!("segment/{}", number(first))
+}
+
+/// Private: the payloads of the segment that begins with commit `first`.
+pub fn records(first: u64) -> String {
+    format!("records/{}", number(first))
 }
 
 /// Private: marker that private record `i` of commit `n` is erased.
 pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
-}
-
-/// Private: a user's signet.
-pub fn signet(sha256: &[u8; 32]) -> String {
-    hashed("signet", sha256)
 }
 
 /// Public: bytes named by an entry.
