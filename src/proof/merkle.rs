@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dime::Rejection;
 
-/// A SHA-256 hash, 32 bytes.
-pub type Hash = [u8; 32];
+pub use super::Hash;
 
 /// Most hashes in a proof: one for each level of a tree below 2^63 leaves.
 pub const MAX_PROOF: usize = 63;
