@@ -50,9 +50,8 @@ const WRITING: &[(&str, &str)] = &[
     ("two POKs", "§1.3 defective writer"),
     // Only version 1 exists, so there is nothing to choose.
     ("version 2", "record-version"),
-    // Quirk 35: any private key file that holds the POK will do.
+    // Quirk 35: the organization's key file holds the POK and will do.
     ("a keys file made by the signet tool given as the POK file", "§5 key files"),
-    ("a private key PEM without a checksum line", "§5 key files"),
 ];
 
 fn vectors() -> PathBuf {

@@ -9,8 +9,11 @@ use std::process::ExitCode;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
+use syndicate::dime::key::{self, Owner, PrivateKey};
 use syndicate::dime::record::{self, Host, MAX_EXPIRY_DAYS, MAX_RECORD, Policy, Record, Subdomain};
 use syndicate::dime::{Domain, Rejection, ed25519};
+
+use zeroize::Zeroizing;
 
 use super::output;
 
@@ -190,7 +193,7 @@ impl Create {
                 .map_err(|error| format!("{}: no PEM certificate: {error}", file.display()))
         };
         Ok(record::Template {
-            poks: seeds.iter().map(ed25519::public_key).collect(),
+            poks: seeds.iter().map(|seed| ed25519::public_key(seed)).collect(),
             tls: self.cert.iter().map(pin).collect::<Result<_, _>>()?,
             policy: self.policy,
             syndicates: self.syn.clone(),
@@ -201,19 +204,15 @@ impl Create {
     }
 }
 
-fn seed(file: &Path) -> Result<[u8; 32], String> {
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    use base64::Engine as _;
-    let body: String =
-        text.lines().filter(|line| !line.starts_with("-----") && !line.starts_with('=')).collect();
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(body)
-        .map_err(|e| format!("{}: {e}", file.display()))?;
-    let seed = match bytes.len() {
-        32 => bytes.get(..),
-        _ => bytes.get(7..39),
-    };
-    seed.and_then(|seed| seed.try_into().ok()).ok_or_else(|| format!("{}: no key", file.display()))
+/// The secret of a POK: from a stand-alone file, or an organization's keys.
+fn seed(file: &Path) -> Result<Zeroizing<[u8; 32]>, String> {
+    let say = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let text = std::fs::read(file).map(Zeroizing::new).map_err(|error| say(&error))?;
+    key::pok_from_armor(&text).or_else(|_| match PrivateKey::from_armor(&text) {
+        Ok(key) if key.owner() == Owner::Org => Ok(Zeroizing::new(*key.seed())),
+        Ok(_) => Err(say(&"this is a user's key, not an organization's")),
+        Err(why) => Err(say(&why)),
+    })
 }
 
 fn print_made(create: &Create, text: &str) -> ExitCode {

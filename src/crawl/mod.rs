@@ -1,1 +1,3 @@
 //! The `crawl` room.
+
+pub mod judge;

@@ -34,18 +34,21 @@ pub struct DomainRow {
     pub version: u64,
     /// Version whose content is in force; 0: none.
     pub current: u64,
-    /// The content in force; empty fields where there is none.
+    /// The content last in force, this field and the next four. It outlives
+    /// RECORD_EXPIRED (`current` is then 0): a domain that leaves and comes
+    /// back with other keys has replaced them.
     pub poks: Vec<Hash>,
     #[serde(with = "dnssec")]
     pub dnssec: Dnssec,
-    pub record: Option<RecordRow>,
+    /// SHA-256 of the text of the management record; a public blob.
+    pub record: Option<Hash>,
     /// SHA-256 of the org signet in force; its bytes are a public blob.
     pub org_signet: Option<Hash>,
     /// SHA-256 of the DNSSEC chain of the content in force; a public blob.
     pub dnssec_chain: Option<Hash>,
-    /// Every org signet that an entry named, oldest first: old links of users'
-    /// chains were signed under old ones.
-    pub org_signets: Vec<Hash>,
+    /// Every org signet that an entry in force named, oldest first: old links
+    /// of users' chains were signed under old ones.
+    pub org_signets: Vec<OrgRow>,
     /// The name is held until then; `None`: not held.
     pub held_until: Option<u64>,
     /// The latest entry says that the record was withdrawn or has expired.
@@ -57,21 +60,13 @@ pub struct DomainRow {
     pub logged_at: Timestamp,
 }
 
-/// A management record in force, and how long it stays so without being seen
-/// again (reference §1.8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordRow {
-    /// SHA-256 of its text; the text is a public blob.
-    pub sha256: Hash,
-    /// Its text as assembled from the TXT strings, at most 4 KiB of UTF-8; the
-    /// exact bytes are in the blob.
-    pub text: String,
-    /// First seen in this validity period.
-    #[serde(with = "millis")]
-    pub since: Timestamp,
-    /// End of the validity period; equal to `since` where `exp` gave none.
-    #[serde(with = "millis")]
-    pub expires_at: Timestamp,
+/// An org signet that was in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrgRow {
+    /// SHA-256 of its bytes; a public blob.
+    pub signet: Hash,
+    /// The domain's first version that named it.
+    pub version: u64,
 }
 
 /// What the mirror knows of a mailbox: the outcome of its log entries.
@@ -107,7 +102,7 @@ pub struct UserRow {
 pub struct LinkRow {
     /// Version of the entry that logged it.
     pub version: u64,
-    /// SHA-256 of its bytes as received; the bytes are private object `signet/…`.
+    /// SHA-256 of its bytes as received; the bytes are in [`Table::Signets`].
     pub signet: Hash,
     /// SHA-256 of its body through the crypto signature.
     pub crypto: Hash,
@@ -115,7 +110,7 @@ pub struct LinkRow {
     pub level: u32,
 }
 
-/// Where the entry of one version of one label is.
+/// The entry of one version of one label, and what is hidden behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub label: Hash,
@@ -124,8 +119,23 @@ pub struct Place {
     pub index: u64,
     /// Number of the commit that added it.
     pub commit: u64,
-    /// Which private record of that commit holds its payload, if it has one.
-    pub record: Option<u32>,
+    /// Its bytes as logged.
+    #[serde(with = "base64")]
+    pub entry: Vec<u8>,
+    /// For a mailbox, unless it is forgotten: the payload and its opening.
+    pub hidden: Option<Hidden>,
+}
+
+/// What opens the commitment of a user entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Number of the private record in its commit.
+    pub record: u32,
+    #[serde(with = "base64")]
+    pub payload: Vec<u8>,
+    pub opening: Hash,
+    /// SHA-256 of the signet; its bytes are in [`Table::Signets`].
+    pub signet: Option<Hash>,
 }
 
 /// The name behind a label, known only to this mirror.
@@ -169,6 +179,16 @@ pub struct SeenRow {
     pub attempted_at: Timestamp,
     /// For a domain: the validity period of its record, start and end.
     pub validity: Option<(u64, u64)>,
+    /// SHA-256 of the record text or signet that was served last, whether in
+    /// force or not.
+    #[serde(default)]
+    pub last_served: Option<Hash>,
+    /// For a domain: the last answer was bogus.
+    #[serde(default)]
+    pub bogus: bool,
+    /// For a domain: `_dime` and `_dx` named different POKs.
+    #[serde(default)]
+    pub conflict: bool,
 }
 
 impl Typed for DomainRow {
@@ -313,6 +333,22 @@ mod millis {
     }
 }
 
+/// Bytes as base64.
+mod base64 {
+    use ::base64::Engine;
+    use ::base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// DNSSEC status as its word.
 mod dnssec {
     use super::*;
@@ -342,12 +378,7 @@ mod tests {
             current: 2,
             poks: vec![Hash([7; 32])],
             dnssec: Dnssec::Insecure,
-            record: Some(RecordRow {
-                sha256: Hash([1; 32]),
-                text: "ver=1 pok=…".into(),
-                since: Timestamp::from_secs(5),
-                expires_at: Timestamp::from_secs(6),
-            }),
+            record: Some(Hash([1; 32])),
             org_signet: None,
             dnssec_chain: None,
             org_signets: vec![],
