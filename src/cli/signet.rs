@@ -248,6 +248,11 @@ fn print_signet(signet: &Signet) {
 }
 
 fn verify(args: &Verify) -> Done {
+    // Broken armour goes on as it is: the verdict says which part is refused.
+    let load = |path: &Path| {
+        let bytes = read(path)?;
+        Ok::<_, Failure>(unwrap_armor(bytes.clone()).unwrap_or(bytes))
+    };
     let optional = |path: &Option<PathBuf>| path.as_deref().map(load).transpose();
     let org = optional(&args.org)?;
     let previous = optional(&args.previous)?;

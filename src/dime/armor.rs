@@ -219,5 +219,6 @@ mod tests {
         assert!(refused(&text.replace("ORGANIZATIONAL", "USER")).contains("tag"));
         assert!(refused(&encode(&[0x06, 0xfd], Tag::OrgSignet)).contains("tag"));
         assert!(decode(encode(&[0x04, 0xbf], Tag::OrgSignet).as_bytes()).is_ok());
+        assert!(decode(encode(&[0x04, 0xbf], Tag::Request).as_bytes()).is_ok());
     }
 }

@@ -513,10 +513,10 @@ impl Command {
     /// The line to send in grammar A (CRLF) or B (LF). Commands that one of the
     /// two does not have are written as the other has them.
     pub fn format(&self, grammar: Grammar) -> String {
-        let (by_name, end) = match grammar {
-            Grammar::B => (true, "\n"),
-            _ => (false, "\r\n"),
-        };
+        let end = if grammar == Grammar::B { "\n" } else { "\r\n" };
+        // A stop without a start cannot be told from a start by its position.
+        let stop_alone = matches!(self, Command::History { start: None, stop: Some(_), .. });
+        let by_name = grammar == Grammar::B || stop_alone;
         let mut line = String::from(self.verb());
         for (key, shape, value) in self.written() {
             let key = match (by_name, key) {

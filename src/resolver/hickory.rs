@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
@@ -23,7 +23,6 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use tokio::sync::{RwLock, Semaphore};
-use tokio::time::Instant;
 
 use super::{
     Answer, Denial, Error, MAX_CNAMES, MAX_RECORDS, MAX_TTL, MAX_TXT_BYTES, Mx, Resolver,
@@ -124,7 +123,7 @@ impl HickoryResolver {
     /// All records of `kind` at `name`, within the limits of time and number.
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Found, Error> {
         let name = ask_name(name)?;
-        if let Some(known) = self.denials().find(&name, kind) {
+        if let Some(known) = self.denials().find(&name, kind, Instant::now()) {
             return Ok(known);
         }
         let late = || Error::Timeout { name: plain(&name) };
@@ -138,7 +137,7 @@ impl HickoryResolver {
             return Err(Error::Excess { name: plain(&name), limit: "64 records of one type" });
         }
         if found.denial.is_some() {
-            self.denials().insert(name, kind, &found);
+            self.denials().insert(name, kind, &found, Instant::now());
         }
         Ok(found)
     }
@@ -566,19 +565,19 @@ impl Denials {
         Denials { most, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn find(&self, name: &Name, kind: RecordType) -> Option<Found> {
+    fn find(&self, name: &Name, kind: RecordType, now: Instant) -> Option<Found> {
         let heard = self.known.get(&(name.to_lowercase(), kind))?;
-        let left = heard.until.checked_duration_since(Instant::now())?;
+        let left = heard.until.checked_duration_since(now)?;
         let ttl = u32::try_from(left.as_secs()).unwrap_or(MAX_NEGATIVE_TTL);
         Some(Found { records: vec![], dnssec: heard.dnssec, ttl, denial: Some(heard.denial) })
     }
 
-    fn insert(&mut self, name: Name, kind: RecordType, found: &Found) {
+    fn insert(&mut self, name: Name, kind: RecordType, found: &Found, now: Instant) {
         let (Some(denial), true) = (found.denial, found.ttl > 0 && self.most > 0) else {
             return;
         };
         let key = (name.to_lowercase(), kind);
-        let until = Instant::now() + Duration::from_secs(found.ttl.into());
+        let until = now + Duration::from_secs(found.ttl.into());
         let heard = Heard { until, dnssec: found.dnssec, denial };
         if self.known.insert(key.clone(), heard).is_none() {
             self.order.push_back(key);
@@ -593,5 +592,95 @@ impl Denials {
     fn clear(&mut self) {
         self.known.clear();
         self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::dnssec::rdata::NSEC;
+    use hickory_proto::rr::rdata::CNAME;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        ask_name(text).unwrap()
+    }
+
+    fn record(owner: &str, data: RData, proof: Proof) -> Record {
+        let mut record = Record::from_rdata(name(owner), 60, data);
+        record.proof = proof;
+        record
+    }
+
+    fn txt(owner: &str, proof: Proof) -> Record {
+        let text = hickory_proto::rr::rdata::TXT::from_bytes(vec![b"x"]);
+        record(owner, RData::TXT(text), proof)
+    }
+
+    #[test]
+    fn counts_only_what_was_asked_for() {
+        let alias = RData::CNAME(CNAME(name("c.d")));
+        let answers = [
+            txt("z.z", Proof::Bogus),
+            record("a.b", alias, Proof::Insecure),
+            txt("c.d", Proof::Secure),
+            txt("e.f", Proof::Insecure),
+        ];
+        let found = chain(&name("a.b"), RecordType::TXT, &answers).unwrap().unwrap();
+        assert_eq!((found.records.len(), found.dnssec), (1, Dnssec::Insecure));
+        let found = chain(&name("c.d"), RecordType::TXT, &answers).unwrap().unwrap();
+        assert_eq!((found.records.len(), found.dnssec), (1, Dnssec::Secure));
+        assert!(chain(&name("g.h"), RecordType::TXT, &answers).unwrap().is_none());
+        assert!(chain(&name("c.d"), RecordType::MX, &answers).unwrap().is_none());
+        let outcome = chain(&name("z.z"), RecordType::TXT, &answers);
+        assert!(matches!(outcome, Err(Error::Bogus { .. })));
+    }
+
+    #[test]
+    fn a_denial_needs_its_proof() {
+        let nsec = RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(name("b"), [RecordType::A])));
+        let secure = [record("a", nsec.clone(), Proof::Secure)];
+        let insecure = [record("a", nsec, Proof::Insecure)];
+        assert_eq!(denial_status(Some(Proof::Secure), &secure, true), Dnssec::Secure);
+        assert_eq!(denial_status(Some(Proof::Secure), &[], true), Dnssec::Indeterminate);
+        assert_eq!(denial_status(Some(Proof::Secure), &insecure, true), Dnssec::Insecure);
+        assert_eq!(denial_status(Some(Proof::Insecure), &[], true), Dnssec::Insecure);
+        assert_eq!(denial_status(None, &secure, true), Dnssec::Indeterminate);
+    }
+
+    #[test]
+    fn denials_are_bounded_in_number_and_time() {
+        let mut denials = Denials::new(2);
+        let now = Instant::now();
+        let heard = |ttl| Found {
+            records: vec![],
+            dnssec: Dnssec::Secure,
+            ttl,
+            denial: Some(Denial::NoName),
+        };
+        for owner in ["a.a", "b.b", "b.b", "c.c"] {
+            denials.insert(name(owner), RecordType::TXT, &heard(60), now);
+        }
+        denials.insert(name("d.d"), RecordType::TXT, &heard(0), now);
+        assert!(denials.find(&name("a.a"), RecordType::TXT, now).is_none());
+        assert!(denials.find(&name("B.b"), RecordType::TXT, now).is_some());
+        assert!(denials.find(&name("c.c"), RecordType::MX, now).is_none());
+        assert!(denials.find(&name("d.d"), RecordType::TXT, now).is_none());
+        let later = now + Duration::from_secs(61);
+        assert!(denials.find(&name("c.c"), RecordType::TXT, later).is_none());
+        assert_eq!((denials.known.len(), denials.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn needs_a_server_and_an_anchor() {
+        let listed = NameServers::Listed(vec![]);
+        let options = Options { name_servers: listed, ..Options::default() };
+        assert!(matches!(HickoryResolver::new(options), Err(Error::Setup { .. })));
+        let options = Options {
+            name_servers: NameServers::Listed(vec!["127.0.0.1:53".parse().unwrap()]),
+            trust_anchor: TrustAnchor::default(),
+            ..Options::default()
+        };
+        assert!(matches!(HickoryResolver::new(options), Err(Error::Setup { .. })));
     }
 }

@@ -1,0 +1,682 @@
+//! One shard of the map: all labels with the same first byte, as a
+//! path-compressed binary trie in two arenas.
+//!
+//! Inner nodes keep their own hash, the hash of a leaf is computed when it is
+//! needed, and a prefix is read from any label below it. That makes 44 bytes
+//! an inner node and 68 a leaf, so 112 a label.
+//!
+//! A batch records what it replaces (the *undo*), which serves two ends:
+//! reading the shard as it was before the newest batches, and taking them back.
+//!
+//! Left out: the top of the tree over the shards (`top.rs`), locks and threads.
+
+use std::collections::{HashMap, VecDeque};
+use std::hint::black_box;
+
+use super::arena::Arena;
+use super::hash::{self, Hash};
+use super::{Change, Error, LabelState, MapEnd, MapProof};
+
+/// Bits of a label.
+const BITS: u16 = 256;
+
+/// Labels looked for at the same time, so that their memory accesses overlap.
+const TOGETHER: usize = 64;
+
+/// An index into one of the two arenas; the top bit says which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NodeRef(u32);
+
+const LEAF: u32 = 1 << 31;
+
+/// Bytes of the two nodes that a label costs.
+#[cfg(test)]
+pub(super) const NODE_BYTES: usize = size_of::<Inner>() + size_of::<Leaf>();
+
+enum Node {
+    Leaf(u32),
+    Inner(u32),
+}
+
+impl NodeRef {
+    fn leaf(index: u32) -> NodeRef {
+        NodeRef(index | LEAF)
+    }
+
+    fn inner(index: u32) -> NodeRef {
+        NodeRef(index)
+    }
+
+    #[inline]
+    fn node(self) -> Node {
+        if self.0 & LEAF == 0 { Node::Inner(self.0) } else { Node::Leaf(self.0 & !LEAF) }
+    }
+}
+
+/// 44 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Inner {
+    hash: Hash,
+    children: [NodeRef; 2],
+    /// Prefix length in bits, 8 to 255.
+    length: u8,
+}
+
+/// 68 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    label: Hash,
+    chain: Hash,
+    version: u32,
+}
+
+/// What can change of a leaf.
+#[derive(Clone, Copy, Debug)]
+struct Was {
+    chain: Hash,
+    version: u32,
+    current: u32,
+}
+
+/// What one batch replaced in this shard.
+#[derive(Debug)]
+struct Undo {
+    batch: u64,
+    root: Option<NodeRef>,
+    inners_len: usize,
+    leaves_len: usize,
+    /// By index, each once; sorted if `sorted`.
+    inners: Vec<(u32, Inner)>,
+    leaves: Vec<(u32, Was)>,
+    sorted: bool,
+}
+
+impl Undo {
+    fn find<T: Copy>(&self, records: &[(u32, T)], index: u32) -> Option<T> {
+        let position = if self.sorted {
+            records.binary_search_by_key(&index, |record| record.0).ok()
+        } else {
+            records.iter().position(|record| record.0 == index)
+        };
+        position.and_then(|position| records.get(position)).map(|record| record.1)
+    }
+}
+
+/// One label of a batch, with where it stands or leaves the tree.
+struct Item<'a> {
+    label: &'a Hash,
+    /// Its changes are `from..to` of the shard's order.
+    from: usize,
+    to: usize,
+    /// The leaf that the bits of the label lead to; none in an empty shard.
+    leaf: Option<u32>,
+    /// First bit in which the label differs from that leaf's, 0 to 255; 256: it is that leaf.
+    fork: u16,
+}
+
+/// All labels with one first byte.
+#[derive(Debug)]
+pub(super) struct Shard {
+    root: Option<NodeRef>,
+    inners: Arena<Inner>,
+    leaves: Arena<Leaf>,
+    /// The version in force, by leaf, where it is not the latest.
+    currents: HashMap<u32, u32>,
+    /// Ascending batches.
+    undos: VecDeque<Undo>,
+}
+
+impl Shard {
+    pub(super) fn new() -> Shard {
+        Shard::with_capacity(0)
+    }
+
+    pub(super) fn with_capacity(labels: usize) -> Shard {
+        Shard {
+            root: None,
+            inners: Arena::with_capacity(labels.saturating_sub(1)),
+            leaves: Arena::with_capacity(labels),
+            currents: HashMap::new(),
+            undos: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn labels(&self) -> u64 {
+        self.leaves.len() as u64
+    }
+
+    /// Bytes allocated for labels, the undo left aside.
+    pub(super) fn bytes(&self) -> usize {
+        // hashbrown: 8 bytes an entry and one of control, for 8/7 of the capacity.
+        self.inners.bytes() + self.leaves.bytes() + self.currents.capacity() * 8 / 7 * 9
+    }
+
+    /// Root hash; none if there is no label.
+    pub(super) fn root(&self) -> Option<Hash> {
+        self.root.map(|root| self.hash(root))
+    }
+
+    /// Applies the changes that `order` names, all of them or none, and gives
+    /// the new root. `order` is sorted here by label, equal labels by position.
+    pub(super) fn apply(
+        &mut self,
+        batch: u64,
+        changes: &[Change],
+        order: &mut [u32],
+        sorted: bool,
+    ) -> Result<Option<Hash>, Error> {
+        order.sort_unstable_by(|&a, &b| {
+            changes[a as usize].label.0.cmp(&changes[b as usize].label.0).then(a.cmp(&b))
+        });
+        let mut items = items(changes, order);
+        self.locate(&mut items);
+        self.check(changes, order, &items)?;
+        let mut undo = Undo {
+            batch,
+            root: self.root,
+            inners_len: self.inners.len(),
+            leaves_len: self.leaves.len(),
+            inners: Vec::with_capacity(8 * items.len()),
+            leaves: Vec::with_capacity(items.len()),
+            sorted,
+        };
+        self.write_leaves(changes, order, &mut items, &mut undo);
+        let (root, hash) = match self.root {
+            Some(root) => self.update(root, &items, &mut undo),
+            None => self.build(&items),
+        };
+        self.root = Some(root);
+        if sorted {
+            undo.inners.sort_unstable_by_key(|record| record.0);
+            undo.leaves.sort_unstable_by_key(|record| record.0);
+        }
+        self.undos.push_back(undo);
+        Ok(Some(hash))
+    }
+
+    /// Forgets how to go back before the batches up to `batch`.
+    pub(super) fn forget(&mut self, batch: u64) {
+        while self.undos.front().is_some_and(|undo| undo.batch <= batch) {
+            self.undos.pop_front();
+        }
+    }
+
+    /// Takes back all batches after `batch`.
+    pub(super) fn rollback(&mut self, batch: u64) {
+        while self.undos.back().is_some_and(|undo| undo.batch > batch) {
+            let Some(undo) = self.undos.pop_back() else { return };
+            for leaf in undo.leaves_len..self.leaves.len() {
+                self.currents.remove(&(leaf as u32));
+            }
+            self.leaves.truncate(undo.leaves_len);
+            self.inners.truncate(undo.inners_len);
+            self.root = undo.root;
+            for (index, inner) in undo.inners {
+                *self.inners.at_mut(index) = inner;
+            }
+            for (index, was) in undo.leaves {
+                let leaf = self.leaves.at_mut(index);
+                (leaf.chain, leaf.version) = (was.chain, was.version);
+                self.set_current(index, was.version, was.current);
+            }
+        }
+    }
+
+    /// The shard as it was after `batch`, whose successors are not forgotten.
+    pub(super) fn view(&self, batch: u64) -> View<'_> {
+        let first = self.undos.partition_point(|undo| undo.batch <= batch);
+        View { shard: self, first }
+    }
+
+    /// The label as it is now.
+    pub(super) fn state(&self, label: &Hash) -> Option<LabelState> {
+        self.view(u64::MAX).state(label)
+    }
+
+    /// Follows the bits of every label to a leaf, in step, so that the waits
+    /// for memory overlap, and touches the siblings that hashing will need.
+    fn locate(&self, items: &mut [Item]) {
+        let Some(root) = self.root else { return };
+        let mut warm = 0u8;
+        for group in items.chunks_mut(TOGETHER) {
+            let mut walking: [(NodeRef, u8); TOGETHER] =
+                std::array::from_fn(|position| (root, position as u8));
+            let mut left = group.len();
+            while left > 0 {
+                let mut kept = 0;
+                for step in 0..left {
+                    let (at, position) = walking[step];
+                    let item = &mut group[usize::from(position)];
+                    match at.node() {
+                        Node::Leaf(index) => item.leaf = Some(index),
+                        Node::Inner(index) => {
+                            let inner = self.inners.at(index);
+                            let side = bit(item.label, inner.length.into());
+                            walking[kept] = (inner.children[side], position);
+                            kept += 1;
+                            warm ^= match inner.children[1 - side].node() {
+                                Node::Leaf(index) => self.leaves.at(index).chain[0],
+                                Node::Inner(index) => self.inners.at(index).hash[0],
+                            };
+                        }
+                    }
+                }
+                left = kept;
+            }
+            for item in group {
+                if let Some(leaf) = item.leaf {
+                    item.fork = common_bits(item.label, &self.leaves.at(leaf).label);
+                }
+            }
+        }
+        black_box(warm);
+    }
+
+    /// Versions are the next ones, and everything fits into 32 bits.
+    fn check(&self, changes: &[Change], order: &[u32], items: &[Item]) -> Result<(), Error> {
+        const LIMIT: u32 = LEAF - 1;
+        if self.leaves.len() + items.len() > LIMIT as usize {
+            return Err(Error::Full(LIMIT));
+        }
+        for item in items {
+            let mut version = match item.leaf {
+                Some(leaf) if item.fork == BITS => u64::from(self.leaves.at(leaf).version),
+                _ => 0,
+            };
+            for &change in &order[item.from..item.to] {
+                let change = &changes[change as usize];
+                version += 1;
+                if change.version != version {
+                    return Err(Error::Version {
+                        label: change.label,
+                        expected: version,
+                        found: change.version,
+                    });
+                }
+                if change.current > version {
+                    return Err(Error::Current {
+                        label: change.label,
+                        version,
+                        current: change.current,
+                    });
+                }
+            }
+            if version > u64::from(LIMIT) {
+                return Err(Error::Full(LIMIT));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings versions, chains and new leaves up to date; no node yet.
+    fn write_leaves(
+        &mut self,
+        changes: &[Change],
+        order: &[u32],
+        items: &mut [Item],
+        undo: &mut Undo,
+    ) {
+        for item in items {
+            let known = item.leaf.filter(|_| item.fork == BITS);
+            let (mut chain, mut version, was) = match known {
+                Some(leaf) => {
+                    let Leaf { chain, version, .. } = *self.leaves.at(leaf);
+                    let current = self.current(leaf, version);
+                    undo.leaves.push((leaf, Was { chain, version, current }));
+                    (chain, version, current)
+                }
+                None => ([0; 32], 0, 0),
+            };
+            let mut current = was;
+            for &change in &order[item.from..item.to] {
+                let change = &changes[change as usize];
+                chain = hash::chain(&chain, &change.leaf);
+                // Both were checked to be below 2^31.
+                (version, current) = (change.version as u32, change.current as u32);
+            }
+            let index = match known {
+                Some(leaf) => {
+                    let slot = self.leaves.at_mut(leaf);
+                    (slot.chain, slot.version) = (chain, version);
+                    leaf
+                }
+                None => self.leaves.push(Leaf { label: *item.label, chain, version }),
+            };
+            self.set_current(index, version, current);
+            item.leaf = Some(index);
+        }
+    }
+
+    fn current(&self, leaf: u32, version: u32) -> u32 {
+        if self.currents.is_empty() {
+            return version;
+        }
+        self.currents.get(&leaf).copied().unwrap_or(version)
+    }
+
+    fn set_current(&mut self, leaf: u32, version: u32, current: u32) {
+        if current != version {
+            self.currents.insert(leaf, current);
+        } else if !self.currents.is_empty() {
+            self.currents.remove(&leaf);
+        }
+    }
+
+    /// Rehashes the subtree at `at` over the sorted `items` below it, and
+    /// splits it where new labels leave it. Gives what now stands there.
+    fn update(&mut self, at: NodeRef, items: &[Item], undo: &mut Undo) -> (NodeRef, Hash) {
+        let first = items[0].label;
+        let fork = items.iter().map(|item| item.fork).min().unwrap_or(BITS);
+        let length = match at.node() {
+            Node::Leaf(_) => BITS,
+            Node::Inner(index) => u16::from(self.inners.at(index).length),
+        };
+        if fork < length {
+            // Everything here shares `fork` bits; then the node goes one way,
+            // and the labels that leave it at this bit go the other.
+            let middle = items.partition_point(|item| bit(item.label, fork) == 0);
+            let (zeros, ones) = items.split_at(middle);
+            let leaves_on_zero = zeros.first().is_some_and(|item| item.fork == fork);
+            let (stay, leave) = if leaves_on_zero { (ones, zeros) } else { (zeros, ones) };
+            let stayed =
+                if stay.is_empty() { (at, self.hash(at)) } else { self.update(at, stay, undo) };
+            let left = self.build(leave);
+            let pair = if leaves_on_zero { [left, stayed] } else { [stayed, left] };
+            return self.join(fork as u8, first, pair);
+        }
+        let index = match at.node() {
+            Node::Leaf(index) => return (at, self.leaf_hash(index)),
+            Node::Inner(index) => index,
+        };
+        let old = *self.inners.at(index);
+        if (index as usize) < undo.inners_len {
+            undo.inners.push((index, old));
+        }
+        let middle = items.partition_point(|item| bit(item.label, length) == 0);
+        let mut below = |child: NodeRef, items: &[Item]| {
+            if items.is_empty() {
+                (child, self.hash(child))
+            } else {
+                self.update(child, items, undo)
+            }
+        };
+        let (left, left_hash) = below(old.children[0], &items[..middle]);
+        let (right, right_hash) = below(old.children[1], &items[middle..]);
+        let hash = hash::inner(old.length, first, &left_hash, &right_hash);
+        *self.inners.at_mut(index) = Inner { hash, children: [left, right], length: old.length };
+        (at, hash)
+    }
+
+    /// A subtree of new leaves alone, from sorted items.
+    fn build(&mut self, items: &[Item]) -> (NodeRef, Hash) {
+        let first = items[0].label;
+        let last = items[items.len() - 1].label;
+        if items.len() == 1 {
+            let index = items[0].leaf.expect("every leaf of the batch was written");
+            return (NodeRef::leaf(index), self.leaf_hash(index));
+        }
+        let fork = common_bits(first, last);
+        let middle = items.partition_point(|item| bit(item.label, fork) == 0);
+        let left = self.build(&items[..middle]);
+        let right = self.build(&items[middle..]);
+        self.join(fork as u8, first, [left, right])
+    }
+
+    fn join(&mut self, length: u8, label: &Hash, pair: [(NodeRef, Hash); 2]) -> (NodeRef, Hash) {
+        let [(left, left_hash), (right, right_hash)] = pair;
+        let hash = hash::inner(length, label, &left_hash, &right_hash);
+        let index = self.inners.push(Inner { hash, children: [left, right], length });
+        (NodeRef::inner(index), hash)
+    }
+
+    #[inline]
+    fn hash(&self, at: NodeRef) -> Hash {
+        match at.node() {
+            Node::Leaf(index) => self.leaf_hash(index),
+            Node::Inner(index) => self.inners.at(index).hash,
+        }
+    }
+
+    fn leaf_hash(&self, index: u32) -> Hash {
+        let leaf = self.leaves.at(index);
+        hash::leaf(&leaf.label, leaf.version.into(), &leaf.chain)
+    }
+}
+
+/// Builds a shard from its labels in ascending order, in one pass.
+pub(super) struct Builder {
+    shard: Shard,
+    last: Option<Hash>,
+    /// The subtree at the right edge, complete so far.
+    edge: Option<(NodeRef, Hash)>,
+    /// Left siblings of the edge from the root down, with the bit they fork at.
+    open: Vec<(u8, NodeRef, Hash)>,
+}
+
+impl Builder {
+    pub(super) fn new(labels: usize) -> Builder {
+        let shard = Shard::with_capacity(labels);
+        Builder { shard, last: None, edge: None, open: Vec::new() }
+    }
+
+    /// Adds the next label; the reason if it is not above the last, or does not fit.
+    pub(super) fn push(&mut self, label: &Hash, state: &LabelState) -> Result<(), &'static str> {
+        let (Ok(version), Ok(current)) =
+            (u32::try_from(state.version), u32::try_from(state.current))
+        else {
+            return Err("a version does not fit into 32 bits");
+        };
+        if version == 0 || version >= LEAF || current > version {
+            return Err("versions of a label do not fit together");
+        }
+        if self.shard.leaves.len() >= LEAF as usize - 1 {
+            return Err("too many labels in one shard");
+        }
+        if let Some(last) = self.last {
+            if last >= *label {
+                return Err("labels are not ascending");
+            }
+            self.close(common_bits(&last, label));
+        }
+        let leaf = self.shard.leaves.push(Leaf { label: *label, chain: state.chain, version });
+        self.shard.set_current(leaf, version, current);
+        self.edge = Some((NodeRef::leaf(leaf), self.shard.leaf_hash(leaf)));
+        self.last = Some(*label);
+        Ok(())
+    }
+
+    /// Joins the edge with all left siblings below bit `fork`, and opens it there.
+    fn close(&mut self, fork: u16) {
+        self.fold(fork);
+        if let Some((node, hash)) = self.edge.take() {
+            self.open.push((fork as u8, node, hash));
+        }
+    }
+
+    fn fold(&mut self, fork: u16) {
+        while let (Some(&(length, left, hash)), Some(edge), Some(last)) =
+            (self.open.last(), self.edge, self.last)
+        {
+            if u16::from(length) < fork {
+                break;
+            }
+            self.open.pop();
+            self.edge = Some(self.shard.join(length, &last, [(left, hash), edge]));
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Shard {
+        self.fold(0);
+        self.shard.root = self.edge.map(|edge| edge.0);
+        self.shard
+    }
+}
+
+/// A shard as it was after some batch.
+pub(super) struct View<'a> {
+    shard: &'a Shard,
+    /// Undos from here on are laid over the arenas.
+    first: usize,
+}
+
+impl View<'_> {
+    fn undos(&self) -> impl Iterator<Item = &Undo> {
+        self.shard.undos.range(self.first..)
+    }
+
+    fn root(&self) -> Option<NodeRef> {
+        self.undos().next().map_or(self.shard.root, |undo| undo.root)
+    }
+
+    fn inner(&self, index: u32) -> Inner {
+        self.undos()
+            .find_map(|undo| undo.find(&undo.inners, index))
+            .unwrap_or_else(|| *self.shard.inners.at(index))
+    }
+
+    fn leaf(&self, index: u32) -> (Hash, LabelState) {
+        let leaf = self.shard.leaves.at(index);
+        let was =
+            self.undos().find_map(|undo| undo.find(&undo.leaves, index)).unwrap_or_else(|| Was {
+                chain: leaf.chain,
+                version: leaf.version,
+                current: self.shard.current(index, leaf.version),
+            });
+        let state = LabelState {
+            version: was.version.into(),
+            current: was.current.into(),
+            chain: was.chain,
+        };
+        (leaf.label, state)
+    }
+
+    fn hash(&self, at: NodeRef) -> Hash {
+        match at.node() {
+            Node::Inner(index) => self.inner(index).hash,
+            Node::Leaf(index) => {
+                let (label, state) = self.leaf(index);
+                hash::leaf(&label, state.version, &state.chain)
+            }
+        }
+    }
+
+    pub(super) fn state(&self, label: &Hash) -> Option<LabelState> {
+        let mut at = self.root()?;
+        loop {
+            match at.node() {
+                Node::Inner(index) => {
+                    let inner = self.inner(index);
+                    at = inner.children[bit(label, inner.length.into())];
+                }
+                Node::Leaf(index) => {
+                    let (found, state) = self.leaf(index);
+                    return (found == *label).then_some(state);
+                }
+            }
+        }
+    }
+
+    /// The label's path up to the shard's root, and what stands at its end;
+    /// none in an empty shard.
+    pub(super) fn prove(&self, label: &Hash) -> Option<(Option<LabelState>, MapProof)> {
+        let mut at = self.root()?;
+        let mut passed: Vec<(u8, NodeRef, u32)> = Vec::with_capacity(32);
+        let (found, state) = loop {
+            match at.node() {
+                Node::Leaf(index) => break self.leaf(index),
+                Node::Inner(index) => {
+                    let inner = self.inner(index);
+                    let side = bit(label, inner.length.into());
+                    passed.push((inner.length, inner.children[1 - side], index));
+                    at = inner.children[side];
+                }
+            }
+        };
+        let fork = common_bits(label, &found);
+        let above = passed.partition_point(|(length, ..)| u16::from(*length) < fork);
+        let (present, end) = match passed.get(above) {
+            None if fork == BITS => (Some(state), MapEnd::Present),
+            None => {
+                (None, MapEnd::Leaf { label: found, version: state.version, chain: state.chain })
+            }
+            Some(&(length, _, index)) => (None, self.end_inner(index, length, &found)),
+        };
+        // Room for the levels above the shard too.
+        let mut path = Vec::with_capacity(above + 8);
+        let up = passed.get(..above).unwrap_or_default().iter().rev();
+        path.extend(up.map(|&(length, other, _)| (length, self.hash(other))));
+        Some((present, MapProof { path, end }))
+    }
+
+    fn end_inner(&self, index: u32, length: u8, below: &Hash) -> MapEnd {
+        let [left, right] = self.inner(index).children;
+        MapEnd::Inner {
+            length,
+            prefix: hash::prefix(below, length),
+            left: self.hash(left),
+            right: self.hash(right),
+        }
+    }
+
+    /// What the shard's root is; none in an empty shard.
+    pub(super) fn root_end(&self) -> Option<MapEnd> {
+        let root = self.root()?;
+        let mut at = root;
+        let (label, state) = loop {
+            match at.node() {
+                Node::Inner(index) => at = self.inner(index).children[0],
+                Node::Leaf(index) => break self.leaf(index),
+            }
+        };
+        Some(match root.node() {
+            Node::Inner(index) => self.end_inner(index, self.inner(index).length, &label),
+            Node::Leaf(_) => MapEnd::Leaf { label, version: state.version, chain: state.chain },
+        })
+    }
+
+    /// Every label with its state, ascending.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Hash, &LabelState)) {
+        let mut waiting: Vec<NodeRef> = self.root().into_iter().collect();
+        while let Some(at) = waiting.pop() {
+            match at.node() {
+                Node::Inner(index) => {
+                    let [left, right] = self.inner(index).children;
+                    waiting.extend([right, left]);
+                }
+                Node::Leaf(index) => {
+                    let (label, state) = self.leaf(index);
+                    visit(&label, &state);
+                }
+            }
+        }
+    }
+}
+
+/// One item a distinct label of the sorted order.
+fn items<'a>(changes: &'a [Change], order: &[u32]) -> Vec<Item<'a>> {
+    let mut items: Vec<Item> = Vec::with_capacity(order.len());
+    for (position, &change) in order.iter().enumerate() {
+        let label = &changes[change as usize].label.0;
+        match items.last_mut() {
+            Some(item) if item.label == label => item.to = position + 1,
+            _ => items.push(Item { label, from: position, to: position + 1, leaf: None, fork: 0 }),
+        }
+    }
+    items
+}
+
+/// Bit `index` of a label, most significant first.
+#[inline]
+fn bit(label: &Hash, index: u16) -> usize {
+    usize::from(label[usize::from(index / 8)] >> (7 - index % 8) & 1)
+}
+
+/// Leading bits that two labels share, 0 to 256.
+fn common_bits(a: &Hash, b: &Hash) -> u16 {
+    for (index, (a, b)) in a.iter().zip(b).enumerate() {
+        if a != b {
+            return 8 * index as u16 + (a ^ b).leading_zeros() as u16;
+        }
+    }
+    BITS
+}
