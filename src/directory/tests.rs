@@ -84,13 +84,13 @@ fn versioned(map: &PlainMap, batch: &[Step]) -> Vec<Change> {
 fn agrees(directory: &Directory, map: &PlainMap, others: &[Label]) {
     let head = directory.served();
     assert_eq!((head.root, head.labels), (map.root(), map.len() as u64));
-    for label in map.iter().map(|(label, _)| label).chain(others) {
+    for (nth, label) in map.iter().map(|(label, _)| label).chain(others).enumerate() {
         let lookup = directory.lookup(label);
         assert_eq!(lookup.head, head);
         assert_eq!(lookup.tip, MapEngine::tip(map, label));
         assert!(proves(label, &lookup), "{label}: {lookup:?}");
         // The plain map builds every proof from all labels.
-        if map.len() < 300 {
+        if nth % (map.len() / 8 + 1) == 0 && map.len() < 1_000 {
             assert_eq!(lookup.proof, map.prove(label));
         }
     }
@@ -399,5 +399,5 @@ async fn a_snapshot_needs_a_batch_that_is_kept() {
 
 #[test]
 fn labels_fit_the_memory_that_is_promised() {
-    assert!(trie::NODE_BYTES <= 112);
+    const { assert!(trie::NODE_BYTES <= 112) }
 }
