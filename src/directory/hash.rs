@@ -41,16 +41,6 @@ pub(super) fn inner(length: u8, label: &Hash, left: &Hash, right: &Hash) -> Hash
     digest(&blocks)
 }
 
-/// Next chain value: `SHA-256(0x05 || previous || leaf hash of the entry)`.
-pub(super) fn chain(previous: &Hash, leaf: &Hash) -> Hash {
-    let mut blocks = padded::<65>();
-    let bytes = blocks.as_flattened_mut();
-    bytes[0] = 0x05;
-    bytes[1..33].copy_from_slice(previous);
-    bytes[33..65].copy_from_slice(leaf);
-    digest(&blocks)
-}
-
 /// Root of the map without labels: `SHA-256(0x04)`.
 pub(super) fn empty() -> Hash {
     let mut blocks = [[0; 64]];
@@ -95,32 +85,20 @@ fn digest(blocks: &[[u8; 64]]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest, Sha256};
-
-    fn sha256(parts: &[&[u8]]) -> Hash {
-        let mut hasher = Sha256::new();
-        parts.iter().for_each(|part| hasher.update(part));
-        hasher.finalize().into()
-    }
+    use crate::proof::{Label, map};
 
     #[test]
     fn blocks_hash_as_the_plain_hasher_does() {
         let (label, left, right) = ([0xa5; 32], [0x11; 32], [0xf2; 32]);
-        assert_eq!(empty(), sha256(&[&[4]]));
-        assert_eq!(chain(&left, &right), sha256(&[&[5], &left, &right]));
-        assert_eq!(
-            leaf(&label, 0x0102_0304_0506_0708, &right),
-            sha256(&[&[2], &label, &[1, 2, 3, 4, 5, 6, 7, 8], &right])
-        );
+        assert_eq!(empty(), map::empty_root());
+        let version = 0x0102_0304_0506_0708;
+        assert_eq!(leaf(&label, version, &right), map::leaf_hash(&Label(label), version, &right));
         for length in 0..=255 {
-            let mut cut = label;
-            for bit in usize::from(length)..256 {
-                cut[bit / 8] &= !(0x80 >> (bit % 8));
-            }
-            assert_eq!(prefix(&label, length), cut);
+            assert_eq!(prefix(&label, length), map::prefix_of(&label, length));
+            let cut = prefix(&label, length);
             assert_eq!(
                 inner(length, &label, &left, &right),
-                sha256(&[&[3, 0, length], &cut, &left, &right])
+                map::inner_hash(length, &cut, &left, &right)
             );
         }
     }

@@ -32,9 +32,11 @@ mod top;
 mod trie;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::proof::map::{End, MapProof};
+use crate::proof::replay::{self, Change, EngineStop, MapEngine, Tip};
 use crate::proof::{Hash, Label};
 use top::{Leaves, SHARDS, Top};
 use trie::Shard;
@@ -52,28 +54,6 @@ const PARALLEL: usize = 1_000;
 
 /// Threads for one batch, at most.
 const MAX_THREADS: usize = 64;
-
-/// What one log entry does to the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    pub label: Label,
-    /// The version that this entry is; exactly one more than the label's last.
-    pub version: u64,
-    /// The version in force after it; 0 for none.
-    pub current: u64,
-    /// RFC 6962 leaf hash of the entry's bytes.
-    pub leaf: Hash,
-}
-
-/// What the map holds of one label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LabelState {
-    pub version: u64,
-    /// The version in force; 0 for none.
-    pub current: u64,
-    /// Over the entries of all versions.
-    pub chain: Hash,
-}
 
 /// One state of the whole map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +87,8 @@ impl Default for Options {
 /// Why a batch, a publication or a snapshot was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("apply to label {label}: version {found} where {expected} comes next")]
-    Version { label: Label, expected: u64, found: u64 },
-    #[error("apply to label {label}: version {current} in force, above {version}")]
-    Current { label: Label, version: u64, current: u64 },
+    #[error("apply: the changes do not ascend by label and index")]
+    Order,
     #[error("apply {batch} changes: {pending} wait for publication, and at most {limit} may")]
     Pending { pending: u64, batch: u64, limit: u64 },
     #[error("apply: a shard holds at most {0} labels, and as many versions of each")]
@@ -128,35 +106,8 @@ pub enum Error {
 pub struct Lookup {
     pub head: Head,
     /// None: the label is not in the map, and `proof` shows that.
-    pub state: Option<LabelState>,
+    pub tip: Option<Tip>,
     pub proof: MapProof,
-}
-
-/// The path of a label, or where it leaves the tree. Becomes `proof::map`'s.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapProof {
-    /// From the leaf up: prefix length in bits, and hash of the other child.
-    pub path: Vec<(u8, Hash)>,
-    pub end: MapEnd,
-}
-
-/// What stands where a label leaves the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MapEnd {
-    /// The label itself is there.
-    Present,
-    Empty,
-    Leaf {
-        label: Hash,
-        version: u64,
-        chain: Hash,
-    },
-    Inner {
-        length: u8,
-        prefix: Hash,
-        left: Hash,
-        right: Hash,
-    },
 }
 
 /// The map, shared between one writer and any number of readers.
@@ -226,22 +177,25 @@ impl Directory {
     }
 
     /// Applies one batch, all of it or nothing, and gives the committed head.
-    /// A label may occur more than once, its versions in order.
-    pub fn apply(&self, changes: &[Change]) -> Result<Head, Error> {
+    /// The changes ascend by label, then by index, as [`MapEngine::apply`] asks.
+    ///
+    /// # Errors
+    /// The fault with the lowest index if one breaks a rule of
+    /// [`replay::advance`]; ours otherwise.
+    pub fn apply(&self, changes: &[Change]) -> Result<Head, EngineStop<Error>> {
         let mut undone = lock(&self.writer);
         let old = read(&self.heads).committed().clone();
-        self.check_room(&undone, changes.len() as u64)?;
+        self.check_room(&undone, changes.len() as u64).map_err(EngineStop::Engine)?;
         let batch = old.head.batch + 1;
-        let mut shares = shares(changes);
-        let done = match self.apply_shares(batch, changes, &mut shares) {
-            Ok(done) => done,
-            Err(error) => {
-                for share in &shares {
-                    write_lock(&self.shards[usize::from(share.shard)]).rollback(old.head.batch);
-                }
-                return Err(error);
+        let shares = shares(changes);
+        if !shares.is_sorted_by(|a, b| a.shard < b.shard) {
+            return Err(EngineStop::Engine(Error::Order));
+        }
+        let done = self.apply_shares(batch, changes.len(), &shares).inspect_err(|_| {
+            for share in &shares {
+                write_lock(&self.shards[usize::from(share.shard)]).rollback(old.head.batch);
             }
-        };
+        })?;
         undone.batches.push_back((batch, changes.len() as u64));
         let new_labels: u64 = done.iter().map(|done| done.new_labels).sum();
         let mut top = old.top;
@@ -275,20 +229,29 @@ impl Directory {
     fn apply_shares(
         &self,
         batch: u64,
-        changes: &[Change],
-        shares: &mut [Share],
-    ) -> Result<Vec<Done>, Error> {
+        changes: usize,
+        shares: &[Share],
+    ) -> Result<Vec<Done>, EngineStop<Error>> {
         let sorted = !self.options.follow;
-        let one = |share: &mut Share| -> Result<Done, Error> {
+        let one = |share: &Share| {
             let mut shard = write_lock(&self.shards[usize::from(share.shard)]);
             let before = shard.labels();
-            let root = shard.apply(batch, changes, &mut share.order, sorted)?;
+            let root = shard.apply(batch, share.changes, sorted)?;
             Ok(Done { shard: share.shard, root, new_labels: shard.labels() - before })
         };
-        if self.options.threads == 1 || changes.len() < PARALLEL {
-            return shares.iter_mut().map(one).collect();
+        let threads = if changes < PARALLEL { 1 } else { self.options.threads };
+        let mut done = Vec::with_capacity(shares.len());
+        let mut worst = None;
+        for outcome in in_parallel(threads, shares, one) {
+            match (outcome, &worst) {
+                (Ok(share), _) => done.push(share),
+                (Err(EngineStop::Fault(fault)), Some(EngineStop::Fault(other)))
+                    if other.index < fault.index => {}
+                (Err(EngineStop::Engine(_)), Some(EngineStop::Fault(_))) => {}
+                (Err(stop), _) => worst = Some(stop),
+            }
         }
-        in_parallel(self.options.threads, shares, one)
+        worst.map_or(Ok(done), Err)
     }
 
     /// Serves the head of `batch` from now on, and forgets what came before it.
@@ -370,7 +333,7 @@ impl Directory {
 
     /// Every label of a shard with its state after `batch`, ascending. The
     /// caller has pinned it.
-    fn each(&self, shard: u8, batch: u64, visit: impl FnMut(&Hash, &LabelState)) {
+    fn each(&self, shard: u8, batch: u64, visit: impl FnMut(&Hash, &Tip)) {
         read(&self.shards[usize::from(shard)]).view(batch).each(visit);
     }
 
@@ -386,8 +349,8 @@ impl Directory {
 
     /// The label at the committed head. For the writer: while a batch is being
     /// applied, another thread may see the label before or after it.
-    pub fn state(&self, label: &Label) -> Option<LabelState> {
-        read(&self.shards[usize::from(label.0[0])]).state(&label.0)
+    pub fn tip(&self, label: &Label) -> Option<Tip> {
+        read(&self.shards[usize::from(label.0[0])]).tip(&label.0)
     }
 
     /// The label at the served head, with its proof. About 1.5 µs at a million
@@ -397,20 +360,20 @@ impl Directory {
         let Kept { head, top, .. } = &heads.served;
         let number = label.0[0];
         let found = read(&self.shards[usize::from(number)]).view(head.batch).prove(&label.0);
-        if let Some((state, mut proof)) = found {
+        if let Some((tip, mut proof)) = found {
             top.climb(number, &mut proof);
-            return Lookup { head: *head, state, proof };
+            return Lookup { head: *head, tip, proof };
         }
         let (leaves, mut proof) = top.leave(number);
         proof.end = match leaves {
-            Leaves::Empty => MapEnd::Empty,
+            Leaves::Empty => End::Empty,
             Leaves::Inner(end) => end,
             Leaves::Shard(other) => read(&self.shards[usize::from(other)])
                 .view(head.batch)
                 .root_end()
-                .unwrap_or(MapEnd::Empty),
+                .unwrap_or(End::Empty),
         };
-        Lookup { head: *head, state: None, proof }
+        Lookup { head: *head, tip: None, proof }
     }
 
     /// Bytes allocated for the labels and their tree, unused room included;
@@ -421,11 +384,33 @@ impl Directory {
     }
 }
 
+/// By reference, so that the replay's map is `&mut &*directory` while others read.
+impl MapEngine for &Directory {
+    type Error = Error;
+
+    fn tip(&self, label: &Label) -> Option<Tip> {
+        Directory::tip(self, label)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<replay::Head, EngineStop<Error>> {
+        Directory::apply(self, changes).map(replay::Head::from)
+    }
+
+    fn head(&self) -> replay::Head {
+        self.committed().into()
+    }
+}
+
+impl From<Head> for replay::Head {
+    fn from(head: Head) -> replay::Head {
+        replay::Head { root: head.root, labels: head.labels }
+    }
+}
+
 /// The changes of one batch that fall into one shard.
-struct Share {
+struct Share<'a> {
     shard: u8,
-    /// Positions in the batch.
-    order: Vec<u32>,
+    changes: &'a [Change],
 }
 
 /// What became of a shard.
@@ -435,62 +420,32 @@ struct Done {
     new_labels: u64,
 }
 
-/// Deals a batch out to the shards.
-fn shares(changes: &[Change]) -> Vec<Share> {
-    let mut shares: Vec<Share> = Vec::new();
-    if changes.len() < SHARDS {
-        for (position, change) in changes.iter().enumerate() {
-            let shard = change.label.0[0];
-            match shares.iter_mut().find(|share| share.shard == shard) {
-                Some(share) => share.order.push(position as u32),
-                None => shares.push(Share { shard, order: vec![position as u32] }),
-            }
-        }
-        return shares;
-    }
-    let room = changes.len() / SHARDS * 3 / 2;
-    shares.extend((0..=255u8).map(|shard| Share { shard, order: Vec::with_capacity(room) }));
-    for (position, change) in changes.iter().enumerate() {
-        shares[usize::from(change.label.0[0])].order.push(position as u32);
-    }
-    shares.retain(|share| !share.order.is_empty());
-    shares
+/// Deals a batch in ascending order out to the shards.
+fn shares(changes: &[Change]) -> Vec<Share<'_>> {
+    let shares = changes.chunk_by(|a, b| a.label.0[0] == b.label.0[0]);
+    shares.map(|changes| Share { shard: changes[0].label.0[0], changes }).collect()
 }
 
 /// Runs `work` over all items on several threads, each taking the next item
-/// when it is done with one. The first error stops them.
-fn in_parallel<T: Send, R: Send, E: Send>(
+/// when it is done with one. Results are in no order.
+fn in_parallel<T: Sync, R: Send>(
     threads: usize,
-    items: &mut [T],
-    work: impl Fn(&mut T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
-    let items: Vec<Mutex<&mut T>> = items.iter_mut().map(Mutex::new).collect();
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let run = || -> Result<Vec<R>, E> {
+    let run = || {
         let mut results = Vec::with_capacity(items.len());
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if failed.load(Ordering::Relaxed) {
-                break;
-            }
-            let result = work(&mut lock(item));
-            if result.is_err() {
-                failed.store(true, Ordering::Relaxed);
-            }
-            results.push(result?);
+            results.push(work(item));
         }
-        Ok(results)
+        results
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(items.len())).map(|_| scope.spawn(&run)).collect();
+        let others: Vec<_> = (1..threads.min(items.len())).map(|_| scope.spawn(run)).collect();
         let mut all = run();
         for other in others {
-            let theirs = other.join().expect("applying to a shard does not panic");
-            match (&mut all, theirs) {
-                (Ok(all), Ok(more)) => all.extend(more),
-                (Ok(_), Err(error)) => all = Err(error),
-                (Err(_), _) => {}
-            }
+            all.extend(other.join().expect("applying to a shard does not panic"));
         }
         all
     })

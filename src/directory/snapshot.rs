@@ -15,11 +15,12 @@
 //! | SHA-256 of all before | 32 |
 //!
 //! A part `snapshot/<size>.<part>` is 72 bytes a label, ascending: label (32),
-//! version (4), version in force (4), chain (32).
+//! version (4; the top bit set for a domain), version in force (4), chain (32).
 //!
 //! The hashes find damage; the root, computed again from the labels, is what
-//! the log signed. The version in force is not under the root: whoever takes a
-//! snapshot from somebody else has only that one's word for it.
+//! the log signed. The version in force and whose label it is are not under the
+//! root: whoever takes a snapshot from somebody else has only that one's word
+//! for them.
 //!
 //! One part is in memory at a time when writing, and one a thread (and one
 //! more) when reading.
@@ -32,13 +33,18 @@ use sha2::{Digest, Sha256};
 
 use super::hash::Hash;
 use super::trie::{Builder, Shard};
-use super::{Directory, Error, LabelState, Options, SHARDS};
+use super::{Directory, Error, Options, SHARDS};
+use crate::proof::entry::Holder;
+use crate::proof::replay::Tip;
 use crate::store::{Blobs, keys};
 
 const MAGIC: &[u8] = b"syndicate/v1/snapshot\n";
 
 /// Bytes a label in a part.
 const RECORD: usize = 72;
+
+/// Set in the version of a domain's label.
+const DOMAIN: u32 = 1 << 31;
 
 /// A part ends with the shard that brings it to as many labels.
 const PART_LABELS: u64 = 65_536;
@@ -139,12 +145,13 @@ fn gather(directory: &Directory, batch: u64, first: u8) -> (Part, Bytes) {
     let mut bytes = Vec::new();
     let mut last = first;
     loop {
-        directory.each(last, batch, |label, state| {
-            bytes.extend_from_slice(label);
+        directory.each(last, batch, |label, tip| {
             // The trie keeps versions in 31 bits.
-            bytes.extend_from_slice(&(state.version as u32).to_be_bytes());
-            bytes.extend_from_slice(&(state.current as u32).to_be_bytes());
-            bytes.extend_from_slice(&state.chain);
+            let domain = if tip.holder == Holder::Domain { DOMAIN } else { 0 };
+            bytes.extend_from_slice(label);
+            bytes.extend_from_slice(&(tip.version as u32 | domain).to_be_bytes());
+            bytes.extend_from_slice(&(tip.current as u32).to_be_bytes());
+            bytes.extend_from_slice(&tip.chain);
         });
         let labels = (bytes.len() / RECORD) as u64;
         if labels >= PART_LABELS || last == u8::MAX {
@@ -230,11 +237,11 @@ fn build(part: &Part, bytes: &[u8]) -> Result<Vec<(u8, Shard)>, &'static str> {
         records = rest;
         let mut builder = Builder::new(here.len());
         for record in here {
-            let (label, state) = parse(record);
+            let (label, tip) = parse(record);
             if label[0] != number {
                 return Err("a label is in another part than its own");
             }
-            builder.push(&label, &state)?;
+            builder.push(&label, &tip)?;
         }
         shards.push((number, builder.finish()));
     }
@@ -244,13 +251,16 @@ fn build(part: &Part, bytes: &[u8]) -> Result<Vec<(u8, Shard)>, &'static str> {
     Ok(shards)
 }
 
-fn parse(record: &[u8; RECORD]) -> (Hash, LabelState) {
+fn parse(record: &[u8; RECORD]) -> (Hash, Tip) {
+    // A record is exactly as long as its fields.
     let mut reader = Reader(record);
     let label = reader.array().unwrap_or_default();
-    let version = u32::from_be_bytes(reader.array().unwrap_or_default()).into();
-    let current = u32::from_be_bytes(reader.array().unwrap_or_default()).into();
+    let version = u32::from_be_bytes(reader.array().unwrap_or_default());
+    let current = u32::from_be_bytes(reader.array().unwrap_or_default());
     let chain = reader.array().unwrap_or_default();
-    (label, LabelState { version, current, chain })
+    let holder = if version & DOMAIN == 0 { Holder::User } else { Holder::Domain };
+    let version = u64::from(version & !DOMAIN);
+    (label, Tip { holder, version, current: current.into(), chain })
 }
 
 /// Sizes of the snapshots in the store, the newest first.

@@ -2,90 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proof::map;
+use crate::proof::entry::{Event, Holder};
+use crate::proof::map::PlainMap;
+use crate::proof::replay::{Broken, What};
 use crate::store::Blobs;
 
-/// The whole map, the slow way.
-#[derive(Clone, Default)]
-struct Oracle(BTreeMap<Hash, LabelState>);
-
-impl Oracle {
-    fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            let start = LabelState { version: 0, current: 0, chain: map::CHAIN_START };
-            let state = self.0.entry(change.label.0).or_insert(start);
-            state.version = change.version;
-            state.current = change.current;
-            state.chain = map::chain_next(&state.chain, &change.leaf);
-        }
+fn proves(label: &Label, lookup: &Lookup) -> bool {
+    let root = &lookup.head.root;
+    match lookup.tip {
+        Some(tip) => lookup.proof.verify_present(root, label, tip.version, &tip.chain).is_ok(),
+        None => lookup.proof.verify_absent(root, label).is_ok(),
     }
-
-    fn root(&self) -> Hash {
-        let leaves: Vec<_> = self.0.iter().collect();
-        if leaves.is_empty() { map::empty_root() } else { node(&leaves) }
-    }
-}
-
-fn node(leaves: &[(&Hash, &LabelState)]) -> Hash {
-    let (first, last) = (leaves[0].0, leaves[leaves.len() - 1].0);
-    if leaves.len() == 1 {
-        return map::leaf_hash(&Label(*first), leaves[0].1.version, &leaves[0].1.chain);
-    }
-    let fork = (0..=255).find(|&at| Label(*first).bit(at) != Label(*last).bit(at)).unwrap();
-    let middle = leaves.partition_point(|leaf| !Label(*leaf.0).bit(fork));
-    let (left, right) = leaves.split_at(middle);
-    map::inner_hash(fork, &masked(first, fork), &node(left), &node(right))
-}
-
-fn masked(label: &Hash, length: u8) -> Hash {
-    std::array::from_fn(|byte| {
-        (0..8).fold(0, |kept, bit| {
-            let at = byte * 8 + bit;
-            if at < usize::from(length) { kept | label[byte] & (0x80 >> bit) } else { kept }
-        })
-    })
-}
-
-/// Whether a lookup's proof leads from what it claims to its root.
-fn holds(label: &Label, lookup: &Lookup) -> bool {
-    let (mut hash, mut below) = match (&lookup.proof.end, lookup.state) {
-        (MapEnd::Present, Some(state)) => (map::leaf_hash(label, state.version, &state.chain), 256),
-        (MapEnd::Empty, None) => {
-            return lookup.proof.path.is_empty() && lookup.head.root == map::empty_root();
-        }
-        (MapEnd::Leaf { label: other, version, chain }, None) if *other != label.0 => {
-            (map::leaf_hash(&Label(*other), *version, chain), common(&label.0, other))
-        }
-        (MapEnd::Inner { length, prefix, left, right }, None) => {
-            let shared = common(&label.0, prefix);
-            if shared >= u16::from(*length) || *prefix != masked(prefix, *length) {
-                return false;
-            }
-            (map::inner_hash(*length, prefix, left, right), shared)
-        }
-        _ => return false,
-    };
-    for &(length, other) in &lookup.proof.path {
-        if u16::from(length) >= below {
-            return false;
-        }
-        below = length.into();
-        let prefix = masked(&label.0, length);
-        hash = if label.bit(length) {
-            map::inner_hash(length, &prefix, &other, &hash)
-        } else {
-            map::inner_hash(length, &prefix, &hash, &other)
-        };
-    }
-    hash == lookup.head.root
-}
-
-fn common(a: &Hash, b: &Hash) -> u16 {
-    (0..256).find(|&at| Label(*a).bit(at as u8) != Label(*b).bit(at as u8)).unwrap_or(256)
 }
 
 /// Labels that fork late, early, and one bit apart.
@@ -109,38 +42,57 @@ fn label() -> impl Strategy<Value = Label> {
     prop_oneof![far, near, one_bit, end].prop_map(Label)
 }
 
+/// What a generated change does, before it has a version.
+type Step = (Label, u8, [u8; 4]);
+
 /// Batches that name labels only; versions come from [`versioned`].
-fn batches() -> impl Strategy<Value = Vec<Vec<(Label, u8, Hash)>>> {
-    let change = (label(), any::<u8>(), any::<[u8; 32]>());
-    prop::collection::vec(prop::collection::vec(change, 0..40), 1..8)
+fn batches() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = (label(), any::<u8>(), any::<[u8; 4]>());
+    prop::collection::vec(prop::collection::vec(step, 0..40), 1..8)
 }
 
-/// Gives each change of a batch the label's next version.
-fn versioned(oracle: &Oracle, batch: &[(Label, u8, Hash)]) -> Vec<Change> {
-    let mut next = BTreeMap::new();
-    batch
-        .iter()
-        .map(|&(label, current, leaf)| {
-            let known = oracle.0.get(&label.0).map_or(0, |state| state.version);
-            let version = next.entry(label).or_insert(known);
-            *version += 1;
-            // Mostly the version itself, as in a log.
-            let current = if current < 64 { u64::from(current) % *version } else { *version };
-            Change { label, version: *version, current, leaf }
-        })
-        .collect()
+/// Gives each change of a batch the label's next version and sorts it.
+fn versioned(map: &PlainMap, batch: &[Step]) -> Vec<Change> {
+    let mut known: BTreeMap<Label, (u64, u64)> = BTreeMap::new();
+    let mut changes: Vec<Change> = Vec::new();
+    for (index, &(label, kind, entry)) in batch.iter().enumerate() {
+        let tip = MapEngine::tip(map, &label).map_or((0, 0), |tip| (tip.version, tip.current));
+        let (version, current) = known.entry(label).or_insert(tip);
+        *version += 1;
+        let (what, now) = match (*current, kind) {
+            (0, _) => (What::Observed(Event::FirstSeen.into()), *version),
+            (_, 0..30) => (What::Forgotten, 0),
+            (current, 30..80) => (What::Observed(Event::Reverted.into()), current),
+            _ => (What::Observed(Event::Rotated.into()), *version),
+        };
+        *current = now;
+        changes.push(Change {
+            label,
+            index: index as u64,
+            entry: Bytes::copy_from_slice(&entry),
+            holder: Holder::User,
+            version: *version,
+            current: now,
+            what,
+        });
+    }
+    changes.sort_by_key(|change| (change.label, change.index));
+    changes
 }
 
-/// All that a directory says, against the oracle of its served head.
-fn agrees(directory: &Directory, oracle: &Oracle, others: &[Label]) {
+/// All that a directory says, against a plain map of its served head.
+fn agrees(directory: &Directory, map: &PlainMap, others: &[Label]) {
     let head = directory.served();
-    assert_eq!(head.root, oracle.root());
-    assert_eq!(head.labels, oracle.0.len() as u64);
-    for label in oracle.0.keys().map(|label| Label(*label)).chain(others.iter().copied()) {
-        let lookup = directory.lookup(&label);
+    assert_eq!((head.root, head.labels), (map.root(), map.len() as u64));
+    for (nth, label) in map.iter().map(|(label, _)| label).chain(others).enumerate() {
+        let lookup = directory.lookup(label);
         assert_eq!(lookup.head, head);
-        assert_eq!(lookup.state, oracle.0.get(&label.0).copied());
-        assert!(holds(&label, &lookup), "{label}: {lookup:?}");
+        assert_eq!(lookup.tip, MapEngine::tip(map, label));
+        assert!(proves(label, &lookup), "{label}: {lookup:?}");
+        // The plain map builds every proof from all labels.
+        if nth % (map.len() / 8 + 1) == 0 && map.len() < 1_000 {
+            assert_eq!(lookup.proof, map.prove(label));
+        }
     }
 }
 
@@ -148,13 +100,34 @@ fn options(threads: usize, follow: bool) -> Options {
     Options { threads, pending: 1_000_000, follow }
 }
 
-/// Labels spread over the map, by a counter.
+/// Labels spread over the map, ascending.
 fn spread(count: u64) -> Vec<Label> {
-    (0..count).map(|n| Label(map::entry_leaf_hash(&n.to_be_bytes()))).collect()
+    let hash = |n: u64| Label(crate::proof::map::entry_leaf_hash(&n.to_be_bytes()));
+    let mut labels: Vec<Label> = (0..count).map(hash).collect();
+    labels.sort();
+    labels
 }
 
-fn first_versions(labels: &[Label]) -> Vec<Change> {
-    labels.iter().map(|&label| Change { label, version: 1, current: 1, leaf: label.0 }).collect()
+/// The same version of every label.
+fn all(labels: &[Label], version: u64) -> Vec<Change> {
+    let change = |(index, &label): (usize, &Label)| {
+        let holder = if label.0[0] < 128 { Holder::User } else { Holder::Domain };
+        let event = match holder {
+            _ if version == 1 => Event::FirstSeen,
+            Holder::User => Event::Rotated,
+            Holder::Domain => Event::PokAdded,
+        };
+        Change {
+            label,
+            index: index as u64,
+            entry: Bytes::copy_from_slice(&label.0),
+            holder,
+            version,
+            current: version,
+            what: What::Observed(event.into()),
+        }
+    };
+    labels.iter().enumerate().map(change).collect()
 }
 
 proptest! {
@@ -165,12 +138,12 @@ proptest! {
         batches in batches(), others in prop::collection::vec(label(), 20), threads in 1usize..3,
     ) {
         let directory = Directory::new(options(threads, true));
-        let mut oracle = Oracle::default();
+        let mut oracle = PlainMap::new();
         agrees(&directory, &oracle, &others);
         for batch in &batches {
             let changes = versioned(&oracle, batch);
             directory.apply(&changes).unwrap();
-            oracle.apply(&changes);
+            oracle.apply(&changes).unwrap();
             agrees(&directory, &oracle, &others);
         }
     }
@@ -180,16 +153,16 @@ proptest! {
         batches in batches(), others in prop::collection::vec(label(), 10), lag in 1usize..4,
     ) {
         let directory = Directory::new(options(1, false));
-        let mut oracles = vec![Oracle::default()];
+        let mut oracles = vec![PlainMap::new()];
         for batch in &batches {
             let mut oracle = oracles[oracles.len() - 1].clone();
             let changes = versioned(&oracle, batch);
             let head = directory.apply(&changes).unwrap();
-            oracle.apply(&changes);
+            oracle.apply(&changes).unwrap();
             prop_assert_eq!(head.root, oracle.root());
-            for (label, state) in &oracle.0 {
-                prop_assert_eq!(directory.state(&Label(*label)), Some(*state));
-            }
+            for (label, tip) in oracle.iter() {
+ prop_assert_eq!(directory.tip(label), Some(*tip));
+ }
             oracles.push(oracle);
             if let Some(batch) = (oracles.len() - 1).checked_sub(lag) {
                 directory.publish(batch as u64).unwrap();
@@ -203,12 +176,12 @@ proptest! {
         batches in batches(), others in prop::collection::vec(label(), 10), keep in 0usize..8,
     ) {
         let directory = Directory::new(options(1, false));
-        let mut oracles = vec![Oracle::default()];
+        let mut oracles = vec![PlainMap::new()];
         for batch in &batches {
             let mut oracle = oracles[oracles.len() - 1].clone();
             let changes = versioned(&oracle, batch);
             directory.apply(&changes).unwrap();
-            oracle.apply(&changes);
+            oracle.apply(&changes).unwrap();
             oracles.push(oracle);
         }
         let keep = keep.min(batches.len());
@@ -218,7 +191,7 @@ proptest! {
         let mut oracle = oracles[keep].clone();
         let changes = versioned(&oracle, &batches[0]);
         let head = directory.apply(&changes).unwrap();
-        oracle.apply(&changes);
+        oracle.apply(&changes).unwrap();
         directory.publish(head.batch).unwrap();
         agrees(&directory, &oracle, &others);
     }
@@ -228,12 +201,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let directory = Arc::new(Directory::new(options(1, false)));
         let blobs = Blobs::memory();
-        let mut oracle = Oracle::default();
+        let mut oracle = PlainMap::new();
         let (last, before) = batches.split_last().unwrap();
         for batch in before {
             let changes = versioned(&oracle, batch);
             directory.apply(&changes).unwrap();
-            oracle.apply(&changes);
+            oracle.apply(&changes).unwrap();
         }
         let batch = before.len() as u64;
         // One more batch waits; the snapshot is of what was before it.
@@ -248,11 +221,11 @@ proptest! {
         // Versions in force are carried over, and the next batch applies.
         let changes = versioned(&oracle, last);
         let head = restored.directory.apply(&changes).unwrap();
-        oracle.apply(&changes);
+        oracle.apply(&changes).unwrap();
         prop_assert_eq!(head.root, oracle.root());
-        for (label, state) in &oracle.0 {
-            prop_assert_eq!(restored.directory.state(&Label(*label)), Some(*state));
-        }
+        for (label, tip) in oracle.iter() {
+ prop_assert_eq!(restored.directory.tip(label), Some(*tip));
+ }
     }
 }
 
@@ -261,23 +234,26 @@ fn large_batches_on_several_threads_agree_with_one() {
     let labels = spread(5_000);
     let one = Directory::new(options(1, true));
     let many = Directory::new(options(4, true));
-    let changes = first_versions(&labels);
-    assert_eq!(one.apply(&changes).unwrap(), many.apply(&changes).unwrap());
-    let changes: Vec<Change> = labels
-        .iter()
-        .chain(&labels[..1_000])
-        .enumerate()
-        .map(|(n, &label)| {
-            let version = if n < labels.len() { 2 } else { 3 };
-            Change { label, version, current: 1, leaf: [n as u8; 32] }
-        })
-        .collect();
-    let head = many.apply(&changes).unwrap();
-    assert_eq!(one.apply(&changes).unwrap(), head);
-    let mut oracle = Oracle::default();
-    oracle.apply(&first_versions(&labels));
-    oracle.apply(&changes);
-    assert_eq!(head.root, oracle.root());
+    let mut oracle = PlainMap::new();
+    for version in [1, 2, 3] {
+        let changes = all(&labels, version + version / 2);
+        let changes = if version == 1 {
+            all(&labels, 1)
+        } else {
+            // Two versions of every label.
+            let (even, odd) = (all(&labels, 2 * version - 2), all(&labels, 2 * version - 1));
+            let mut both: Vec<Change> = even.into_iter().chain(odd).collect();
+            for (index, change) in both.iter_mut().enumerate() {
+                change.index = index as u64;
+            }
+            both.sort_by_key(|change| (change.label, change.index));
+            assert_eq!(changes.len() * 2, both.len());
+            both
+        };
+        let head = many.apply(&changes).unwrap();
+        assert_eq!(one.apply(&changes).unwrap(), head);
+        assert_eq!(oracle.apply(&changes).unwrap(), head.into());
+    }
 }
 
 #[test]
@@ -285,31 +261,47 @@ fn a_refused_batch_changes_nothing() {
     let labels = spread(3_000);
     for threads in [1, 3] {
         let directory = Directory::new(options(threads, false));
-        directory.apply(&first_versions(&labels[..2_000])).unwrap();
+        let mut oracle = PlainMap::new();
+        let old: Vec<Label> = labels.iter().copied().step_by(2).collect();
+        directory.apply(&all(&old, 1)).unwrap();
+        oracle.apply(&all(&old, 1)).unwrap();
         let before = directory.committed();
-        let mut changes = first_versions(&labels[2_000..]);
-        changes.extend(first_versions(&labels[..500]).into_iter().map(|mut change| {
-            change.version = 2;
-            change
-        }));
-        for (version, expected) in [(1, 2), (3, 2), (0, 2), (u64::MAX, 2)] {
-            changes[1_234].version = version;
-            let error = directory.apply(&changes).unwrap_err();
-            let Error::Version { label, expected: next, found } = error else { panic!("{error}") };
-            assert_eq!((label, next, found), (changes[1_234].label, expected, version));
+        // New labels and new versions of old ones.
+        let changes: Vec<Change> = all(&labels, 1)
+            .into_iter()
+            .zip(all(&labels, 2))
+            .map(|(new, next)| if directory.tip(&new.label).is_some() { next } else { new })
+            .collect();
+        // Two faults, by index against the order of the labels.
+        let mut bad = changes.clone();
+        bad[200].version = 9;
+        bad[2_900].current = 9;
+        for index in [1, 3_500] {
+            bad[2_900].index = index;
+            let Err(EngineStop::Fault(fault)) = directory.apply(&bad) else { panic!("applied") };
+            assert_eq!(oracle.apply(&bad), Err(EngineStop::Fault(fault)));
+            let expected = if index == 1 { bad[2_900].index } else { bad[200].index };
+            assert_eq!(fault.index, expected);
+            assert!(matches!(fault.broken, Broken::Version { .. } | Broken::Current { .. }));
             assert_eq!(directory.committed(), before);
+            agrees(&directory, &PlainMap::new(), &labels[..3]);
         }
-        changes[1_234].version = 2;
-        changes[1_234].current = 3;
-        assert!(matches!(directory.apply(&changes), Err(Error::Current { current: 3, .. })));
-        assert_eq!(directory.state(&labels[2_500]), None);
-        let mut oracle = Oracle::default();
-        oracle.apply(&first_versions(&labels[..2_000]));
-        assert_eq!(directory.committed().root, oracle.root());
-        changes[1_234].current = 0;
+        // Out of order: between shards, and in one.
+        for (a, b) in [(0, 2_999), (0, 1)] {
+            let mut bad = changes.clone();
+            bad.swap(a, b);
+            let refused = directory.apply(&bad);
+            assert!(matches!(refused, Err(EngineStop::Engine(Error::Order))));
+        }
+        let mut bad = changes.clone();
+        bad[7].what = What::Unknown;
+        bad[7].current = u64::MAX;
+        assert!(matches!(directory.apply(&bad), Err(EngineStop::Engine(Error::Full(_)))));
+        assert_eq!(directory.tip(&labels[1]), None);
         let head = directory.apply(&changes).unwrap();
-        oracle.apply(&changes);
-        assert_eq!(head.root, oracle.root());
+        assert_eq!(oracle.apply(&changes).unwrap(), head.into());
+        directory.publish(head.batch).unwrap();
+        agrees(&directory, &oracle, &[]);
     }
 }
 
@@ -317,15 +309,18 @@ fn a_refused_batch_changes_nothing() {
 fn what_waits_for_publication_is_bounded() {
     let labels = spread(30);
     let directory = Directory::new(Options { threads: 1, pending: 20, follow: false });
-    let first = directory.apply(&first_versions(&labels[..15])).unwrap();
-    let refused = directory.apply(&first_versions(&labels[15..21]));
-    assert!(matches!(refused, Err(Error::Pending { pending: 15, batch: 6, limit: 20 })));
-    let second = directory.apply(&first_versions(&labels[15..20])).unwrap();
+    let first = directory.apply(&all(&labels[..15], 1)).unwrap();
+    let refused = directory.apply(&all(&labels[15..21], 1));
+    assert!(matches!(
+        refused,
+        Err(EngineStop::Engine(Error::Pending { pending: 15, batch: 6, limit: 20 }))
+    ));
+    let second = directory.apply(&all(&labels[15..20], 1)).unwrap();
     assert!(matches!(directory.publish(3), Err(Error::Head { asked: 3, first: 0, last: 2 })));
     assert_eq!(directory.publish(first.batch).unwrap(), first);
     assert!(matches!(directory.rollback(0), Err(Error::Head { asked: 0, first: 1, last: 2 })));
     assert_eq!(directory.committed(), second);
-    directory.apply(&first_versions(&labels[20..])).unwrap();
+    directory.apply(&all(&labels[20..], 1)).unwrap();
     assert_eq!(directory.publish(0).unwrap(), first);
 }
 
@@ -333,7 +328,7 @@ fn what_waits_for_publication_is_bounded() {
 fn readers_see_one_head_while_a_writer_goes_on() {
     let labels = spread(2_000);
     let directory = Directory::new(options(2, false));
-    let head = directory.apply(&first_versions(&labels)).unwrap();
+    let head = directory.apply(&all(&labels, 1)).unwrap();
     directory.publish(head.batch).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -342,18 +337,14 @@ fn readers_see_one_head_while_a_writer_goes_on() {
             while !done.load(Ordering::Relaxed) || looked == 0 {
                 for label in labels.iter().step_by(97) {
                     let lookup = directory.lookup(label);
-                    assert!(holds(label, &lookup));
-                    assert_eq!(lookup.state.unwrap().version, lookup.head.batch);
+                    assert!(proves(label, &lookup));
+                    assert_eq!(lookup.tip.unwrap().version, lookup.head.batch);
                     looked += 1;
                 }
             }
         });
         for version in 2..20 {
-            let changes: Vec<Change> = labels
-                .iter()
-                .map(|&label| Change { label, version, current: version, leaf: [7; 32] })
-                .collect();
-            directory.apply(&changes).unwrap();
+            directory.apply(&all(&labels, version)).unwrap();
             // Published one batch late.
             directory.publish(version - 1).unwrap();
         }
@@ -366,7 +357,7 @@ fn readers_see_one_head_while_a_writer_goes_on() {
 async fn a_damaged_snapshot_is_refused() {
     let labels = spread(300);
     let directory = Arc::new(Directory::new(options(1, false)));
-    let head = directory.apply(&first_versions(&labels)).unwrap();
+    let head = directory.apply(&all(&labels, 1)).unwrap();
     let blobs = Blobs::memory();
     write(&directory, &blobs, head.batch, 9, b"n").await.unwrap();
     let names = ["snapshot/00000000000000000009", "snapshot/00000000000000000009.000"];
@@ -396,7 +387,7 @@ async fn a_damaged_snapshot_is_refused() {
 #[tokio::test]
 async fn a_snapshot_needs_a_batch_that_is_kept() {
     let directory = Arc::new(Directory::new(options(1, true)));
-    directory.apply(&first_versions(&spread(3))).unwrap();
+    directory.apply(&all(&spread(3), 1)).unwrap();
     let blobs = Blobs::memory();
     for batch in [0, 2] {
         let refused = write(&directory, &blobs, batch, 1, b"").await;
@@ -408,5 +399,5 @@ async fn a_snapshot_needs_a_batch_that_is_kept() {
 
 #[test]
 fn labels_fit_the_memory_that_is_promised() {
-    assert!(trie::NODE_BYTES <= 112);
+    const { assert!(trie::NODE_BYTES <= 112) }
 }

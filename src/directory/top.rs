@@ -4,7 +4,7 @@
 //! below it, as path compression asks.
 
 use super::hash::{self, Hash};
-use super::{MapEnd, MapProof};
+use crate::proof::map::{Ancestor, End, MapProof};
 
 pub(super) const SHARDS: usize = 256;
 
@@ -20,7 +20,7 @@ pub(super) enum Leaves {
     /// The map is empty.
     Empty,
     /// At an inner node of the top.
-    Inner(MapEnd),
+    Inner(End),
     /// At the root of this shard.
     Shard(u8),
 }
@@ -65,7 +65,8 @@ impl Top {
     fn climb_from(&self, mut place: usize, proof: &mut MapProof) {
         while place > 1 {
             if let Some(other) = self.places[place ^ 1] {
-                proof.path.push((prefix(place / 2).0, other));
+                let length = prefix(place / 2).0;
+                proof.path.push(Ancestor { length, sibling: other });
             }
             place /= 2;
         }
@@ -77,7 +78,7 @@ impl Top {
         while place > 1 && self.places[place].is_none() {
             place /= 2;
         }
-        let mut proof = MapProof { path: Vec::new(), end: MapEnd::Empty };
+        let mut proof = MapProof { path: Vec::new(), end: End::Empty };
         if self.places[place].is_none() {
             return (Leaves::Empty, proof);
         }
@@ -87,7 +88,7 @@ impl Top {
             match (self.places[2 * place], self.places[2 * place + 1]) {
                 (Some(left), Some(right)) => {
                     let (length, prefix) = prefix(place);
-                    let end = MapEnd::Inner { length, prefix, left, right };
+                    let end = End::Inner { length, prefix, left, right };
                     return (Leaves::Inner(end), proof);
                 }
                 (Some(_), None) => place *= 2,

@@ -15,7 +15,10 @@ use std::hint::black_box;
 
 use super::arena::Arena;
 use super::hash::{self, Hash};
-use super::{Change, Error, LabelState, MapEnd, MapProof};
+use super::{Change, EngineStop, Error};
+use crate::proof::map::{Ancestor, End, MapProof, common_bits};
+use crate::proof::replay::{self, Fault, Tip};
+use crate::proof::{Label, entry::Holder};
 
 /// Bits of a label.
 const BITS: u16 = 256;
@@ -67,15 +70,51 @@ struct Inner {
 struct Leaf {
     label: Hash,
     chain: Hash,
-    version: u32,
+    version: Version,
+}
+
+/// A label's newest version, 31 bits, and in the top bit whether it is a
+/// domain's.
+#[derive(Clone, Copy, Debug)]
+struct Version(u32);
+
+/// Highest version, and most labels in one shard.
+const LIMIT: u32 = (1 << 31) - 1;
+
+impl Version {
+    /// None if the version does not fit.
+    fn new(version: u64, holder: Holder) -> Option<Version> {
+        let version = u32::try_from(version).ok().filter(|&version| version <= LIMIT)?;
+        Some(Version(version | (u32::from(holder == Holder::Domain) << 31)))
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        self.0 & LIMIT
+    }
+
+    fn holder(self) -> Holder {
+        if self.0 > LIMIT { Holder::Domain } else { Holder::User }
+    }
 }
 
 /// What can change of a leaf.
 #[derive(Clone, Copy, Debug)]
 struct Was {
     chain: Hash,
-    version: u32,
+    version: Version,
     current: u32,
+}
+
+impl Was {
+    fn tip(&self) -> Tip {
+        Tip {
+            holder: self.version.holder(),
+            version: self.version.number().into(),
+            current: self.current.into(),
+            chain: self.chain,
+        }
+    }
 }
 
 /// What one batch replaced in this shard.
@@ -105,9 +144,9 @@ impl Undo {
 /// One label of a batch, with where it stands or leaves the tree.
 struct Item<'a> {
     label: &'a Hash,
-    /// Its changes are `from..to` of the shard's order.
-    from: usize,
-    to: usize,
+    changes: &'a [Change],
+    /// What the changes make of it.
+    new: Was,
     /// The leaf that the bits of the label lead to; none in an empty shard.
     leaf: Option<u32>,
     /// First bit in which the label differs from that leaf's, 0 to 255; 256: it is that leaf.
@@ -156,21 +195,20 @@ impl Shard {
         self.root.map(|root| self.hash(root))
     }
 
-    /// Applies the changes that `order` names, all of them or none, and gives
-    /// the new root. `order` is sorted here by label, equal labels by position.
+    /// Applies changes ascending by label and index, all of them or none, and
+    /// gives the new root.
     pub(super) fn apply(
         &mut self,
         batch: u64,
         changes: &[Change],
-        order: &mut [u32],
         sorted: bool,
-    ) -> Result<Option<Hash>, Error> {
-        order.sort_unstable_by(|&a, &b| {
-            changes[a as usize].label.0.cmp(&changes[b as usize].label.0).then(a.cmp(&b))
-        });
-        let mut items = items(changes, order);
+    ) -> Result<Option<Hash>, EngineStop<Error>> {
+        let mut items = items(changes)?;
         self.locate(&mut items);
-        self.check(changes, order, &items)?;
+        self.advance(&mut items)?;
+        if items.is_empty() {
+            return Ok(self.root());
+        }
         let mut undo = Undo {
             batch,
             root: self.root,
@@ -180,7 +218,7 @@ impl Shard {
             leaves: Vec::with_capacity(items.len()),
             sorted,
         };
-        self.write_leaves(changes, order, &mut items, &mut undo);
+        self.write_leaves(&mut items, &mut undo);
         let (root, hash) = match self.root {
             Some(root) => self.update(root, &items, &mut undo),
             None => self.build(&items),
@@ -217,7 +255,7 @@ impl Shard {
             for (index, was) in undo.leaves {
                 let leaf = self.leaves.at_mut(index);
                 (leaf.chain, leaf.version) = (was.chain, was.version);
-                self.set_current(index, was.version, was.current);
+                self.set_current(index, was.version.number(), was.current);
             }
         }
     }
@@ -229,8 +267,8 @@ impl Shard {
     }
 
     /// The label as it is now.
-    pub(super) fn state(&self, label: &Hash) -> Option<LabelState> {
-        self.view(u64::MAX).state(label)
+    pub(super) fn tip(&self, label: &Hash) -> Option<Tip> {
+        self.view(u64::MAX).tip(label)
     }
 
     /// Follows the bits of every label to a leaf, in step, so that the waits
@@ -272,79 +310,51 @@ impl Shard {
         black_box(warm);
     }
 
-    /// Versions are the next ones, and everything fits into 32 bits.
-    fn check(&self, changes: &[Change], order: &[u32], items: &[Item]) -> Result<(), Error> {
-        const LIMIT: u32 = LEAF - 1;
+    /// Works out every label's new state, and changes nothing. Of several
+    /// faults gives the one with the lowest index.
+    fn advance(&self, items: &mut [Item]) -> Result<(), EngineStop<Error>> {
         if self.leaves.len() + items.len() > LIMIT as usize {
-            return Err(Error::Full(LIMIT));
+            return Err(EngineStop::Engine(Error::Full(LIMIT)));
         }
+        let mut worst: Option<Fault> = None;
         for item in items {
-            let mut version = match item.leaf {
-                Some(leaf) if item.fork == BITS => u64::from(self.leaves.at(leaf).version),
-                _ => 0,
-            };
-            for &change in &order[item.from..item.to] {
-                let change = &changes[change as usize];
-                version += 1;
-                if change.version != version {
-                    return Err(Error::Version {
-                        label: change.label,
-                        expected: version,
-                        found: change.version,
-                    });
+            let before = item.known().map(|leaf| self.was(leaf).tip());
+            match replay::advance(before, item.changes) {
+                Ok(tip) => {
+                    let version = Version::new(tip.version, tip.holder);
+                    let (Some(version), Ok(current)) = (version, u32::try_from(tip.current)) else {
+                        return Err(EngineStop::Engine(Error::Full(LIMIT)));
+                    };
+                    item.new = Was { chain: tip.chain, version, current };
                 }
-                if change.current > version {
-                    return Err(Error::Current {
-                        label: change.label,
-                        version,
-                        current: change.current,
-                    });
-                }
-            }
-            if version > u64::from(LIMIT) {
-                return Err(Error::Full(LIMIT));
+                Err(fault) if worst.is_some_and(|worst| worst.index < fault.index) => {}
+                Err(fault) => worst = Some(fault),
             }
         }
-        Ok(())
+        worst.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
     /// Brings versions, chains and new leaves up to date; no node yet.
-    fn write_leaves(
-        &mut self,
-        changes: &[Change],
-        order: &[u32],
-        items: &mut [Item],
-        undo: &mut Undo,
-    ) {
+    fn write_leaves(&mut self, items: &mut [Item], undo: &mut Undo) {
         for item in items {
-            let known = item.leaf.filter(|_| item.fork == BITS);
-            let (mut chain, mut version, was) = match known {
+            let Was { chain, version, current } = item.new;
+            let index = match item.known() {
                 Some(leaf) => {
-                    let Leaf { chain, version, .. } = *self.leaves.at(leaf);
-                    let current = self.current(leaf, version);
-                    undo.leaves.push((leaf, Was { chain, version, current }));
-                    (chain, version, current)
-                }
-                None => ([0; 32], 0, 0),
-            };
-            let mut current = was;
-            for &change in &order[item.from..item.to] {
-                let change = &changes[change as usize];
-                chain = hash::chain(&chain, &change.leaf);
-                // Both were checked to be below 2^31.
-                (version, current) = (change.version as u32, change.current as u32);
-            }
-            let index = match known {
-                Some(leaf) => {
+                    undo.leaves.push((leaf, self.was(leaf)));
                     let slot = self.leaves.at_mut(leaf);
                     (slot.chain, slot.version) = (chain, version);
                     leaf
                 }
                 None => self.leaves.push(Leaf { label: *item.label, chain, version }),
             };
-            self.set_current(index, version, current);
+            self.set_current(index, version.number(), current);
             item.leaf = Some(index);
         }
+    }
+
+    fn was(&self, leaf: u32) -> Was {
+        let &Leaf { chain, version, .. } = self.leaves.at(leaf);
+        Was { chain, version, current: self.current(leaf, version.number()) }
     }
 
     fn current(&self, leaf: u32, version: u32) -> u32 {
@@ -439,7 +449,7 @@ impl Shard {
 
     fn leaf_hash(&self, index: u32) -> Hash {
         let leaf = self.leaves.at(index);
-        hash::leaf(&leaf.label, leaf.version.into(), &leaf.chain)
+        hash::leaf(&leaf.label, leaf.version.number().into(), &leaf.chain)
     }
 }
 
@@ -460,16 +470,16 @@ impl Builder {
     }
 
     /// Adds the next label; the reason if it is not above the last, or does not fit.
-    pub(super) fn push(&mut self, label: &Hash, state: &LabelState) -> Result<(), &'static str> {
-        let (Ok(version), Ok(current)) =
-            (u32::try_from(state.version), u32::try_from(state.current))
+    pub(super) fn push(&mut self, label: &Hash, tip: &Tip) -> Result<(), &'static str> {
+        let (Some(version), Ok(current)) =
+            (Version::new(tip.version, tip.holder), u32::try_from(tip.current))
         else {
-            return Err("a version does not fit into 32 bits");
+            return Err("a version does not fit into 31 bits");
         };
-        if version == 0 || version >= LEAF || current > version {
-            return Err("versions of a label do not fit together");
+        if version.number() == 0 {
+            return Err("a label without a version");
         }
-        if self.shard.leaves.len() >= LEAF as usize - 1 {
+        if self.shard.leaves.len() >= LIMIT as usize {
             return Err("too many labels in one shard");
         }
         if let Some(last) = self.last {
@@ -478,8 +488,8 @@ impl Builder {
             }
             self.close(common_bits(&last, label));
         }
-        let leaf = self.shard.leaves.push(Leaf { label: *label, chain: state.chain, version });
-        self.shard.set_current(leaf, version, current);
+        let leaf = self.shard.leaves.push(Leaf { label: *label, chain: tip.chain, version });
+        self.shard.set_current(leaf, version.number(), current);
         self.edge = Some((NodeRef::leaf(leaf), self.shard.leaf_hash(leaf)));
         self.last = Some(*label);
         Ok(())
@@ -534,33 +544,25 @@ impl View<'_> {
             .unwrap_or_else(|| *self.shard.inners.at(index))
     }
 
-    fn leaf(&self, index: u32) -> (Hash, LabelState) {
-        let leaf = self.shard.leaves.at(index);
-        let was =
-            self.undos().find_map(|undo| undo.find(&undo.leaves, index)).unwrap_or_else(|| Was {
-                chain: leaf.chain,
-                version: leaf.version,
-                current: self.shard.current(index, leaf.version),
-            });
-        let state = LabelState {
-            version: was.version.into(),
-            current: was.current.into(),
-            chain: was.chain,
-        };
-        (leaf.label, state)
+    fn leaf(&self, index: u32) -> (&Hash, Was) {
+        let was = self
+            .undos()
+            .find_map(|undo| undo.find(&undo.leaves, index))
+            .unwrap_or_else(|| self.shard.was(index));
+        (&self.shard.leaves.at(index).label, was)
     }
 
     fn hash(&self, at: NodeRef) -> Hash {
         match at.node() {
             Node::Inner(index) => self.inner(index).hash,
             Node::Leaf(index) => {
-                let (label, state) = self.leaf(index);
-                hash::leaf(&label, state.version, &state.chain)
+                let (label, was) = self.leaf(index);
+                hash::leaf(label, was.version.number().into(), &was.chain)
             }
         }
     }
 
-    pub(super) fn state(&self, label: &Hash) -> Option<LabelState> {
+    pub(super) fn tip(&self, label: &Hash) -> Option<Tip> {
         let mut at = self.root()?;
         loop {
             match at.node() {
@@ -569,8 +571,8 @@ impl View<'_> {
                     at = inner.children[bit(label, inner.length.into())];
                 }
                 Node::Leaf(index) => {
-                    let (found, state) = self.leaf(index);
-                    return (found == *label).then_some(state);
+                    let (found, was) = self.leaf(index);
+                    return (found == label).then(|| was.tip());
                 }
             }
         }
@@ -578,10 +580,10 @@ impl View<'_> {
 
     /// The label's path up to the shard's root, and what stands at its end;
     /// none in an empty shard.
-    pub(super) fn prove(&self, label: &Hash) -> Option<(Option<LabelState>, MapProof)> {
+    pub(super) fn prove(&self, label: &Hash) -> Option<(Option<Tip>, MapProof)> {
         let mut at = self.root()?;
         let mut passed: Vec<(u8, NodeRef, u32)> = Vec::with_capacity(32);
-        let (found, state) = loop {
+        let (found, was) = loop {
             match at.node() {
                 Node::Leaf(index) => break self.leaf(index),
                 Node::Inner(index) => {
@@ -592,25 +594,23 @@ impl View<'_> {
                 }
             }
         };
-        let fork = common_bits(label, &found);
+        let fork = common_bits(label, found);
         let above = passed.partition_point(|(length, ..)| u16::from(*length) < fork);
-        let (present, end) = match passed.get(above) {
-            None if fork == BITS => (Some(state), MapEnd::Present),
-            None => {
-                (None, MapEnd::Leaf { label: found, version: state.version, chain: state.chain })
-            }
-            Some(&(length, _, index)) => (None, self.end_inner(index, length, &found)),
+        let (tip, end) = match passed.get(above) {
+            None if fork == BITS => (Some(was.tip()), End::Present),
+            None => (None, leaf_end(found, &was)),
+            Some(&(length, _, index)) => (None, self.inner_end(index, length, found)),
         };
         // Room for the levels above the shard too.
         let mut path = Vec::with_capacity(above + 8);
         let up = passed.get(..above).unwrap_or_default().iter().rev();
-        path.extend(up.map(|&(length, other, _)| (length, self.hash(other))));
-        Some((present, MapProof { path, end }))
+        path.extend(up.map(|&(length, other, _)| Ancestor { length, sibling: self.hash(other) }));
+        Some((tip, MapProof { path, end }))
     }
 
-    fn end_inner(&self, index: u32, length: u8, below: &Hash) -> MapEnd {
+    fn inner_end(&self, index: u32, length: u8, below: &Hash) -> End {
         let [left, right] = self.inner(index).children;
-        MapEnd::Inner {
+        End::Inner {
             length,
             prefix: hash::prefix(below, length),
             left: self.hash(left),
@@ -619,23 +619,23 @@ impl View<'_> {
     }
 
     /// What the shard's root is; none in an empty shard.
-    pub(super) fn root_end(&self) -> Option<MapEnd> {
+    pub(super) fn root_end(&self) -> Option<End> {
         let root = self.root()?;
         let mut at = root;
-        let (label, state) = loop {
+        let (label, was) = loop {
             match at.node() {
                 Node::Inner(index) => at = self.inner(index).children[0],
                 Node::Leaf(index) => break self.leaf(index),
             }
         };
         Some(match root.node() {
-            Node::Inner(index) => self.end_inner(index, self.inner(index).length, &label),
-            Node::Leaf(_) => MapEnd::Leaf { label, version: state.version, chain: state.chain },
+            Node::Inner(index) => self.inner_end(index, self.inner(index).length, label),
+            Node::Leaf(_) => leaf_end(label, &was),
         })
     }
 
     /// Every label with its state, ascending.
-    pub(super) fn each(&self, mut visit: impl FnMut(&Hash, &LabelState)) {
+    pub(super) fn each(&self, mut visit: impl FnMut(&Hash, &Tip)) {
         let mut waiting: Vec<NodeRef> = self.root().into_iter().collect();
         while let Some(at) = waiting.pop() {
             match at.node() {
@@ -644,39 +644,43 @@ impl View<'_> {
                     waiting.extend([right, left]);
                 }
                 Node::Leaf(index) => {
-                    let (label, state) = self.leaf(index);
-                    visit(&label, &state);
+                    let (label, was) = self.leaf(index);
+                    visit(label, &was.tip());
                 }
             }
         }
     }
 }
 
-/// One item a distinct label of the sorted order.
-fn items<'a>(changes: &'a [Change], order: &[u32]) -> Vec<Item<'a>> {
-    let mut items: Vec<Item> = Vec::with_capacity(order.len());
-    for (position, &change) in order.iter().enumerate() {
-        let label = &changes[change as usize].label.0;
-        match items.last_mut() {
-            Some(item) if item.label == label => item.to = position + 1,
-            _ => items.push(Item { label, from: position, to: position + 1, leaf: None, fork: 0 }),
-        }
+fn leaf_end(label: &Hash, was: &Was) -> End {
+    End::Leaf { label: Label(*label), version: was.version.number().into(), chain: was.chain }
+}
+
+impl Item<'_> {
+    /// The leaf that is the label's own.
+    fn known(&self) -> Option<u32> {
+        self.leaf.filter(|_| self.fork == BITS)
     }
-    items
+}
+
+/// One item a distinct label.
+fn items(changes: &[Change]) -> Result<Vec<Item<'_>>, EngineStop<Error>> {
+    let new = Was { chain: [0; 32], version: Version(0), current: 0 };
+    let mut items: Vec<Item> = Vec::with_capacity(changes.len());
+    for changes in changes.chunk_by(|a, b| a.label == b.label) {
+        let Some(first) = changes.first() else { continue };
+        let label = &first.label.0;
+        let above = items.last().is_none_or(|item| item.label < label);
+        if !above || !changes.is_sorted_by(|a, b| a.index < b.index) {
+            return Err(EngineStop::Engine(Error::Order));
+        }
+        items.push(Item { label, changes, new, leaf: None, fork: 0 });
+    }
+    Ok(items)
 }
 
 /// Bit `index` of a label, most significant first.
 #[inline]
 fn bit(label: &Hash, index: u16) -> usize {
     usize::from(label[usize::from(index / 8)] >> (7 - index % 8) & 1)
-}
-
-/// Leading bits that two labels share, 0 to 256.
-fn common_bits(a: &Hash, b: &Hash) -> u16 {
-    for (index, (a, b)) in a.iter().zip(b).enumerate() {
-        if a != b {
-            return 8 * index as u16 + (a ^ b).leading_zeros() as u16;
-        }
-    }
-    BITS
 }
