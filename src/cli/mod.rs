@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 yes (valid, verified, accepted), 1 no,
 //! 2 the call itself was wrong. `--json` prints one JSON object a line.
 
+mod bench;
 mod dmtp;
 mod dx;
 mod output;
@@ -31,6 +32,8 @@ enum Command {
     Record(record::Args),
     /// Read DMTP command lines.
     Dmtp(dmtp::Args),
+    /// Measure the directory and its proofs on this machine.
+    Bench(bench::Args),
     /// Serve a domain's signets over DMTP, from a folder.
     Dx(dx::Args),
 }
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Signet(args) => signet::run(args),
         Command::Record(args) => record::run(args),
         Command::Dmtp(args) => dmtp::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Dx(args) => dx::run(args),
     }
 }

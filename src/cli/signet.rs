@@ -79,6 +79,7 @@ struct Verify {
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
     /// The org signet that signed the previous one, if it is another than --org.
+    /// You vouch for it: its own first key counts as its primary key.
     #[arg(long, value_name = "FILE", requires = "previous")]
     previous_org: Option<PathBuf>,
     /// The domain or address you asked for; a signet that names another is refused.
@@ -248,6 +249,11 @@ fn print_signet(signet: &Signet) {
 }
 
 fn verify(args: &Verify) -> Done {
+    // Broken armour goes on as it is: the verdict says which part is refused.
+    let load = |path: &Path| {
+        let bytes = read(path)?;
+        Ok::<_, Failure>(unwrap_armor(bytes.clone()).unwrap_or(bytes))
+    };
     let optional = |path: &Option<PathBuf>| path.as_deref().map(load).transpose();
     let org = optional(&args.org)?;
     let previous = optional(&args.previous)?;

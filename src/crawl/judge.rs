@@ -32,8 +32,10 @@ pub struct KnownDomain {
     pub dnssec: Dnssec,
     /// Text of the record last in force.
     pub record: Vec<u8>,
-    /// The org signet last in force.
+    /// The org signet last in force, if its bytes can still be had.
     pub org: Option<Signet>,
+    /// SHA-256 of its bytes, as logged.
+    pub org_sha256: Option<[u8; 32]>,
     /// The latest entry says that the record is gone.
     pub withdrawn: bool,
     /// End of the running validity period.
@@ -54,6 +56,7 @@ impl KnownDomain {
             dnssec: Dnssec::Indeterminate,
             record: Vec::new(),
             org: None,
+            org_sha256: None,
             withdrawn: false,
             expires_at: Timestamp::default(),
             bogus: false,
@@ -210,7 +213,8 @@ fn record_events(
     if known.withdrawn || known.current == 0 || more_than_poks_changed(known, record) {
         events.insert(Event::RecordChanged);
     }
-    if org.is_some_and(|org| known.org.as_ref().is_none_or(|known| known.bytes() != org.bytes())) {
+    let hash = |org: &Signet| -> [u8; 32] { Sha256::digest(org.bytes()).into() };
+    if org.is_some_and(|org| known.org_sha256 != Some(hash(org))) {
         events.insert(Event::OrgSignetChanged);
     }
     match (known.dnssec, dnssec) {
@@ -237,6 +241,8 @@ fn more_than_poks_changed(known: &KnownDomain, record: &Record) -> bool {
 /// What the mirror knew of a mailbox before the visit.
 #[derive(Clone, Debug, Default)]
 pub struct KnownUser {
+    /// Version whose content is in force; 0: none is.
+    pub current: u64,
     /// The current chain of custody, oldest first, tip last; empty: nothing is
     /// in force.
     pub chain: Vec<Signet>,

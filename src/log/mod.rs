@@ -1,1 +1,4 @@
-//! The `log` room.
+//! The transparency log: pool, sequence, commit, publish, read back.
+
+pub mod commit;
+pub mod guard;

@@ -592,49 +592,48 @@ pub fn format_of(bytes: &[u8]) -> Result<u32, Malformed> {
 }
 
 /// What later formats promise to keep, so that a replayer that does not know
-/// one can still follow the map: the envelope, and in kinds 4, 5 and 6 the
-/// fields for label, version and `current`.
+/// one can still follow the map: the envelope, in kinds 4, 5 and 6 the fields
+/// for label, version and `current`, and the whole of kind 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outline {
     pub time: Timestamp,
-    /// Label, version and `current`; `None` for a kind that moves no label.
-    pub moved: Option<(Label, Holder, u64, u64)>,
+    pub kind: OutlineKind,
 }
 
-/// Reads an entry of a format that this code does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutlineKind {
+    Moves { label: Label, holder: Holder, version: u64, current: u64 },
+    Root(DirectoryRoot),
+    Other,
+}
+
+/// Reads an entry of a format that this code does not know: exactly one
+/// message stands behind `format` and `time`.
 pub fn outline(bytes: &[u8]) -> Result<Outline, Malformed> {
     let mut reader = Reader::limited(bytes, MAX_ENTRY)?;
     reader.uint32(1)?;
     let time = Timestamp::from_millis(reader.required_uint(2)?);
-    let mut moved = None;
-    let mut kinds = 0;
-    let mut last = 2;
-    while let Some((field, value)) = reader.any()? {
-        if field <= last {
-            return Err(Malformed::Misplaced(field));
+    let (field, Field::Bytes(message)) = reader.any()?.ok_or(Malformed::Missing(3))? else {
+        return Err(Malformed::Missing(3));
+    };
+    reader.end()?;
+    let mut inner = Reader::new(message);
+    let (label, holder) = match field {
+        0..=2 => return Err(Malformed::Misplaced(field)),
+        4 => {
+            let domain = inner.text(1, crate::dime::MAX_DOMAIN)?;
+            (Label::of_domain_text(domain), Holder::Domain)
         }
-        last = field;
-        let Field::Bytes(message) = value else { continue };
-        kinds += 1;
-        let mut inner = Reader::new(message);
-        moved = match field {
-            4 => {
-                let domain = inner.text(1, crate::dime::MAX_DOMAIN)?;
-                let label = Label::of_domain_text(domain);
-                Some((label, Holder::Domain, inner.required_uint(2)?, inner.uint(3)?))
-            }
-            5 => {
-                let label = Label(inner.hash(1)?);
-                Some((label, Holder::User, inner.required_uint(2)?, inner.uint(3)?))
-            }
-            6 => Some((Label(inner.hash(1)?), Holder::User, inner.required_uint(2)?, 0)),
-            _ => moved,
-        };
-    }
-    if kinds > 1 {
-        return Err(Malformed::Misplaced(last));
-    }
-    Ok(Outline { time, moved })
+        5 | 6 => (Label(inner.hash(1)?), Holder::User),
+        7 => {
+            let root = DirectoryRoot::decode(inner)?;
+            return Ok(Outline { time, kind: OutlineKind::Root(root) });
+        }
+        _ => return Ok(Outline { time, kind: OutlineKind::Other }),
+    };
+    let version = inner.required_uint(2)?;
+    let current = if field == 6 { 0 } else { inner.uint(3)? };
+    Ok(Outline { time, kind: OutlineKind::Moves { label, holder, version, current } })
 }
 
 impl<'a> Genesis<'a> {
@@ -1314,4 +1313,311 @@ impl Place<'_> {
 /// The next value of [`Coalesced::running_hash`].
 pub fn coalesce(running_hash: &Hash, state_sha256: &Hash) -> Hash {
     Sha256::new().chain_update(running_hash).chain_update(state_sha256).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T: Timestamp = Timestamp::from_millis(1_795_449_843_123);
+
+    fn key() -> vrf::SecretKey {
+        vrf::SecretKey::from_seed(&[9; 32])
+    }
+
+    fn domain_draft() -> DomainDraft {
+        DomainDraft {
+            domain: "example.com".parse().unwrap(),
+            poks: vec![[2; 32], [1; 32], [2; 32]],
+            dnssec: Dnssec::Secure,
+            record: Some(Bytes::from_static(b"ver=1 pok=x")),
+            org_signet: Some(Bytes::from_static(b"org signet")),
+            dnssec_chain: Some(Bytes::from_static(b"chain")),
+            events: Event::FirstSeen.into(),
+            hold: None,
+            coalesced: None,
+        }
+    }
+
+    fn user_draft() -> UserDraft {
+        UserDraft {
+            address: "alice@example.com".parse().unwrap(),
+            signet: Some(Bytes::from_static(b"signet")),
+            level: Some(Level::Id),
+            signers: vec![0, 1, 0],
+            crypto_sha256: Some([4; 32]),
+            observed: T,
+            domain_version: None,
+            events: Event::FirstSeen.into(),
+            hold: None,
+            coalesced: None,
+        }
+    }
+
+    fn place(label: Label) -> Place<'static> {
+        Place {
+            time: T,
+            version: 1,
+            previous_current: 0,
+            held_until: None,
+            origin: "log.example/1",
+            label,
+            opening: [3; 32],
+            domain_current: 5,
+        }
+    }
+
+    #[test]
+    fn a_domain_gets_its_place() {
+        let draft = Draft::Domain(domain_draft());
+        let placed = draft.place(&place(draft.label(&key()))).unwrap();
+        let entry = Entry::decode(&placed.entry).unwrap();
+        let Kind::Domain(domain) = &entry.kind else { panic!("{entry:?}") };
+        assert_eq!(domain.domain, "example.com");
+        assert_eq!((domain.version, domain.current), (1, 1));
+        assert_eq!(domain.poks.to_vec(), [[1; 32], [2; 32]]);
+        assert_eq!(domain.held_until, None);
+        assert_eq!(entry.encode(), placed.entry);
+        assert_eq!(placed.blobs.len(), 3);
+        for (sha256, bytes) in &placed.blobs {
+            assert_eq!(*sha256, Blob::of(bytes).sha256);
+        }
+    }
+
+    #[test]
+    fn a_mailbox_stays_hidden_and_can_be_opened() {
+        let draft = Draft::User(user_draft());
+        let label = draft.label(&key());
+        let placed = draft.place(&place(label)).unwrap();
+        let private = placed.private.unwrap();
+        assert!(!placed.entry.windows(5).any(|window| window == b"alice"));
+        let payload = UserPayload::decode(&private.payload).unwrap();
+        assert_eq!(payload.domain_version, 5);
+        assert_eq!(payload.signet.as_ref().unwrap().signers, [0, 1, 0]);
+        assert_eq!(payload.encode(), private.payload);
+        let Kind::User(user) = Entry::decode(&placed.entry).unwrap().kind else { panic!() };
+        let commit = |version, origin: &str| {
+            let address = &private.address;
+            label::commitment(&[3; 32], origin, &label, version, address, &private.payload)
+        };
+        assert_eq!(user.commitment, commit(1, "log.example/1"));
+        assert_ne!(user.commitment, commit(2, "log.example/1"));
+        assert_ne!(user.commitment, commit(1, "log.example/2"));
+    }
+
+    #[test]
+    fn a_hold_goes_on_while_it_runs() {
+        let mut draft = user_draft();
+        draft.events = Event::Reissued.into();
+        let mut place = place(Label([1; 32]));
+        place.previous_current = 1;
+        place.version = 2;
+        let held = |draft: &UserDraft, place: &Place<'_>| {
+            let placed = Draft::User(draft.clone()).place(place).unwrap();
+            match Entry::decode(&placed.entry).unwrap().kind {
+                Kind::User(user) => user.held_until,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(held(&draft, &place), None);
+        place.held_until = Some(T);
+        assert_eq!(held(&draft, &place), None);
+        place.held_until = Some(T.plus(500));
+        assert_eq!(held(&draft, &place), Some(T.plus(500)));
+        draft.hold = Some(700);
+        assert_eq!(held(&draft, &place), Some(T.plus(700)));
+    }
+
+    #[test]
+    fn forgetting_needs_something() {
+        let draft = Draft::Forget { address: "alice@example.com".parse().unwrap() };
+        let mut place = place(Label([1; 32]));
+        place.version = 2;
+        assert_eq!(draft.place(&place), Err(Misfit::NothingInForce.into()));
+        place.previous_current = 1;
+        assert_eq!(draft.place(&place).unwrap().current, 0);
+    }
+
+    #[test]
+    fn events_decide_what_is_in_force() {
+        use Event::*;
+        let user =
+            |list: &[Event], before| current_after(Holder::User, Events::of(list), 7, before);
+        let domain =
+            |list: &[Event], before| current_after(Holder::Domain, Events::of(list), 7, before);
+        for change in [Rotated, Resigned, Reissued, Gap, Restarted] {
+            assert_eq!(user(&[change], 6), Ok(7));
+            assert_eq!(user(&[change], 0), Err(Misfit::FirstSeen));
+        }
+        for keep in [Forked, Reverted, Withdrawn] {
+            assert_eq!(user(&[keep], 4), Ok(4));
+            assert_eq!(user(&[keep], 0), Err(Misfit::NothingInForce));
+            assert_eq!(user(&[keep, Rotated], 4), Err(Misfit::Mixed));
+        }
+        assert_eq!(user(&[FirstSeen], 0), Ok(7));
+        assert_eq!(user(&[FirstSeen], 6), Err(Misfit::FirstSeen));
+        assert_eq!(user(&[], 6), Err(Misfit::NoEvent));
+        assert_eq!(user(&[PokAdded], 6), Err(Misfit::OtherHolder));
+        assert_eq!(domain(&[Rotated], 6), Err(Misfit::OtherHolder));
+        for change in [PokAdded, PokRemoved, PokReplaced, OrgSignetChanged, RecordChanged] {
+            assert_eq!(domain(&[change, DnssecLost, NameConflict], 6), Ok(7));
+            assert_eq!(domain(&[change, RecordWithdrawn], 6), Err(Misfit::Mixed));
+            assert_eq!(domain(&[change, RecordExpired], 6), Err(Misfit::Mixed));
+        }
+        assert_eq!(domain(&[DnssecGained], 6), Ok(7));
+        assert_eq!(domain(&[DnssecBogus], 6), Ok(6));
+        assert_eq!(domain(&[DnssecBogus], 0), Ok(0));
+        assert_eq!(domain(&[RecordWithdrawn, DnssecLost], 6), Ok(6));
+        assert_eq!(domain(&[RecordExpired, RecordWithdrawn], 6), Ok(0));
+        assert_eq!(domain(&[RecordExpired], 0), Err(Misfit::NothingInForce));
+        assert_eq!(domain(&[PokReplaced], 0), Ok(7));
+        let first = current_after(Holder::Domain, RecordChanged.into(), 1, 0);
+        assert_eq!(first, Err(Misfit::FirstSeen));
+    }
+
+    #[test]
+    fn names_of_events_come_back() {
+        for event in Event::ALL {
+            assert_eq!(event.name().parse::<Event>().unwrap(), event);
+            assert_eq!(Event::from_number(event.number().into()), Some(event));
+        }
+        let all: Events = Event::ALL.into_iter().collect();
+        assert_eq!(all.iter().count(), 20);
+        assert_eq!(
+            Events::of(&[Event::NameConflict, Event::FirstSeen]).to_string(),
+            "FIRST_SEEN, NAME_CONFLICT"
+        );
+    }
+
+    #[test]
+    fn refuses_content_that_contradicts_itself() {
+        let refused = |change: &dyn Fn(&mut DomainDraft)| {
+            let mut draft = domain_draft();
+            change(&mut draft);
+            Draft::Domain(draft).place(&place(Label([1; 32]))).is_err()
+        };
+        assert!(!refused(&|_| ()));
+        assert!(refused(&|draft| draft.record = None));
+        assert!(refused(&|draft| draft.poks.clear()));
+        assert!(refused(&|draft| draft.dnssec_chain = None));
+        assert!(refused(&|draft| draft.dnssec = Dnssec::Bogus));
+        assert!(refused(&|draft| draft.events.insert(Event::DnssecLost)));
+        assert!(refused(&|draft| draft.poks = (0..17).map(|i| [i; 32]).collect()));
+    }
+
+    #[test]
+    fn other_formats_show_their_outline() {
+        let draft = Draft::User(user_draft());
+        let placed = draft.place(&place(Label([1; 32]))).unwrap();
+        let mut later = Entry::decode(&placed.entry).unwrap();
+        later.format = 2;
+        let later = later.encode();
+        assert_eq!(format_of(&later), Ok(2));
+        assert!(Entry::decode(&later).is_err());
+        assert_eq!(
+            outline(&later).unwrap().kind,
+            OutlineKind::Moves {
+                label: Label([1; 32]),
+                holder: Holder::User,
+                version: 1,
+                current: 1
+            }
+        );
+    }
+
+    fn arbitrary_entry() -> impl Strategy<Value = Vec<u8>> {
+        let hold = proptest::option::of(1u64..1000);
+        let coalesced = proptest::option::of((1u64.., any::<[u8; 32]>()));
+        (any::<[u8; 32]>(), 2u64..1 << 40, hold, coalesced, 0u8..6).prop_map(
+            |(hash, version, hold, coalesced, kind)| {
+                let held_until = hold.map(|hold| T.plus(hold));
+                let coalesced =
+                    coalesced.map(|(count, running_hash)| Coalesced { count, running_hash });
+                let vrf_key = key().public();
+                let poks = [hash];
+                let kind = match kind {
+                    0 => Kind::Genesis(Genesis {
+                        origin: "log.example/1",
+                        log_key: hash,
+                        vrf_key,
+                        predecessor: hold.map(|_| Predecessor {
+                            origin: "log.example/0",
+                            log_key: hash,
+                            checkpoint: b"note",
+                        }),
+                    }),
+                    1 => Kind::Domain(DomainObservation {
+                        domain: "example.com",
+                        version,
+                        current: version - 1,
+                        poks: Poks::new(&poks),
+                        dnssec: Dnssec::Bogus,
+                        record: None,
+                        org_signet: hold.map(|length| Blob { sha256: hash, length }),
+                        dnssec_chain: None,
+                        events: Event::DnssecBogus.into(),
+                        held_until,
+                        coalesced,
+                    }),
+                    2 => Kind::User(UserObservation {
+                        label: Label(hash),
+                        version,
+                        current: version,
+                        commitment: hash,
+                        events: Events::of(&[Event::Restarted, Event::Gap]),
+                        held_until,
+                        coalesced,
+                    }),
+                    3 => Kind::Forgotten(Forgotten { label: Label(hash), version }),
+                    4 => Kind::Root(DirectoryRoot {
+                        root: hash,
+                        labels: hold.unwrap_or(0),
+                        covered: version,
+                    }),
+                    _ => Kind::Closing(Closing { origin: "log.example/2", log_key: hash, vrf_key }),
+                };
+                Entry::new(T, kind).encode()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_has_one_encoding(bytes in arbitrary_entry()) {
+            let entry = Entry::decode(&bytes).unwrap();
+            prop_assert_eq!(entry.encode(), bytes);
+        }
+
+        /// Whatever decodes is what would have been written.
+        #[test]
+        fn a_changed_entry_is_refused_or_another_one(
+            bytes in arbitrary_entry(),
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..4),
+        ) {
+            let mut changed = bytes.clone();
+            for (at, byte, edit) in edits {
+                let at = at.index(changed.len());
+                match edit {
+                    0 => changed[at] = byte,
+                    1 => changed.insert(at, byte),
+                    _ => { changed.remove(at); }
+                }
+                if changed.is_empty() { return Ok(()); }
+            }
+            if let Ok(entry) = Entry::decode(&changed) {
+                prop_assert_eq!(entry.encode(), changed);
+            } else {
+                let _ = outline(&changed);
+            }
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes: Vec<u8>) {
+            let _ = Entry::decode(&bytes);
+            let _ = outline(&bytes);
+            let _ = UserPayload::decode(&bytes);
+        }
+    }
 }

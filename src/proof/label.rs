@@ -92,3 +92,41 @@ pub fn commitment(
     mac.update(payload);
     mac.finalize().into_bytes().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_has_the_label_of_its_name() {
+        // printf 'syndicate/v1/domain\0example.com' | sha256sum
+        let label = Label::of_domain(&"Example.COM.".parse().unwrap());
+        assert_eq!(
+            label.to_string(),
+            "74f0255719e67be747e21c8dd28cdf752f4cb0a44d07d7c556ee3faff09f3ef4"
+        );
+        assert_eq!(label.bit(0), label.0[0] & 0x80 != 0);
+        assert_eq!(label.bit(255), label.0[31] & 1 != 0);
+    }
+
+    #[test]
+    fn a_commitment_covers_everything() {
+        let address = "alice@example.com".parse().unwrap();
+        let base = commitment(&[1; 32], "o", &Label([2; 32]), 3, &address, b"payload");
+        assert_eq!(
+            hex::encode(base),
+            "ce9c6e9fcadab353f596dbd713ceb6120f02af3ba8bbed0e76c426007a08d36e"
+        );
+        let other = "bob@example.com".parse().unwrap();
+        for changed in [
+            commitment(&[0; 32], "o", &Label([2; 32]), 3, &address, b"payload"),
+            commitment(&[1; 32], "p", &Label([2; 32]), 3, &address, b"payload"),
+            commitment(&[1; 32], "o", &Label([3; 32]), 3, &address, b"payload"),
+            commitment(&[1; 32], "o", &Label([2; 32]), 4, &address, b"payload"),
+            commitment(&[1; 32], "o", &Label([2; 32]), 3, &other, b"payload"),
+            commitment(&[1; 32], "o", &Label([2; 32]), 3, &address, b"payloaf"),
+        ] {
+            assert_ne!(changed, base);
+        }
+    }
+}

@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dime::Rejection;
 
-/// A SHA-256 hash, 32 bytes.
-pub type Hash = [u8; 32];
+pub use super::Hash;
 
 /// Most hashes in a proof: one for each level of a tree below 2^63 leaves.
 pub const MAX_PROOF: usize = 63;
@@ -80,6 +79,8 @@ pub enum Unprovable {
     NotInTree { start: u64, end: u64, size: u64 },
     #[error("the hash of node {} at level {} is not at hand", .0.index, .0.level)]
     Missing(Node),
+    #[error("the proof made for leaf {index} of {size} does not verify")]
+    Unsound { index: u64, size: u64 },
 }
 
 /// Whether `[start, end)` can be a subtree of some tree. The empty one can.
@@ -351,6 +352,208 @@ impl Frontier {
     pub fn extend(&mut self, leaves: &[Hash]) {
         for leaf in leaves {
             self.push(*leaf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    use super::super::whole_tree;
+    use super::*;
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|number| leaf_hash(&number.to_be_bytes())).collect()
+    }
+
+    /// The leaves of the accumulated vectors: entry i is the one byte i.
+    fn byte_leaves() -> Vec<Hash> {
+        (0..130u8).map(|byte| leaf_hash(&[byte])).collect()
+    }
+
+    /// Rolling SHA-256 over lines, lower-case hex at the end.
+    #[derive(Default)]
+    struct Lines(Sha256);
+
+    impl Lines {
+        fn add(&mut self, line: &str) {
+            self.0.update(line);
+            self.0.update("\n");
+        }
+
+        fn hex(self) -> String {
+            hex::encode(self.0.finalize())
+        }
+    }
+
+    fn with_hashes(start: String, hashes: &[Hash]) -> String {
+        hashes.iter().fold(start, |line, hash| line + " " + &hex::encode(hash))
+    }
+
+    fn subtrees(end: u64) -> impl Iterator<Item = (u64, u64)> {
+        (0..=end).filter(move |start| is_subtree(*start, end)).map(move |start| (start, end))
+    }
+
+    #[test]
+    fn the_empty_root_is_that_of_rfc_6962() {
+        let root = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hex::encode(empty_root()), root);
+        assert_eq!(root_from_leaves(&[]), empty_root());
+    }
+
+    /// draft-ietf-plants-merkle-tree-certs, accumulated subtree hashes.
+    #[test]
+    fn accumulated_subtree_hashes() {
+        let leaves = byte_leaves();
+        let mut lines = Lines::default();
+        for (start, end) in (0..=130).flat_map(subtrees) {
+            let hash = subtree_hash(&leaves[..], start, end).unwrap();
+            lines.add(&format!("[{start}, {end}) {}", hex::encode(hash)));
+        }
+        let expected = "b82806ad4265bb151c1119c0f4db437bb4d1a1f887b3a7fba1cd4ebf552e3e81";
+        assert_eq!(lines.hex(), expected);
+    }
+
+    #[test]
+    fn accumulated_inclusion_proofs() {
+        let leaves = byte_leaves();
+        let mut lines = Lines::default();
+        for (start, end) in (0..=130).flat_map(subtrees) {
+            let inside = &leaves[start as usize..end as usize];
+            let root = root_from_leaves(inside);
+            for index in start..end {
+                let proof = inclusion_proof(inside, index - start, end - start).unwrap();
+                let leaf = &leaves[index as usize];
+                verify_inclusion(index - start, end - start, leaf, &proof, &root).unwrap();
+                lines.add(&with_hashes(format!("{index} [{start}, {end})"), &proof));
+            }
+        }
+        let expected = "ac2a8f989e44d99e399db448050ff5f19757df53cfb716aa81015d3955d8163f";
+        assert_eq!(lines.hex(), expected);
+    }
+
+    #[test]
+    fn accumulated_consistency_proofs() {
+        let leaves = byte_leaves();
+        let mut lines = Lines::default();
+        for size in 0..=130u64 {
+            let root = root_from_leaves(&leaves[..size as usize]);
+            for (start, end) in (0..=size).flat_map(subtrees) {
+                let proof = subtree_proof(&leaves[..], start, end, size).unwrap();
+                let hash = subtree_hash(&leaves[..], start, end).unwrap();
+                verify_subtree(start, end, size, &hash, &proof, &root).unwrap();
+                lines.add(&with_hashes(format!("[{start}, {end}) {size}"), &proof));
+            }
+        }
+        let expected = "10fa99b37bf9bf9ffa26b412fbd98bd75363256d0b75d61bc4538b9c9c5a0a74";
+        assert_eq!(lines.hex(), expected);
+    }
+
+    #[test]
+    fn accumulated_coverings() {
+        let mut lines = Lines::default();
+        for end in 0..=130 {
+            for start in 0..=end {
+                let [(a, b), (c, d)] = covering_subtrees(start, end);
+                lines.add(&format!("[{a}, {b}) [{c}, {d})"));
+            }
+        }
+        let expected = "7fd9c8b926e9d2b5cf831560e8ce295a5ef97ad5c5ede4ea0dea28a8c8fc8bb0";
+        assert_eq!(lines.hex(), expected);
+    }
+
+    #[test]
+    fn proofs_of_what_is_not_there_are_refused() {
+        let leaves = leaves(7);
+        let none = |start, end, size| Unprovable::NotInTree { start, end, size };
+        assert_eq!(inclusion_proof(&leaves[..], 7, 7), Err(none(7, 8, 7)));
+        assert_eq!(subtree_proof(&leaves[..], 2, 5, 7), Err(none(2, 5, 7)));
+        assert_eq!(consistency_proof(&leaves[..], 3, u64::MAX), Err(none(0, 3, u64::MAX)));
+        let missing = Unprovable::Missing(Node { level: 0, index: 7 });
+        assert_eq!(inclusion_proof(&leaves[..], 6, 8), Err(missing));
+        let root = root_from_leaves(&leaves);
+        assert!(verify_inclusion(u64::MAX, 7, &leaves[0], &[], &root).is_err());
+        assert!(verify_inclusion(0, u64::MAX, &leaves[0], &[], &root).is_err());
+        assert!(verify_inclusion(0, 0, &leaves[0], &[], &empty_root()).is_err());
+    }
+
+    #[test]
+    fn from_the_empty_tree_only_the_empty_proof_passes() {
+        let root = root_from_leaves(&leaves(3));
+        verify_consistency(0, 3, &empty_root(), &root, &[]).unwrap();
+        assert!(verify_consistency(0, 3, &root, &root, &[]).is_err());
+        assert!(verify_consistency(0, 3, &empty_root(), &root, &[root]).is_err());
+    }
+
+    #[test]
+    fn a_frontier_is_restored_or_refused() {
+        let leaves = leaves(1000);
+        let mut whole = Frontier::new();
+        whole.extend(&leaves[..700]);
+        let mut restored = Frontier::restore(700, whole.hashes().to_vec()).unwrap();
+        restored.extend(&leaves[700..]);
+        assert_eq!((restored.size(), restored.root()), (1000, root_from_leaves(&leaves)));
+        assert!(Frontier::restore(701, whole.hashes().to_vec()).is_err());
+        assert!(Frontier::restore(u64::MAX, vec![[0; 32]; 64]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn roots_and_inclusion_proofs_are_those_of_rs_merkle(size in 1u64..600, at in any::<u64>()) {
+            let (leaves, index) = (leaves(size), at % size);
+            let root = root_from_leaves(&leaves);
+            prop_assert_eq!(root, whole_tree::root(&leaves));
+            let proof = inclusion_proof(&leaves[..], index, size).unwrap();
+            let theirs = whole_tree::inclusion_proof(&leaves, index as usize);
+            prop_assert_eq!(Some(&proof), theirs.as_ref());
+            let leaf = &leaves[index as usize];
+            prop_assert!(whole_tree::agrees(index, size, leaf, &proof, &root));
+            prop_assert_eq!(verify_inclusion(index, size, leaf, &proof, &root), Ok(()));
+        }
+
+        #[test]
+        fn a_changed_inclusion_proof_is_refused(
+            size in 2u64..300, at in any::<u64>(), which in any::<prop::sample::Index>(),
+            bit in 0usize..256, change in 0..5,
+        ) {
+            let (leaves, index) = (leaves(size), at % size);
+            let root = root_from_leaves(&leaves);
+            let mut proof = inclusion_proof(&leaves[..], index, size).unwrap();
+            let (mut claimed, mut leaf) = (index, leaves[index as usize]);
+            let place = which.index(proof.len());
+            match change {
+                0 => proof[place][bit / 8] ^= 1 << (bit % 8),
+                1 => drop(proof.remove(place)),
+                2 => proof.insert(place, [bit as u8; 32]),
+                3 => claimed = (index + 1 + bit as u64 % (size - 1)) % size,
+                _ => leaf[bit / 8] ^= 1 << (bit % 8),
+            }
+            prop_assert!(verify_inclusion(claimed, size, &leaf, &proof, &root).is_err());
+        }
+
+        #[test]
+        fn consistency_holds_between_any_two_sizes(new in 1u64..400, at in any::<u64>()) {
+            let (leaves, old) = (leaves(new), at % (new + 1));
+            let roots = [old, new].map(|size| root_from_leaves(&leaves[..size as usize]));
+            let proof = consistency_proof(&leaves[..], old, new).unwrap();
+            prop_assert_eq!(verify_consistency(old, new, &roots[0], &roots[1], &proof), Ok(()));
+            if old != new && old != 0 {
+                prop_assert!(verify_consistency(old, new, &roots[1], &roots[1], &proof).is_err());
+                prop_assert!(verify_consistency(old, new, &roots[0], &roots[0], &proof).is_err());
+            }
+        }
+
+        #[test]
+        fn verification_never_panics(
+            start in any::<u64>(), end in any::<u64>(), size in any::<u64>(),
+            shift in 0u32..64, proof in prop::collection::vec(any::<[u8; 32]>(), 0..70),
+        ) {
+            let (start, end, size) = (start >> shift, end >> shift, size >> (shift / 2));
+            let _ = verify_subtree(start, end, size, &[0; 32], &proof, &[0; 32]);
+            let _ = subtree_proof_ranges(start, end, size);
+            let _ = covering_subtrees(start.min(end), start.max(end));
         }
     }
 }

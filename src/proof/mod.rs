@@ -7,6 +7,8 @@ pub mod label;
 pub mod map;
 pub mod merkle;
 pub mod note;
+pub mod policy;
+pub mod replay;
 pub mod tile;
 pub mod tile_set;
 pub mod vrf;

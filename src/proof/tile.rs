@@ -399,3 +399,204 @@ impl FromStr for Resource {
         (legal && resource.to_string() == path).then_some(resource).ok_or_else(refuse)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::proof::merkle::{leaf_hash, root_from_leaves};
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|number| leaf_hash(&number.to_be_bytes())).collect()
+    }
+
+    fn tile(level: u8, index: u64, width: u16) -> TileCoordinate {
+        TileCoordinate { level, index, width }
+    }
+
+    #[test]
+    fn paths_are_those_of_tlog_tiles() {
+        for (at, path) in [
+            (tile(0, 0, 256), "tile/0/000"),
+            (tile(0, 255, 256), "tile/0/255"),
+            (tile(1, 999, 256), "tile/1/999"),
+            (tile(0, 1000, 256), "tile/0/x001/000"),
+            (tile(63, 1_234_067, 256), "tile/63/x001/x234/067"),
+            (tile(0, 1_234_067, 12), "tile/0/x001/x234/067.p/12"),
+            (tile(0, 1_000_000, 255), "tile/0/x001/x000/000.p/255"),
+        ] {
+            assert_eq!(at.path(), path);
+            assert_eq!(path.parse(), Ok(Resource::Tile(at)), "{path}");
+        }
+        let bundle = BundleCoordinate { index: 1234, width: 7 };
+        assert_eq!(bundle.path(), "tile/entries/x001/234.p/7");
+        assert_eq!("tile/entries/x001/234.p/7".parse(), Ok(Resource::Bundle(bundle)));
+        let last = tile(0, u64::MAX, 1);
+        assert_eq!(last.path().parse(), Ok(Resource::Tile(last)));
+    }
+
+    #[test]
+    fn other_paths_are_refused() {
+        for path in [
+            "",
+            "tile/",
+            "tile/0",
+            "tile/0/",
+            "/tile/0/000",
+            "tile/00/000",
+            "tile/64/000",
+            "tile/+1/000",
+            "tile/-1/000",
+            "tile/0/0",
+            "tile/0/0000",
+            "tile/0/x000/000",
+            "tile/0/001/000",
+            "tile/0/x001",
+            "tile/0/x001/x000",
+            "tile/0/+01",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/0/000.p/012",
+            "tile/0/000.p/",
+            "tile/0/000.p/1/",
+            "tile/0/000.p/1.p/1",
+            "tile/0/000/",
+            "tile/0/../000",
+            "tile/data/000",
+            "tile/0/x018/x446/x744/x073/x709/x551/616",
+            "tile/0/x001/x001/x001/x001/x001/x001/x001/x001/x001/x001/x001/x001/x001/000",
+        ] {
+            assert!(path.parse::<Resource>().is_err(), "{path}");
+        }
+    }
+
+    /// The two sizes that tlog-tiles works out.
+    #[test]
+    fn tiles_of_a_size() {
+        let all: Vec<_> = new_tiles(0, 70_000).collect();
+        assert_eq!(all.len(), 274 + 2 + 1);
+        assert_eq!(all[272..=273], [tile(0, 272, 256), tile(0, 273, 112)]);
+        assert_eq!(all[274..], [tile(1, 0, 256), tile(1, 1, 17), tile(2, 0, 1)]);
+        assert_eq!(partial_tiles(70_000), [tile(0, 273, 112), tile(1, 1, 17), tile(2, 0, 1)]);
+        let all: Vec<_> = new_tiles(0, 256).collect();
+        assert_eq!(all, [tile(0, 0, 256), tile(1, 0, 1)]);
+        assert_eq!(new_tiles(300, 300).count(), 0);
+        assert_eq!(new_tiles(300, 200).count(), 0);
+        let next: Vec<_> = new_tiles(300, 301).collect();
+        assert_eq!(next, [tile(0, 1, 45)]);
+        let bundles: Vec<_> = new_bundles(300, 513).map(|b| (b.index, b.width)).collect();
+        assert_eq!(bundles, [(1, 256), (2, 1)]);
+        // A stranger's size costs nothing until it is walked.
+        assert_eq!(new_tiles(0, MAX_SIZE).next(), Some(tile(0, 0, 256)));
+    }
+
+    #[test]
+    fn a_tile_is_read_from_its_bytes_or_the_full_ones() {
+        let full = leaves(256).concat();
+        let part = tile(0, 0, 3);
+        assert_eq!(part.hashes(&full).unwrap(), &leaves(3)[..]);
+        assert_eq!(part.hashes(&full[..96]).unwrap(), &leaves(3)[..]);
+        for wrong in [0, 64, 95, 97, 128, 8191] {
+            assert!(part.hashes(&full[..wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bundles_are_read_strictly() {
+        let entries = [&b""[..], b"alpha", b"bravo!"];
+        let bytes = encode_bundle(&entries).unwrap();
+        assert_eq!(hex::encode(&bytes), "00000005616c7068610006627261766f21");
+        assert_eq!(decode_bundle(&bytes, 3).unwrap(), entries);
+        assert!(decode_bundle(&bytes, 2).is_err());
+        assert!(decode_bundle(&bytes, 4).is_err());
+        assert!(decode_bundle(&bytes[..bytes.len() - 1], 3).is_err());
+        assert_eq!(encode_bundle(&[vec![0; 65_536]]), Err(EntryTooLong(65_536)));
+        let full = encode_bundle(&[b"x"; 256]).unwrap();
+        assert_eq!(decode_bundle_prefix(&full, 2).unwrap(), [b"x", b"x"]);
+    }
+
+    /// Grows an edge by the given steps, and keeps every tile.
+    fn grow(leaves: &[Hash], steps: &[usize]) -> (Edge, BTreeMap<TileCoordinate, Vec<u8>>) {
+        let (mut edge, mut kept, mut rest) = (Edge::new(), BTreeMap::new(), leaves);
+        for step in steps.iter().chain([&leaves.len()]) {
+            let (now, later) = rest.split_at(rest.len().min(*step));
+            let (next, tiles) = edge.integrate(now);
+            let expected: Vec<_> = new_tiles(edge.size(), next.size()).collect();
+            assert_eq!(tiles.iter().map(|tile| tile.at).collect::<Vec<_>>(), expected);
+            kept.extend(tiles.into_iter().map(|tile| (tile.at, tile.bytes)));
+            (edge, rest) = (next, later);
+        }
+        (edge, kept)
+    }
+
+    #[test]
+    fn three_levels_of_tiles() {
+        let leaves = leaves(70_000);
+        let (edge, tiles) = grow(&leaves, &[65_536]);
+        assert_eq!(edge.root(), root_from_leaves(&leaves));
+        let level_two = root_from_leaves(&leaves[..65_536]);
+        assert_eq!(tiles[&tile(2, 0, 1)], level_two);
+        let again = Edge::restore(70_000, |at| tiles.get(&at)).unwrap();
+        assert_eq!(again, edge);
+        let now: BTreeMap<_, _> = edge.tiles().map(|tile| (tile.at, tile.bytes)).collect();
+        assert_eq!(now.keys().copied().collect::<Vec<_>>(), partial_tiles(70_000));
+        assert!(now.iter().all(|(at, bytes)| tiles[at] == *bytes));
+    }
+
+    #[test]
+    fn an_edge_with_a_tile_missing_is_refused() {
+        let (_, tiles) = grow(&leaves(300), &[]);
+        assert!(Edge::restore(300, |at| tiles.get(&at).filter(|_| at.level == 0)).is_err());
+        assert!(Edge::restore(u64::MAX, |_| None::<Vec<u8>>).is_err());
+        // The top level may be empty below a full one.
+        let (edge, tiles) = grow(&leaves(512), &[]);
+        assert_eq!(Edge::restore(512, |at| tiles.get(&at)).unwrap(), edge);
+        assert_eq!(edge.tiles().count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn steps_do_not_matter(
+            size in 0u64..1500, steps in prop::collection::vec(0usize..600, 0..6),
+        ) {
+            let leaves = leaves(size);
+            let (edge, tiles) = grow(&leaves, &steps);
+            let (whole, last) = grow(&leaves, &[]);
+            prop_assert_eq!(edge.root(), root_from_leaves(&leaves));
+            prop_assert_eq!(&edge, &whole);
+            prop_assert_eq!(edge.frontier().root(), edge.root());
+            for (at, bytes) in last {
+                prop_assert_eq!(&tiles[&at], &bytes);
+            }
+            prop_assert_eq!(Edge::restore(size, |at| tiles.get(&at)).unwrap(), edge);
+        }
+
+        #[test]
+        fn every_path_reads_back(level in 0u8..64, index in any::<u64>(), shift in 0u32..64, width in 1u16..=256) {
+            let at = TileCoordinate { level, index: index >> shift, width };
+            prop_assert_eq!(at.path().parse(), Ok(Resource::Tile(at)));
+        }
+
+        #[test]
+        fn path_reading_never_panics(path in "(tile/)?(entries|[0-9+x]{1,3})?/?[x0-9./p+é]{0,60}") {
+            if let Ok(resource) = path.parse::<Resource>() {
+                prop_assert_eq!(resource.to_string(), path);
+            }
+        }
+
+        #[test]
+        fn bundle_reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), width in 0u16..300) {
+            if let Ok(entries) = decode_bundle(&bytes, width) {
+                prop_assert_eq!(encode_bundle(&entries).unwrap(), bytes);
+            }
+        }
+
+        #[test]
+        fn bundles_read_back(entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..256)) {
+            let bytes = encode_bundle(&entries).unwrap();
+            prop_assert_eq!(decode_bundle(&bytes, entries.len() as u16).unwrap(), entries);
+        }
+    }
+}

@@ -210,3 +210,152 @@ fn wide(c: &[u8; 16]) -> Scalar {
     bytes[..16].copy_from_slice(c);
     Scalar::from_bytes_mod_order(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        hex::decode(text).unwrap().try_into().unwrap()
+    }
+
+    struct Vector {
+        seed: &'static str,
+        public: &'static str,
+        alpha: &'static str,
+        h: &'static str,
+        proof: &'static str,
+        output: &'static str,
+    }
+
+    /// RFC 9381 appendix B.3, examples 16 to 18.
+    const RFC_9381: [Vector; 3] = [
+        Vector {
+            seed: "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+            public: "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            alpha: "",
+            h: "91bbed02a99461df1ad4c6564a5f5d829d0b90cfc7903e7a5797bd658abf3318",
+            proof: "8657106690b5526245a92b003bb079ccd1a92130477671f6fc01ad16f26f723f\
+                    26f8a57ccaed74ee1b190bed1f479d9727d2d0f9b005a6e456a35d4fb0daab12\
+                    68a1b0db10836d9826a528ca76567805",
+            output: "90cf1df3b703cce59e2a35b925d411164068269d7b2d29f3301c03dd757876ff\
+                     66b71dda49d2de59d03450451af026798e8f81cd2e333de5cdf4f3e140fdd8ae",
+        },
+        Vector {
+            seed: "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+            public: "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            alpha: "72",
+            h: "5b659fc3d4e9263fd9a4ed1d022d75eaacc20df5e09f9ea937502396598dc551",
+            proof: "f3141cd382dc42909d19ec5110469e4feae18300e94f304590abdced48aed593\
+                    3bf0864a62558b3ed7f2fea45c92a465301b3bbf5e3e54ddf2d935be3b67926d\
+                    a3ef39226bbc355bdc9850112c8f4b02",
+            output: "eb4440665d3891d668e7e0fcaf587f1b4bd7fbfe99d0eb2211ccec90496310eb\
+                     5e33821bc613efb94db5e5b54c70a848a0bef4553a41befc57663b56373a5031",
+        },
+        Vector {
+            seed: "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+            public: "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+            alpha: "af82",
+            h: "bf4339376f5542811de615e3313d2b36f6f53c0acfebb482159711201192576a",
+            proof: "9bc0f79119cc5604bf02d23b4caede71393cedfbb191434dd016d30177ccbf80\
+                    96bb474e53895c362d8628ee9f9ea3c0e52c7a5c691b6c18c9979866568add7a\
+                    2d41b00b05081ed0f58ee5e31b3a970e",
+            output: "645427e5d00c62a23fb703732fa5d892940935942101e456ecca7bb217c61c45\
+                     2118fec1219202a0edcf038bb6373241578be7217ba85a2687f7a0310b2df19f",
+        },
+    ];
+
+    #[test]
+    fn makes_the_vectors_of_rfc_9381() {
+        for vector in &RFC_9381 {
+            let key = SecretKey::from_seed(&bytes(vector.seed));
+            let alpha = hex::decode(vector.alpha).unwrap();
+            assert_eq!(hex::encode(key.public()), vector.public);
+            let h = encode_to_curve(&key.public(), &alpha).compress().to_bytes();
+            assert_eq!(hex::encode(h), vector.h);
+            let (output, proof) = key.prove(&alpha);
+            assert_eq!(hex::encode(proof), vector.proof);
+            assert_eq!(hex::encode(output), vector.output);
+            assert_eq!(key.evaluate(&alpha), output);
+            assert_eq!(verify(&key.public(), &alpha, &proof), Ok(output));
+        }
+    }
+
+    /// The eight points of small order, and their other encodings.
+    const SMALL_ORDER: [&str; 14] = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+        "0100000000000000000000000000000000000000000000000000000000000080",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    ];
+
+    #[test]
+    fn refuses_points_of_small_order_and_second_encodings() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let (_, proof) = key.prove(b"a");
+        for (i, point) in SMALL_ORDER.iter().enumerate() {
+            let point: [u8; 32] = bytes(point);
+            let (as_key, as_gamma) = if i < 8 {
+                (VrfFault::KeySmallOrder, VrfFault::GammaSmallOrder)
+            } else {
+                (VrfFault::KeyEncoding, VrfFault::GammaEncoding)
+            };
+            assert_eq!(check_key(&point), Err(as_key), "{i}");
+            assert_eq!(verify(&point, b"a", &proof), Err(as_key), "{i}");
+            let mut forged = proof;
+            forged[..32].copy_from_slice(&point);
+            assert_eq!(verify(&key.public(), b"a", &forged), Err(as_gamma), "{i}");
+        }
+        // y = p + 3 is y = 3 with other bytes, and a point of large order.
+        let mut wide = [0xff; 32];
+        wide[0] = 0xf0;
+        wide[31] = 0x7f;
+        assert!(CompressedEdwardsY(wide).decompress().is_some());
+        assert_eq!(check_key(&wide), Err(VrfFault::KeyEncoding));
+    }
+
+    #[test]
+    fn refuses_a_scalar_that_is_not_reduced() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let (_, mut proof) = key.prove(b"a");
+        // The group order, little-endian.
+        let order: [u8; 32] =
+            bytes("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let mut carry = 0;
+        for (byte, add) in proof[48..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            *byte = sum as u8;
+            carry = sum >> 8;
+        }
+        assert_eq!(verify(&key.public(), b"a", &proof), Err(VrfFault::Scalar));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn a_changed_proof_or_input_is_refused(
+            seed: [u8; 32], alpha: Vec<u8>, at in 0usize..80, flip in 1u8..,
+        ) {
+            let key = SecretKey::from_seed(&seed);
+            let (output, mut proof) = key.prove(&alpha);
+            prop_assert_eq!(verify(&key.public(), &alpha, &proof), Ok(output));
+            let longer = [&alpha[..], b"x"].concat();
+            prop_assert_eq!(verify(&key.public(), &longer, &proof), Err(VrfFault::Challenge));
+            proof[at] ^= flip;
+            prop_assert!(verify(&key.public(), &alpha, &proof).is_err());
+        }
+    }
+}

@@ -9,14 +9,15 @@
 //! | public | `blob/<hh>/<sha256>` | org signets, record texts, DNSSEC chains | never; may be withdrawn |
 //! | public | `withdrawn/<sha256>` | a blob that the operator no longer serves | appears |
 //! | public | `snapshot/<size>` | the directory at a tree size | never; old ones go |
+//! | public | `snapshot/<size>.<part>` | its labels, part by part | never; old ones go |
 //! | private | `log` | the log's own record: origin, keys, where commits live | never |
 //! | private | `commit/<folder>/<n>` | commit n, the fence of the log | never |
 //! | private | `batch/<hh>/<sha256>` | the public entries of one batch | never |
-//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | never; erased as a whole |
-//! | private | `segment/<k>` | commits and batches merged, segment k | never |
+//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
+//! | private | `segment/<n>` | commits from n on with their batches, merged | never |
+//! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
 //! | private | `floor` | the first commit that is not in a segment | grows |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
-//! | private | `signet/<hh>/<sha256>` | user signets | never; erased |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
@@ -61,25 +62,25 @@ pub fn batch(sha256: &[u8; 32]) -> String {
     hashed("batch", sha256)
 }
 
-/// Private: the private records of the batch meant for commit `n`. Two
-/// sequencers may both write one for `n`, so the name holds its hash too.
-pub fn payload(n: u64, sha256: &[u8; 32]) -> String {
-    format!("{}-{}", numbered("payload", n), hex::encode(sha256))
+/// Private: the private records that belong to a batch meant for commit `n`.
+/// Two sequencers may both write one for `n`, so the batch's hash is in the name.
+pub fn payload(n: u64, batch: &[u8; 32]) -> String {
+    format!("{}-{}", numbered("payload", n), hex::encode(batch))
 }
 
-/// Private: segment `k`, counted from 0.
-pub fn segment(k: u64) -> String {
-    format!("segment/{}", number(k))
+/// Private: the segment that begins with commit `first`.
+pub fn segment(first: u64) -> String {
+    format!("segment/{}", number(first))
+}
+
+/// Private: the payloads of the segment that begins with commit `first`.
+pub fn records(first: u64) -> String {
+    format!("records/{}", number(first))
 }
 
 /// Private: marker that private record `i` of commit `n` is erased.
 pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
-}
-
-/// Private: a user's signet.
-pub fn signet(sha256: &[u8; 32]) -> String {
-    hashed("signet", sha256)
 }
 
 /// Public: bytes named by an entry.
@@ -105,6 +106,11 @@ pub fn cosigned(size: u64, k: u32) -> String {
 /// Public: the directory after `size` leaves.
 pub fn snapshot(size: u64) -> String {
     format!("snapshot/{}", number(size))
+}
+
+/// Public: part `part` of the directory after `size` leaves, counted from 0.
+pub fn snapshot_part(size: u64, part: usize) -> String {
+    format!("{}.{part:03}", snapshot(size))
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.
