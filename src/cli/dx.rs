@@ -15,8 +15,6 @@ use syndicate::serve::dmtp::{Options, Server};
 use syndicate::serve::dx::Folder;
 use syndicate::serve::identity::Identity;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::output;
 
@@ -90,7 +88,7 @@ fn serve(args: Args) -> anyhow::Result<()> {
 
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let shutdown = stop_on_signals()?;
+        let shutdown = output::interrupted()?;
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("listening on {}", args.listen))?;
@@ -142,20 +140,4 @@ fn tls_field(der: &[u8], pok: Option<&Path>) -> anyhow::Result<(&'static str, St
         },
     };
     Ok(("signature", STANDARD_NO_PAD.encode(signature)))
-}
-
-/// Cancelled by SIGINT or SIGTERM.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
-    let shutdown = CancellationToken::new();
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(shutdown)
 }
