@@ -18,24 +18,25 @@ use tokio::net::TcpListener;
 
 use super::output;
 
-/// Serve a domain's signets over DMTP, from a folder.
-///
-/// The folder holds, binary or armoured:
-///
-///   DIR/org.signet               the org signet, or several org*.signet
-///   DIR/users/alice.signet       a mailbox with one signet
-///   DIR/users/alice/1-*.signet   a mailbox with a chain of signets
-///
-/// Names are in lower case. Several files sort by the number they begin with,
-/// then by name: the last is current, the others answer HIST. Files are read
-/// anew for each question, so a key is rotated by putting the next file there
-/// (write it under another name, then rename it).
-///
-/// Without --cert and --key an RSA key and a certificate are made at the first
-/// start and kept as DIR/dx-cert.pem and DIR/dx-key.pem. The printed `tls=`
-/// field goes into the domain's management record.
+/// What `--help` says below the options.
+const FOLDER: &str = "\
+The folder holds, binary or armoured:
+
+  DIR/org.signet               the org signet, or several org*.signet
+  DIR/users/alice.signet       a mailbox with one signet
+  DIR/users/alice/1-*.signet   a mailbox with a chain of signets
+
+Names are in lower case. Several files sort by the number they begin with,
+then by name: the last is current, the others answer HIST. Files are read anew
+for each question, so a key is rotated by putting the next file there (write
+it under another name, then rename it).
+
+Without --cert and --key an RSA key and a certificate are made at the first
+start and kept as DIR/dx-key.pem and DIR/dx-cert.pem. The printed tls= field
+goes into the domain's management record. SIGINT and SIGTERM end it.";
+
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = FOLDER)]
 pub struct Args {
     /// The domain whose signets are served.
     #[arg(long, value_name = "DOMAIN")]
