@@ -79,6 +79,8 @@ pub enum Unprovable {
     NotInTree { start: u64, end: u64, size: u64 },
     #[error("the hash of node {} at level {} is not at hand", .0.index, .0.level)]
     Missing(Node),
+    #[error("the proof made for leaf {index} of {size} does not verify")]
+    Unsound { index: u64, size: u64 },
 }
 
 /// Whether `[start, end)` can be a subtree of some tree. The empty one can.

@@ -281,6 +281,12 @@ pub async fn scan<R: Typed>(
     rows.iter().map(|(_, value)| decode(value)).collect()
 }
 
+/// A user's signet that some entry in force or before names, as received.
+/// Missing: its payload was erased.
+pub async fn signet(state: &dyn State, sha256: &Hash) -> Result<Option<Vec<u8>>, Error> {
+    state.get(Table::Signets, &sha256.0).await
+}
+
 impl Batch {
     /// Writes a typed row.
     pub fn row<R: Typed>(&mut self, row: &R) {

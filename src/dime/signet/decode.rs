@@ -470,6 +470,25 @@ mod tests {
     }
 
     #[test]
+    fn alternate_keys_have_the_length_bytes_of_kind_and_dialect() {
+        let point = encryption_key(true).split_off(3);
+        let decode = |kind, first: &[u8], second: &[u8]| {
+            let mut body = signing_key();
+            body.extend([&[2], first, &point, &[3], second, &point].concat());
+            super::decode(&wrap(kind, &body), DEFAULT_LIMIT).map(|signet| {
+                let keys = signet.alternate_encryption_keys().map(<[u8]>::len).collect::<Vec<_>>();
+                assert_eq!(keys, [33]);
+                signet.dialect()
+            })
+        };
+        assert_eq!(decode(Kind::User, &[0, 33], &[0, 33]), Ok(Dialect::L));
+        assert_eq!(decode(Kind::User, &[33], &[33]), Ok(Dialect::M));
+        assert_eq!(decode(Kind::Ssr, &[0, 33], &[33]), Ok(Dialect::L));
+        assert!(decode(Kind::User, &[0, 33], &[33]).is_err());
+        assert!(decode(Kind::Ssr, &[0, 33], &[0, 33]).is_err());
+    }
+
+    #[test]
     fn broken_contents_are_refused() {
         let keys = || vec![signing_key(), encryption_key(true)];
         let with = |text: &[u8]| rule(Kind::Org, &signed(&keys(), text));
