@@ -237,6 +237,7 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options.origin = Some(secrets.origin().to_owned());
     options.interval = Duration::from_millis(config.batch_millis);
     options.heartbeat = Duration::from_millis(config.heartbeat_millis);
+    options.accept_clock = config.accept_clock;
     options
 }
 

@@ -224,7 +224,8 @@ impl fmt::Display for Blocked {
             Blocked::ClockAhead { ahead } => {
                 return write!(
                     f,
-                    "the clock is {} s past the last directory root; if it is right, accept it",
+                    "the clock is {} s past the last directory root; if it is right, start once with \
+                     --accept-clock",
                     ahead / 1000
                 );
             }
