@@ -3,6 +3,4 @@
 pub mod budget;
 pub mod dmtp;
 pub mod dx;
-pub mod http;
 pub mod identity;
-pub mod syn;
