@@ -84,7 +84,8 @@ pub struct Statement {
     pub latest: u64,
     /// The version in force, 0 for none.
     pub current: u64,
-    /// Events of the versions after `current`, or of `current` if it is the latest.
+    /// Events of the versions after `current`; of the latest alone if that is in
+    /// force or nothing is.
     pub events: Events,
     /// The later of the name's and its domain's.
     pub held_until: Option<Timestamp>,
@@ -579,7 +580,7 @@ impl<'r> History<'r> {
 
     fn events_since_current(&self) -> Events {
         let Some(latest) = self.versions.last() else { return Events::EMPTY };
-        if latest.in_force() {
+        if latest.in_force() || latest.current == 0 {
             return latest.events;
         }
         self.versions
