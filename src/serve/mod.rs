@@ -4,3 +4,5 @@ pub mod budget;
 pub mod dmtp;
 pub mod dx;
 pub mod identity;
+mod percent;
+pub mod syn;
