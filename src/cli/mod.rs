@@ -6,9 +6,13 @@
 mod bench;
 mod dmtp;
 mod dx;
+mod lookup;
 mod output;
 mod record;
+mod report;
 mod signet;
+mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -36,6 +40,12 @@ enum Command {
     Bench(bench::Args),
     /// Serve a domain's signets over DMTP, from a folder.
     Dx(dx::Args),
+    /// Ask a mirror for a key, and check its proof here.
+    Lookup(lookup::LookupArgs),
+    /// The same for every version that there ever was.
+    History(lookup::HistoryArgs),
+    /// Check a saved answer, with no network.
+    Verify(verify::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -47,5 +57,8 @@ pub fn main() -> ExitCode {
         Command::Dmtp(args) => dmtp::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Dx(args) => dx::run(args),
+        Command::Lookup(args) => lookup::lookup(args),
+        Command::History(args) => lookup::history(args),
+        Command::Verify(args) => verify::run(args),
     }
 }

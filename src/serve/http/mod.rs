@@ -19,8 +19,6 @@ mod names;
 mod operator;
 mod reply;
 mod summary;
-#[cfg(test)]
-mod tests;
 mod tiles;
 
 use std::net::IpAddr;
