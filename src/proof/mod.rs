@@ -2,6 +2,7 @@
 //! values out. Nothing here opens a file, a socket or a clock.
 
 pub mod checkpoint;
+pub mod dnssec;
 pub mod entry;
 pub mod label;
 pub mod map;
