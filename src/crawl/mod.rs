@@ -33,7 +33,7 @@ use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
 use crate::store::rows::{self, DomainRow, FrontierRow, Typed as _, UserRow};
 use crate::store::state::{Batch, Range};
-use crate::store::{self, Applied, State, Store};
+use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
 
@@ -102,8 +102,8 @@ pub struct Rooms {
     /// one, the same path is asked again.
     pub second_resolver: Option<Arc<dyn Resolver>>,
     pub state: Arc<dyn State>,
-    /// Read only: signets and org signets that are known.
-    pub store: Store,
+    /// Read only: record texts and org signets that entries name.
+    pub public: Blobs,
     pub clock: Clock,
     pub sink: Arc<dyn Sink>,
     pub incidents: Arc<dyn Incidents>,

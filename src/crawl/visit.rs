@@ -31,9 +31,9 @@ use crate::dmtp::client::{self, Entrance, Fault, Session, Target};
 use crate::proof::entry::{Draft, Event, Events};
 use crate::resolver::{self, Answer, Resolver};
 use crate::store;
+use crate::store::keys;
 use crate::store::rows::{self, DomainRow, Hash, LinkRow, SeenRow, UserRow};
-use crate::store::state::Batch;
-use crate::store::{Blobs, keys};
+use crate::store::state::{Batch, Table};
 
 /// MX hosts tried (§6.2).
 const MX_HOSTS: usize = 3;
@@ -798,27 +798,27 @@ impl Visitor {
         seen: &SeenRow,
     ) -> Result<KnownDomain, store::Error> {
         let Some(row) = row else { return Ok(KnownDomain::new()) };
-        let public = &self.rooms.store.public;
+        let public = &self.rooms.public;
+        // A blob that was withdrawn leaves no text, and any text differs from it.
         let text = match &row.record {
-            Some(record) if sha256(record.text.as_bytes()) == record.sha256 => {
-                record.text.clone().into_bytes()
-            }
-            // The row's text is not the exact one; a withdrawn blob leaves none.
-            Some(record) => {
-                let limit = record::MAX_RECORD as u64;
-                let bytes = public.get(&keys::blob(&record.sha256.0), limit).await?;
-                bytes.map(Vec::from).unwrap_or_default()
-            }
-            None => Vec::new(),
+            Some(hash) => public.get(&keys::blob(&hash.0), record::MAX_RECORD as u64).await?,
+            None => None,
         };
+        let text = text.map(Vec::from).unwrap_or_default();
         let org = match &row.org_signet {
-            Some(hash) => self.signet(public, &keys::blob(&hash.0)).await?,
+            Some(hash) => self.org_blob(hash).await?,
             None => None,
         };
         let last = |event: Event| row.events.contains(&event.number());
         // Without a row of what was seen last, the latest entry says it.
         let fresh = seen.attempted_at == Timestamp::default();
-        let logged_end = row.record.as_ref().map(|record| record.expires_at);
+        let expires_at = match seen.validity {
+            Some((_, end)) => Timestamp::from_millis(end),
+            None => {
+                let days = Record::parse(&text).map_or(0, |record| record.expiry_days);
+                record::expires_at(None, row.logged_at, days)
+            }
+        };
         Ok(KnownDomain {
             version: row.version,
             current: row.current,
@@ -828,11 +828,7 @@ impl Visitor {
             org,
             org_sha256: row.org_signet.map(|hash| hash.0),
             withdrawn: row.withdrawn,
-            expires_at: seen
-                .validity
-                .map(|(_, end)| Timestamp::from_millis(end))
-                .max(logged_end)
-                .unwrap_or_default(),
+            expires_at,
             bogus: seen.bogus || fresh && last(Event::DnssecBogus),
             conflict: seen.conflict || fresh && last(Event::NameConflict),
         })
@@ -847,8 +843,8 @@ impl Visitor {
         let Some(row) = row else { return Ok(KnownUser::default()) };
         let mut chain = Vec::new();
         for LinkRow { signet, .. } in &row.chain {
-            let key = keys::signet(&signet.0);
-            match self.signet(&self.rooms.store.private, &key).await? {
+            let bytes = self.rooms.state.get(Table::Signets, &signet.0).await?;
+            match bytes.as_deref().and_then(|bytes| self.decode(bytes)) {
                 Some(signet) => chain.push(signet),
                 None => chain.clear(),
             }
@@ -870,8 +866,9 @@ impl Visitor {
     ) -> Result<Vec<(ValidOrgSignet, u64)>, Error> {
         let mut known = BTreeMap::new();
         for rows::OrgRow { signet, version } in old {
-            let bytes = self.signet(&self.rooms.store.public, &keys::blob(&signet.0)).await;
-            let signet = bytes.map_err(|source| Error::Known { domain: domain.clone(), source })?;
+            let signet = self.org_blob(signet).await;
+            let signet =
+                signet.map_err(|source| Error::Known { domain: domain.clone(), source })?;
             let valid = signet.and_then(|signet| {
                 org::validate(&signet, &[signet.signing_key()], Some(domain)).ok()
             });
@@ -882,10 +879,14 @@ impl Visitor {
         Ok(known.into_iter().rev().map(|(version, org)| (org, version)).collect())
     }
 
-    async fn signet(&self, place: &Blobs, key: &str) -> Result<Option<Signet>, store::Error> {
+    async fn org_blob(&self, sha256: &Hash) -> Result<Option<Signet>, store::Error> {
         let limit = self.options.dmtp.object as u64;
-        let bytes = place.get(key, limit).await?;
-        Ok(bytes.and_then(|bytes| Signet::decode_with_limit(&bytes, bytes.len()).ok()))
+        let bytes = self.rooms.public.get(&keys::blob(&sha256.0), limit).await?;
+        Ok(bytes.and_then(|bytes| self.decode(&bytes)))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<Signet> {
+        Signet::decode_with_limit(bytes, self.options.dmtp.object).ok()
     }
 }
 

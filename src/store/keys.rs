@@ -16,7 +16,7 @@
 //! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
 //! | private | `segment/<n>` | commits from n on with their batches, merged | never |
 //! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
-//! | private | `floor` | the first commit that is not in a segment | grows |
+//! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
@@ -30,8 +30,6 @@ pub const FOLDER: u64 = 10_000;
 
 /// Private: the log's own record.
 pub const LOG: &str = "log";
-/// Private: number of the first commit that is not in a segment.
-pub const FLOOR: &str = "floor";
 
 /// `n` as 20 digits.
 pub fn number(n: u64) -> String {
@@ -76,6 +74,11 @@ pub fn segment(first: u64) -> String {
 /// Private: the payloads of the segment that begins with commit `first`.
 pub fn records(first: u64) -> String {
     format!("records/{}", number(first))
+}
+
+/// Private: all commits below `n` are in segments.
+pub fn floor(n: u64) -> String {
+    format!("floor/{}", number(n))
 }
 
 /// Private: marker that private record `i` of commit `n` is erased.
