@@ -308,11 +308,7 @@ impl<'a> Prover<'a> {
 
     /// The proof that `child` is delegated without DS records (RFC 4035 §5.2,
     /// RFC 5155 §8.6, §8.9).
-    fn unsigned(
-        &mut self,
-        zone: &Zone,
-        child: &DnsName,
-    ) -> Result<Option<Vec<usize>>, Rejection> {
+    fn unsigned(&mut self, zone: &Zone, child: &DnsName) -> Result<Option<Vec<usize>>, Rejection> {
         for index in self.candidates(child, RecordType::NSEC, &zone.name) {
             let nsec = self.set(index).and_then(Nsec::read);
             let unsigned = nsec.is_some_and(|it| denial::is_unsigned_delegation(&it.types));
@@ -360,7 +356,8 @@ impl<'a> Prover<'a> {
     fn answer(&self, index: usize, kind: RecordType) -> Result<Found, Rejection> {
         if kind == RecordType::TXT {
             let texts: Option<Vec<Vec<u8>>> = self.data(index).iter().map(|it| text(it)).collect();
-            let texts = texts.ok_or_else(|| Rejection::new("chain-format", "malformed TXT data"))?;
+            let texts =
+                texts.ok_or_else(|| Rejection::new("chain-format", "malformed TXT data"))?;
             return Ok(Found::Done(Proved::Records(texts)));
         }
         let target = match self.data(index) {
@@ -458,11 +455,7 @@ impl<'a> Prover<'a> {
     }
 
     /// The zone's NSEC record at `name`.
-    fn nsec_at(
-        &mut self,
-        zone: &Zone,
-        name: &DnsName,
-    ) -> Result<Option<(usize, Nsec)>, Rejection> {
+    fn nsec_at(&mut self, zone: &Zone, name: &DnsName) -> Result<Option<(usize, Nsec)>, Rejection> {
         for index in self.candidates(name, RecordType::NSEC, &zone.name) {
             let Some(nsec) = self.set(index).and_then(Nsec::read) else { continue };
             if self.holds(index, zone)? {
@@ -473,11 +466,7 @@ impl<'a> Prover<'a> {
     }
 
     /// The zone's NSEC records that deny `name`.
-    fn nsecs_over(
-        &mut self,
-        zone: &Zone,
-        name: &DnsName,
-    ) -> Result<Vec<(usize, Nsec)>, Rejection> {
+    fn nsecs_over(&mut self, zone: &Zone, name: &DnsName) -> Result<Vec<(usize, Nsec)>, Rejection> {
         let mut over = Vec::new();
         for index in self.all(RecordType::NSEC, &zone.name) {
             let Some(set) = self.set(index) else { continue };
