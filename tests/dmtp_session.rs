@@ -432,17 +432,19 @@ async fn the_reference_client_is_served_to_the_letter() {
 
 // ---- the mirror's role -----------------------------------------------------
 
-/// Everything is held.
-struct Held;
+/// Everything is held, and the page is this.
+struct Held {
+    url: String,
+}
 
 #[async_trait]
 impl Signets for Held {
     async fn org(&self, _: &Domain, _: Option<&Fingerprint>) -> Answer<Signet> {
-        Answer::Held { url: "https://syn.example/n/1".into() }
+        Answer::Held { url: self.url.clone() }
     }
 
     async fn user(&self, _: &Address, _: Option<&Fingerprint>) -> Answer<Signet> {
-        Answer::Held { url: "https://syn.example/n/2".into() }
+        Answer::Held { url: self.url.clone() }
     }
 
     async fn history(
@@ -458,7 +460,8 @@ impl Signets for Held {
 #[tokio::test]
 async fn a_held_name_is_never_current() {
     let tls = identity().server_config().unwrap();
-    let server = dx::start(Arc::new(Held), tls, dmtp::Options::new(HOST)).await;
+    let held = Held { url: "https://syn.example/n/2".into() };
+    let server = dx::start(Arc::new(held), tls, dmtp::Options::new(HOST)).await;
     let mut session = session(server.addr).await;
     let (alice, print) = (name("alice@public.example"), Fingerprint::of(b"forged"));
     for error in [
@@ -471,7 +474,7 @@ async fn a_held_name_is_never_current() {
         assert_eq!((error.reason(), error.fault()), ("held", Fault::Answer));
     }
     let error = session.history(&address("alice@public.example"), None, None).await.unwrap_err();
-    assert!(matches!(error, Error::Refused { code: 421, .. }), "{error:?}");
+    assert!(matches!(error, Error::Refused { code: 451, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -559,6 +562,26 @@ async fn a_session_is_bounded() {
 }
 
 #[tokio::test]
+async fn who_asks_and_never_listens_is_cut_off() {
+    // 50 MB of answers: more than socket buffers hold.
+    let loud = Held { url: "x".repeat(1 << 20) };
+    let options = dmtp::Options {
+        write: Duration::from_millis(300),
+        connections_per_client: 1,
+        ..dmtp::Options::new(HOST)
+    };
+    let server = dx::start(Arc::new(loud), identity().server_config().unwrap(), options).await;
+    let mut stream = raw(server.addr).await;
+    stream.write_all(&b"SGNT <public.example>\r\n".repeat(50)).await.unwrap();
+    // Its seat is free again when it has been cut off.
+    until_seated(server.addr).await;
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard).await;
+    let answered = heard.windows(2).filter(|pair| pair == b"\r\n").count();
+    assert!(answered < 50, "{answered} answers");
+}
+
+#[tokio::test]
 async fn connections_are_bounded_per_client() {
     let folder = folder();
     let options = dmtp::Options { connections_per_client: 1, ..dmtp::Options::new(HOST) };
@@ -569,12 +592,15 @@ async fn connections_are_bounded_per_client() {
         open(target(server.addr), &dx::options(), NOW, Some((&pinned, Dnssec::Secure))).await;
     assert!(matches!(second, Err(Error::Tls(_))), "{second:?}");
     first.quit().await;
-    // The seat is free again as soon as the server has seen the end.
+    until_seated(server.addr).await;
+}
+
+/// Opens a session as soon as the server has a seat.
+async fn until_seated(addr: SocketAddr) {
+    let pinned = record();
     loop {
-        let again =
-            open(target(server.addr), &dx::options(), NOW, Some((&pinned, Dnssec::Secure))).await;
-        match again {
-            Ok(_) => break,
+        match open(target(addr), &dx::options(), NOW, Some((&pinned, Dnssec::Secure))).await {
+            Ok(_) => return,
             Err(Error::Tls(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
             Err(other) => panic!("{other:?}"),
         }

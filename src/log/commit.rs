@@ -10,7 +10,7 @@
 //! | private record | 1 leaf index, 2 address, 3 payload, 4 opening, 5 signet as received |
 //! | segment, `segment/…` | 1 format, 2 first n, 3 SHA-256 of commit n−1, 4 each commit with its batch: 1 commit, 2 batch |
 //! | its payloads, `records/…` | 1 format, 2 first n, 3 each payload object that there is |
-//! | floor, `floor` | 1 format, 2 first n that is in no segment, 3 SHA-256 of commit n−1 |
+//! | floor, `floor/…` | 1 format, 2 first n that is in no segment, 3 SHA-256 of commit n−1 |
 //!
 //! A commit is at most 256 KiB, a batch 16 MiB, a payload and a segment 128 MiB.
 

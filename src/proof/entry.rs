@@ -639,8 +639,8 @@ pub fn outline(bytes: &[u8]) -> Result<Outline, Malformed> {
 impl<'a> Genesis<'a> {
     fn decode(mut reader: Reader<'a>) -> Result<Genesis<'a>, Malformed> {
         let origin = origin(&mut reader, 1)?;
-        let log_key = reader.hash(2)?;
-        let vrf_key = reader.hash(3)?;
+        let log_key = signing_key(&mut reader, 2)?;
+        let vrf_key = vrf_key(&mut reader, 3)?;
         if reader.required_uint(4)? != u64::from(HASH_RULES) {
             return Err(Malformed::Value(4, "these hash rules are not known"));
         }
@@ -669,7 +669,7 @@ impl<'a> Genesis<'a> {
 impl<'a> Predecessor<'a> {
     fn decode(mut reader: Reader<'a>) -> Result<Predecessor<'a>, Malformed> {
         let origin = origin(&mut reader, 1)?;
-        let log_key = reader.hash(2)?;
+        let log_key = signing_key(&mut reader, 2)?;
         let checkpoint = reader.bytes(3)?;
         if checkpoint.is_empty() {
             return Err(Malformed::Missing(3));
@@ -810,8 +810,8 @@ impl DirectoryRoot {
 impl<'a> Closing<'a> {
     fn decode(mut reader: Reader<'a>) -> Result<Closing<'a>, Malformed> {
         let origin = origin(&mut reader, 1)?;
-        let log_key = reader.hash(2)?;
-        let vrf_key = reader.hash(3)?;
+        let log_key = signing_key(&mut reader, 2)?;
+        let vrf_key = vrf_key(&mut reader, 3)?;
         reader.end()?;
         Ok(Closing { origin, log_key, vrf_key })
     }
@@ -831,6 +831,19 @@ pub fn is_origin(text: &str) -> bool {
 fn origin<'a>(reader: &mut Reader<'a>, field: u32) -> Result<&'a str, Malformed> {
     let text = reader.text(field, MAX_ORIGIN)?;
     if is_origin(text) { Ok(text) } else { Err(Malformed::Value(field, "it is not an origin")) }
+}
+
+/// An Ed25519 key that can verify: canonical, not of small order.
+fn signing_key(reader: &mut Reader<'_>, field: u32) -> Result<[u8; 32], Malformed> {
+    let key = reader.hash(field)?;
+    let fault = Malformed::Value(field, "it is not a usable Ed25519 key");
+    crate::dime::ed25519::check_key(&key).map(|()| key).map_err(|_| fault)
+}
+
+fn vrf_key(reader: &mut Reader<'_>, field: u32) -> Result<[u8; 32], Malformed> {
+    let key = reader.hash(field)?;
+    let fault = Malformed::Value(field, "it is not a usable key for the VRF");
+    vrf::check_key(&key).map(|()| key).map_err(|_| fault)
 }
 
 fn poks<'a>(reader: &mut Reader<'a>, field: u32) -> Result<Poks<'a>, Malformed> {
@@ -958,6 +971,17 @@ pub enum Level {
 impl Level {
     fn from_number(number: u64) -> Option<Level> {
         [Level::Crypto, Level::Full, Level::Id].into_iter().find(|l| *l as u64 == number)
+    }
+
+    /// `None` below the crypto level, where a signet is not yet signed.
+    pub fn of(level: crate::dime::signet::Level) -> Option<Level> {
+        use crate::dime::signet::Level as Dime;
+        match level {
+            Dime::Incomplete | Dime::Ssr => None,
+            Dime::Crypto => Some(Level::Crypto),
+            Dime::Full => Some(Level::Full),
+            Dime::Id => Some(Level::Id),
+        }
     }
 
     /// Signatures by the organization that a signet of this level carries.
@@ -1536,15 +1560,16 @@ mod tests {
                 let coalesced =
                     coalesced.map(|(count, running_hash)| Coalesced { count, running_hash });
                 let vrf_key = key().public();
+                let log_key = crate::dime::ed25519::public_key(&hash);
                 let poks = [hash];
                 let kind = match kind {
                     0 => Kind::Genesis(Genesis {
                         origin: "log.example/1",
-                        log_key: hash,
+                        log_key,
                         vrf_key,
                         predecessor: hold.map(|_| Predecessor {
                             origin: "log.example/0",
-                            log_key: hash,
+                            log_key,
                             checkpoint: b"note",
                         }),
                     }),
@@ -1576,7 +1601,7 @@ mod tests {
                         labels: hold.unwrap_or(0),
                         covered: version,
                     }),
-                    _ => Kind::Closing(Closing { origin: "log.example/2", log_key: hash, vrf_key }),
+                    _ => Kind::Closing(Closing { origin: "log.example/2", log_key, vrf_key }),
                 };
                 Entry::new(T, kind).encode()
             },

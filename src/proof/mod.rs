@@ -1,5 +1,9 @@
 //! All that a doubter needs to check us, pure: bytes, limits and a time in,
 //! values out. Nothing here opens a file, a socket or a clock.
+//! All that a doubter needs to check the log and its answers, pure: bytes,
+//! limits and a time in, values out. Merkle hashes and proofs, tiles, signed
+//! notes, checkpoints, trust policies; entries, labels, the map, the replay,
+//! receipts.
 
 pub mod checkpoint;
 pub mod entry;
@@ -8,6 +12,7 @@ pub mod map;
 pub mod merkle;
 pub mod note;
 pub mod policy;
+pub mod receipt;
 pub mod replay;
 pub mod tile;
 pub mod tile_set;

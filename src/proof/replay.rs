@@ -569,13 +569,17 @@ mod tests {
     }
 
     fn expected() -> Expected {
-        Expected { origin: "log.example/1".to_owned(), log_key: [1; 32] }
+        Expected { origin: "log.example/1".to_owned(), log_key: log_key() }
+    }
+
+    fn log_key() -> [u8; 32] {
+        crate::dime::ed25519::public_key(&[1; 32])
     }
 
     fn genesis() -> Kind<'static> {
         Kind::Genesis(Genesis {
             origin: "log.example/1",
-            log_key: [1; 32],
+            log_key: log_key(),
             vrf_key: vrf::SecretKey::from_seed(&[2; 32]).public(),
             predecessor: None,
         })
@@ -818,7 +822,8 @@ mod tests {
     #[test]
     fn nothing_but_a_root_follows_a_closing() {
         let closing = || {
-            Kind::Closing(Closing { origin: "log.example/2", log_key: [1; 32], vrf_key: [1; 32] })
+            let vrf_key = vrf::SecretKey::from_seed(&[3; 32]).public();
+            Kind::Closing(Closing { origin: "log.example/2", log_key: log_key(), vrf_key })
         };
         let mut log = Log::sample();
         log.batch(t(300), [entry(t(250), closing())]);

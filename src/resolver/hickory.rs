@@ -32,8 +32,6 @@ use crate::dime::Dnssec;
 
 /// Longest time that a denial is taken from a cache, seconds (RFC 2308 §5).
 pub const MAX_NEGATIVE_TTL: u32 = 10_800;
-/// Questions in flight at once; more of them wait.
-const CONCURRENT: usize = 512;
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +55,9 @@ pub struct Options {
     pub deadline: Duration,
     /// Answers kept, found and denied each. Default 8192.
     pub cache: u64,
+    /// Questions in flight at once, at least 1; more of them wait, and waiting
+    /// counts against no limit of time. Default 256.
+    pub concurrent: usize,
 }
 
 impl Default for Options {
@@ -68,6 +69,7 @@ impl Default for Options {
             attempts: 2,
             deadline: Duration::from_secs(15),
             cache: 8192,
+            concurrent: 256,
         }
     }
 }
@@ -104,9 +106,9 @@ impl HickoryResolver {
         build(&options, None)?;
         Ok(HickoryResolver {
             denials: Mutex::new(Denials::new(options.cache as usize)),
+            slots: Semaphore::new(options.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             options,
             current: RwLock::new(None),
-            slots: Semaphore::new(CONCURRENT),
         })
     }
 
@@ -127,12 +129,11 @@ impl HickoryResolver {
             return Ok(known);
         }
         let late = || Error::Timeout { name: plain(&name) };
-        let found = tokio::time::timeout(self.options.deadline, async {
-            let _slot = self.slots.acquire().await.map_err(|_| late())?;
-            self.confirmed(&name, kind).await
-        })
-        .await
-        .map_err(|_| late())??;
+        // Waiting for a slot is our own slowness, and no timeout.
+        let _slot = self.slots.acquire().await.map_err(|_| late())?;
+        let confirmed = self.confirmed(&name, kind);
+        let found =
+            tokio::time::timeout(self.options.deadline, confirmed).await.map_err(|_| late())??;
         if found.records.len() > MAX_RECORDS {
             return Err(Error::Excess { name: plain(&name), limit: "64 records of one type" });
         }
@@ -294,7 +295,8 @@ fn tuned(options: &Options) -> ResolverOpts {
     tuned.preserve_intermediates = true;
     tuned.case_randomization = true;
     tuned.edns0 = true;
-    tuned.max_active_requests = 2 * CONCURRENT;
+    // Over one TCP connection; a question needs one at a time, two at most.
+    tuned.max_active_requests = options.concurrent.clamp(16, 1 << 14).saturating_mul(2);
     tuned
 }
 

@@ -16,7 +16,7 @@
 //! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
 //! | private | `segment/<n>` | commits from n on with their batches, merged | never |
 //! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
-//! | private | `floor` | the first commit that is not in a segment | grows |
+//! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
@@ -30,8 +30,6 @@ pub const FOLDER: u64 = 10_000;
 
 /// Private: the log's own record.
 pub const LOG: &str = "log";
-/// Private: number of the first commit that is not in a segment.
-pub const FLOOR: &str = "floor";
 
 /// `n` as 20 digits.
 pub fn number(n: u64) -> String {
@@ -78,6 +76,11 @@ pub fn records(first: u64) -> String {
     format!("records/{}", number(first))
 }
 
+/// Private: all commits below `n` are in segments.
+pub fn floor(n: u64) -> String {
+    format!("floor/{}", number(n))
+}
+
 /// Private: marker that private record `i` of commit `n` is erased.
 pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
@@ -111,6 +114,12 @@ pub fn snapshot(size: u64) -> String {
 /// Public: part `part` of the directory after `size` leaves, counted from 0.
 pub fn snapshot_part(size: u64, part: usize) -> String {
     format!("{}.{part:03}", snapshot(size))
+}
+
+/// Private: what failed validation, by the incident's id.
+pub fn incident(id: &[u8; 32]) -> String {
+    let id = hex::encode(id);
+    format!("incident/{}/{id}", &id[..2])
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

@@ -18,7 +18,7 @@ use syndicate::directory::{self, Directory, Options};
 use syndicate::proof::entry::{DirectoryRoot, Entry, Event, Kind, UserObservation};
 use syndicate::proof::map::CHAIN_START;
 use syndicate::proof::replay::{Change, Expected, Position, Replayer};
-use syndicate::proof::vrf::SecretKey;
+use syndicate::proof::vrf::{self, SecretKey};
 use syndicate::proof::{Label, map};
 use syndicate::store::Blobs;
 
@@ -80,7 +80,7 @@ impl Took {
 }
 
 /// CPU time of the process so far; steps of 10 ms.
-fn process_cpu() -> Duration {
+pub fn process_cpu() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Fields 14 and 15; the second field may hold spaces, and ends with `)`.
     let after = stat.rsplit(')').next().unwrap_or_default();
@@ -313,6 +313,36 @@ pub fn verify_us(directory: &Directory, labels: u64) -> anyhow::Result<f64> {
     });
     outcome?;
     Ok(took.cpu_us(2_000))
+}
+
+/// Bytes of a VRF proof.
+pub const VRF_PROOF: usize = 80;
+
+/// Microseconds of CPU to verify a VRF proof.
+pub fn vrf_verify_us() -> anyhow::Result<f64> {
+    const ROUNDS: u64 = 1_000;
+    let key = SecretKey::from_seed(&[7; 32]);
+    let public = key.public();
+    let (_, proof) = key.prove(b"measured");
+    let (outcome, took) = Took::thread(|| {
+        (0..ROUNDS).try_for_each(|_| vrf::verify(&public, b"measured", &proof).map(drop))
+    });
+    outcome?;
+    Ok(took.cpu_us(ROUNDS))
+}
+
+/// Mean bytes of a latest-version proof: path, chain before, entry, VRF proof.
+pub fn latest_bytes(directory: &Directory, labels: u64) -> anyhow::Result<f64> {
+    const COUNT: u64 = 2_000;
+    let mut numbers = Numbers(4);
+    let mut bytes = 0;
+    for _ in 0..COUNT {
+        let label = label(numbers.below(labels));
+        let lookup = directory.lookup(&label);
+        let tip = lookup.tip.context("every label is there")?;
+        bytes += 33 * lookup.proof.path.len() + 32 + entry(label, tip.version).len() + VRF_PROOF;
+    }
+    Ok(bytes as f64 / COUNT as f64)
 }
 
 /// A history of [`VERSIONS`] versions: one path and the entries.
