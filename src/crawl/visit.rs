@@ -27,7 +27,7 @@ use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
-use crate::dmtp::client::{self, Entrance, Fault, Session, Target};
+use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
 use crate::proof::entry::{Draft, Event, Events};
 use crate::resolver::{self, Answer, Resolver};
 use crate::store;
@@ -39,7 +39,7 @@ use crate::store::state::{Batch, Table};
 const MX_HOSTS: usize = 3;
 /// Addresses tried of one host.
 const ADDRESSES: usize = 4;
-/// How often a visit opens a new connection after one broke.
+/// How often in a row a visit opens a new connection after one broke.
 const REOPENINGS: u32 = 3;
 /// TTL that a denial or failure counts as, at most, seconds.
 const ABSENCE_TTL: u32 = 3600;
@@ -297,6 +297,8 @@ struct Dx<'a> {
     record: &'a Record,
     dnssec: Dnssec,
     session: Option<Session>,
+    /// Signets that this session has given.
+    given: u32,
     reopenings: u32,
 }
 
@@ -310,15 +312,35 @@ impl Dx<'_> {
             self.reopenings -= 1;
             let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
             self.session = Some(reached.0);
+            self.given = 0;
         }
         self.session
             .as_mut()
             .ok_or_else(|| Failure { outcome: Outcome::Ours, detail: "no session".to_owned() })
     }
 
+    /// The session is good: whatever breaks later is another break.
+    fn gave(&mut self) {
+        self.given += 1;
+        self.reopenings = REOPENINGS;
+    }
+
+    /// Whether the host may only have ended a session that was used for long
+    /// enough. Its goodbye is text that nothing asked for, so it is malformed.
+    fn is_used_up(&self, error: &client::Error) -> bool {
+        use client::Error::{Malformed, Refused, Slow, Truncated};
+        let ended = match error {
+            Truncated | Malformed(_) | Slow(Phase::Session) => true,
+            Refused { code, .. } => *code == 421,
+            _ => false,
+        };
+        ended && self.given > 0
+    }
+
     /// After any error but an answer a session is of no more use.
     fn judge(&mut self, error: &client::Error) -> Failure {
-        if error.fault() != Fault::Answer {
+        let closing = matches!(error, client::Error::Refused { code: 421, .. });
+        if error.fault() != Fault::Answer || closing {
             self.session = None;
         }
         Failure::dx(error)
@@ -349,7 +371,7 @@ impl Visitor {
         };
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
-        let mut dx = Dx { visitor: self, domain, record, dnssec, session, reopenings };
+        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given: 0, reopenings };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -561,8 +583,16 @@ impl Visitor {
         if self.is_claimed_current(dx, address, known, seen).await? {
             return Ok(Outcome::Claimed);
         }
-        let fetched = match self.fetch(dx.session().await?, address, known).await {
-            Ok(fetched) => fetched,
+        let mut fetched = self.fetch(dx.session().await?, address, known).await;
+        if let Some(error) = fetched.as_ref().err().filter(|error| dx.is_used_up(error)) {
+            dx.judge(error);
+            fetched = self.fetch(dx.session().await?, address, known).await;
+        }
+        let fetched = match fetched {
+            Ok(fetched) => {
+                dx.gave();
+                fetched
+            }
             Err(client::Error::NotFound) => {
                 seen.last_served = None;
                 let version = Some(authority.version);
