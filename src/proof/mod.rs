@@ -6,6 +6,7 @@
 //! receipts.
 
 pub mod checkpoint;
+pub mod dnssec;
 pub mod entry;
 pub mod label;
 pub mod map;
