@@ -79,6 +79,7 @@ struct Verify {
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
     /// The org signet that signed the previous one, if it is another than --org.
+    /// You vouch for it: its own first key counts as its primary key.
     #[arg(long, value_name = "FILE", requires = "previous")]
     previous_org: Option<PathBuf>,
     /// The domain or address you asked for; a signet that names another is refused.

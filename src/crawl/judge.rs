@@ -32,8 +32,10 @@ pub struct KnownDomain {
     pub dnssec: Dnssec,
     /// Text of the record last in force.
     pub record: Vec<u8>,
-    /// The org signet last in force.
+    /// The org signet last in force, if its bytes can still be had.
     pub org: Option<Signet>,
+    /// SHA-256 of its bytes, as logged.
+    pub org_sha256: Option<[u8; 32]>,
     /// The latest entry says that the record is gone.
     pub withdrawn: bool,
     /// End of the running validity period.
@@ -54,6 +56,7 @@ impl KnownDomain {
             dnssec: Dnssec::Indeterminate,
             record: Vec::new(),
             org: None,
+            org_sha256: None,
             withdrawn: false,
             expires_at: Timestamp::default(),
             bogus: false,
@@ -210,7 +213,8 @@ fn record_events(
     if known.withdrawn || known.current == 0 || more_than_poks_changed(known, record) {
         events.insert(Event::RecordChanged);
     }
-    if org.is_some_and(|org| known.org.as_ref().is_none_or(|known| known.bytes() != org.bytes())) {
+    let hash = |org: &Signet| -> [u8; 32] { Sha256::digest(org.bytes()).into() };
+    if org.is_some_and(|org| known.org_sha256 != Some(hash(org))) {
         events.insert(Event::OrgSignetChanged);
     }
     match (known.dnssec, dnssec) {
@@ -237,6 +241,8 @@ fn more_than_poks_changed(known: &KnownDomain, record: &Record) -> bool {
 /// What the mirror knew of a mailbox before the visit.
 #[derive(Clone, Debug, Default)]
 pub struct KnownUser {
+    /// Version whose content is in force; 0: none is.
+    pub current: u64,
     /// The current chain of custody, oldest first, tip last; empty: nothing is
     /// in force.
     pub chain: Vec<Signet>,
@@ -403,4 +409,321 @@ fn signers(signet: &ValidUserSignet) -> Vec<u32> {
         Signer::Sok(position) => u32::try_from(position + 1).unwrap_or(u32::MAX),
     };
     signet.signers().iter().map(|(_, signer)| number(signer)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dime::Rejection;
+    use crate::dime::key::{Owner, PrivateKey};
+    use crate::dime::record::Template;
+    use crate::dime::signet::Dialect;
+    use crate::dime::signet::build::{self, Content, SignTo};
+    use crate::dime::{ed25519, user as user_rules};
+
+    const HOLD: u64 = 1000;
+
+    fn name() -> Domain {
+        "a.example".parse().unwrap()
+    }
+
+    fn mailbox() -> Address {
+        "x@a.example".parse().unwrap()
+    }
+
+    fn key(owner: Owner, number: u8) -> PrivateKey {
+        PrivateKey::from_secrets(owner, [number; 32], [number; 32]).unwrap()
+    }
+
+    fn pok(number: u8) -> Pok {
+        ed25519::public_key(&[number; 32])
+    }
+
+    fn org(number: u8, note: &str) -> ValidOrgSignet {
+        let contents = [Content::text(16, note)];
+        let key = key(Owner::Org, number);
+        let signet = build::org(&key, Dialect::L, &[], &contents, SignTo::Full).unwrap();
+        org::validate(&signet, &[pok(number)], None).unwrap()
+    }
+
+    fn text(poks: &[u8], more: &str) -> Vec<u8> {
+        let poks = poks.iter().map(|number| pok(*number)).collect();
+        let text = Template { poks, ..Template::default() }.text();
+        format!("{text}{more}").into_bytes()
+    }
+
+    fn record(poks: &[u8], more: &str) -> Record {
+        Record::parse(&text(poks, more)).unwrap()
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn secure() -> Protection {
+        Protection { dnssec: Dnssec::Secure, chain: Some(Bytes::from_static(b"chain")) }
+    }
+
+    fn insecure() -> Protection {
+        Protection { dnssec: Dnssec::Insecure, chain: Some(Bytes::from_static(b"chain")) }
+    }
+
+    /// POK 1, its org signet, secured, valid until 100.
+    fn known() -> KnownDomain {
+        let org = org(1, "note").signet().clone();
+        KnownDomain {
+            version: 3,
+            current: 3,
+            poks: [pok(1)].into(),
+            dnssec: Dnssec::Secure,
+            record: text(&[1], ""),
+            org_sha256: Some(Sha256::digest(org.bytes()).into()),
+            org: Some(org),
+            expires_at: at(100),
+            ..KnownDomain::new()
+        }
+    }
+
+    fn events(known: &KnownDomain, seen: &DomainSeen<'_>, how: &Protection) -> String {
+        let draft = domain(&name(), known, seen, how, at(50), HOLD);
+        let Some(draft) = draft else { return "-".to_owned() };
+        assert_eq!(draft.hold.is_some(), draft.events.hold());
+        draft.events.to_string()
+    }
+
+    /// Events for a record seen with the org signet of `org`'s key and note.
+    fn seen(
+        known: &KnownDomain,
+        record: &Record,
+        org: Option<&ValidOrgSignet>,
+        how: &Protection,
+    ) -> String {
+        events(known, &DomainSeen::Record { record, conflict: false, org }, how)
+    }
+
+    #[test]
+    fn a_domain_is_judged_by_what_was_in_force() {
+        let org1 = org(1, "note");
+        let org2 = org(2, "note");
+        let one = record(&[1], "");
+        let new = KnownDomain::new();
+        assert_eq!(seen(&new, &one, Some(&org1), &secure()), "FIRST_SEEN");
+        assert_eq!(seen(&new, &one, None, &insecure()), "FIRST_SEEN");
+
+        let known = known();
+        assert_eq!(seen(&known, &one, Some(&org1), &secure()), "-");
+        assert_eq!(seen(&known, &one, None, &secure()), "-");
+        let table: &[(&[u8], &str, Option<&ValidOrgSignet>, &str)] = &[
+            (&[1, 2], "", Some(&org1), "POK_ADDED"),
+            (&[2], "", Some(&org2), "POK_REPLACED, ORG_SIGNET_CHANGED"),
+            (&[2], "", None, "POK_REPLACED"),
+            (&[1], " ttl=60", Some(&org1), "RECORD_CHANGED"),
+            (&[1], " ", Some(&org1), "RECORD_CHANGED"),
+            (&[1, 2], " ttl=60", Some(&org1), "POK_ADDED, RECORD_CHANGED"),
+            (&[1, 2], "", Some(&org2), "POK_ADDED, ORG_SIGNET_CHANGED"),
+            (&[1], "", Some(&org(1, "other")), "ORG_SIGNET_CHANGED"),
+        ];
+        for (poks, more, org, expected) in table {
+            assert_eq!(seen(&known, &record(poks, more), *org, &secure()), *expected);
+        }
+        let two = KnownDomain {
+            poks: [pok(1), pok(2)].into(),
+            record: text(&[1, 2], ""),
+            ..known.clone()
+        };
+        assert_eq!(seen(&two, &one, Some(&org1), &secure()), "POK_REMOVED");
+        let three = record(&[2, 3], "");
+        assert_eq!(
+            seen(&two, &three, Some(&org2), &secure()),
+            "POK_ADDED, POK_REMOVED, ORG_SIGNET_CHANGED"
+        );
+    }
+
+    #[test]
+    fn dnssec_is_judged_by_what_can_be_shown() {
+        let one = record(&[1], "");
+        let org = org(1, "note");
+        let known = known();
+        assert_eq!(seen(&known, &one, Some(&org), &insecure()), "DNSSEC_LOST");
+        let unproved = Protection { dnssec: Dnssec::Secure, chain: None };
+        assert_eq!(unproved.evidenced(), Dnssec::Indeterminate);
+        assert_eq!(seen(&known, &one, Some(&org), &unproved), "DNSSEC_LOST");
+        let unsigned = KnownDomain { dnssec: Dnssec::Insecure, ..known };
+        assert_eq!(seen(&unsigned, &one, Some(&org), &secure()), "DNSSEC_GAINED");
+        assert_eq!(seen(&unsigned, &one, Some(&org), &unproved), "-");
+    }
+
+    #[test]
+    fn a_record_that_goes_is_in_force_until_it_expires() {
+        let known = known();
+        assert_eq!(events(&KnownDomain::new(), &DomainSeen::Absent, &secure()), "-");
+        assert_eq!(events(&known, &DomainSeen::Absent, &secure()), "RECORD_WITHDRAWN");
+        let lost = events(&known, &DomainSeen::Absent, &insecure());
+        assert_eq!(lost, "RECORD_WITHDRAWN, DNSSEC_LOST");
+        let gone = KnownDomain { withdrawn: true, ..known };
+        assert_eq!(events(&gone, &DomainSeen::Absent, &secure()), "-");
+        let over = KnownDomain { expires_at: at(50), ..gone.clone() };
+        assert_eq!(events(&over, &DomainSeen::Absent, &secure()), "RECORD_EXPIRED");
+        let expired = KnownDomain { current: 0, ..over };
+        assert_eq!(events(&expired, &DomainSeen::Absent, &secure()), "-");
+
+        // It comes back: the same, or with other keys. Leaving is no way out of a hold.
+        let org1 = org(1, "note");
+        for known in [&gone, &expired] {
+            assert_eq!(seen(known, &record(&[1], ""), Some(&org1), &secure()), "RECORD_CHANGED");
+            let swapped = seen(known, &record(&[2], ""), None, &secure());
+            assert_eq!(swapped, "POK_REPLACED, RECORD_CHANGED");
+        }
+    }
+
+    #[test]
+    fn bogus_and_conflict_are_told_once() {
+        let known = known();
+        let bogus = Protection { dnssec: Dnssec::Bogus, chain: None };
+        assert_eq!(events(&KnownDomain::new(), &DomainSeen::Bogus, &bogus), "-");
+        assert_eq!(events(&known, &DomainSeen::Bogus, &bogus), "DNSSEC_BOGUS");
+        let still = KnownDomain { bogus: true, ..known.clone() };
+        assert_eq!(events(&still, &DomainSeen::Bogus, &bogus), "-");
+
+        let one = record(&[1], "");
+        let two_names = DomainSeen::Record { record: &one, conflict: true, org: None };
+        assert_eq!(events(&known, &two_names, &secure()), "NAME_CONFLICT");
+        let told = KnownDomain { conflict: true, ..known };
+        assert_eq!(events(&told, &two_names, &secure()), "-");
+        let first = events(&KnownDomain::new(), &two_names, &secure());
+        assert_eq!(first, "FIRST_SEEN, NAME_CONFLICT");
+    }
+
+    #[test]
+    fn a_draft_says_what_is_in_force() {
+        let both = record(&[2, 1], "");
+        let what = DomainSeen::Record { record: &both, conflict: false, org: None };
+        let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
+        assert_eq!(draft.poks.len(), 2);
+        assert_eq!(draft.record.as_deref(), Some(both.text.as_slice()));
+        // The DX could not be had, and the known org signet still verifies.
+        assert_eq!(draft.org_signet.as_deref(), known().org.as_ref().map(Signet::bytes));
+        let swapped = record(&[2], "");
+        let what = DomainSeen::Record { record: &swapped, conflict: false, org: None };
+        let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
+        assert_eq!((draft.org_signet, draft.hold), (None, Some(HOLD)));
+        let gone = domain(&name(), &known(), &DomainSeen::Absent, &secure(), at(50), HOLD).unwrap();
+        assert_eq!((gone.poks.len(), gone.record, gone.dnssec), (0, None, Dnssec::Secure));
+    }
+
+    /// The signet of user key `number`, signed over by `previous`, at full
+    /// level, with a text.
+    fn link(number: u8, previous: Option<u8>, signer: u8, note: &str) -> Served {
+        let previous = previous.map(|number| key(Owner::User, number));
+        let request =
+            build::request(&key(Owner::User, number), Dialect::L, previous.as_ref()).unwrap();
+        let contents = [Content::text(16, note)];
+        let signet = build::user(&request, &[signer; 32], &contents, SignTo::Full).unwrap();
+        valid(&signet, signer).unwrap()
+    }
+
+    fn valid(signet: &Signet, signer: u8) -> Result<Served, Rejection> {
+        let signet = user_rules::validate(signet, &org(signer, "note"), Some(&mailbox()))?;
+        Ok(Served { signet, domain_version: Some(7) })
+    }
+
+    fn chain(links: &[&Served]) -> KnownUser {
+        let chain = links.iter().map(|link| link.signet.signet().clone()).collect();
+        KnownUser { current: 1, chain, ..KnownUser::default() }
+    }
+
+    fn told(known: &KnownUser, path: &[&Served]) -> Vec<String> {
+        let path: Vec<Served> = path.iter().map(|served| (*served).clone()).collect();
+        let drafts = user(&mailbox(), known, &path, at(9), HOLD);
+        for draft in &drafts {
+            assert_eq!(draft.hold.is_some(), draft.events.hold());
+            assert_eq!((draft.level, draft.signers.len()), (Some(entry::Level::Full), 2));
+            assert_eq!(draft.domain_version, Some(7));
+        }
+        drafts.iter().map(|draft| draft.events.to_string()).collect()
+    }
+
+    #[test]
+    fn a_mailbox_is_judged_by_its_chain() {
+        let a = link(11, None, 1, "");
+        let b = link(12, Some(11), 1, "");
+        let c = link(13, Some(12), 1, "");
+        let stray = link(14, None, 1, "");
+        let orphan = link(15, Some(99), 1, "");
+        let fork = link(16, Some(11), 1, "");
+        let fork_child = link(17, Some(16), 1, "");
+        let resigned = link(12, Some(11), 2, "");
+        let a_resigned = link(11, None, 2, "");
+        let reissued = link(12, Some(11), 1, "new text");
+        let after_stray = link(18, Some(14), 1, "");
+        let none = KnownUser::default();
+        let ab = chain(&[&a, &b]);
+        let table: &[(&str, &KnownUser, &[&Served], &[&str])] = &[
+            ("first contact", &none, &[&a], &["FIRST_SEEN"]),
+            ("first contact in the middle", &none, &[&c], &["FIRST_SEEN"]),
+            ("whole history", &none, &[&a, &b, &c], &["FIRST_SEEN", "ROTATED", "ROTATED"]),
+            ("nothing new", &ab, &[&b], &[]),
+            ("nothing new, with history", &ab, &[&a, &b], &[]),
+            ("one link", &ab, &[&b, &c], &["ROTATED"]),
+            ("one link, no history", &ab, &[&c], &["ROTATED"]),
+            ("two links", &chain(&[&a]), &[&a, &b, &c], &["ROTATED", "ROTATED"]),
+            ("two links, no history", &chain(&[&a]), &[&c], &["GAP"]),
+            ("signed again", &ab, &[&resigned], &["RESIGNED"]),
+            ("all signed again", &ab, &[&a_resigned, &resigned], &["RESIGNED"]),
+            ("new text", &ab, &[&b, &reissued], &["REISSUED"]),
+            ("another key", &ab, &[&stray], &["RESTARTED"]),
+            ("another chain", &ab, &[&stray, &after_stray], &["RESTARTED", "ROTATED"]),
+            ("custody by nobody", &ab, &[&orphan], &["GAP"]),
+            ("second child", &ab, &[&fork], &["FORKED"]),
+            ("second child, with history", &ab, &[&a, &fork], &["FORKED"]),
+            ("a branch that grew", &ab, &[&a, &fork, &fork_child], &["FORKED"]),
+            ("back to an ancestor", &ab, &[&a], &["REVERTED"]),
+            ("a history cut short", &ab, &[&a, &stray], &["RESTARTED"]),
+            ("nothing served", &ab, &[], &[]),
+        ];
+        for (what, known, path, expected) in table {
+            assert_eq!(told(known, path), *expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn forks_and_reversions_are_told_once() {
+        let a = link(11, None, 1, "");
+        let b = link(12, Some(11), 1, "");
+        let fork = link(16, Some(11), 1, "");
+        for astray in [&a, &fork] {
+            let hash = Sha256::digest(astray.signet.signet().bytes()).into();
+            let known = KnownUser { last_served: Some(hash), ..chain(&[&a, &b]) };
+            assert_eq!(told(&known, &[astray]), [""; 0]);
+            assert_eq!(told(&known, &[&b]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_copy_cut_to_a_lower_level_is_no_change() {
+        let request = build::request(&key(Owner::User, 11), Dialect::L, None).unwrap();
+        let whole = build::user(&request, &[1; 32], &[], SignTo::Id("x@a.example")).unwrap();
+        let whole = valid(&whole, 1).unwrap();
+        let cut = build::split(whole.signet.signet(), Level::Full).unwrap();
+        let cut = valid(&cut, 1).unwrap();
+        assert_eq!(told(&chain(&[&whole]), &[&cut]), [""; 0]);
+        let path = [whole];
+        let drafts = user(&mailbox(), &chain(&[&cut]), &path, at(9), HOLD);
+        assert_eq!(drafts.len(), 1);
+        assert_eq!(drafts[0].events.to_string(), "REISSUED");
+        assert_eq!((drafts[0].level, drafts[0].signers.len()), (Some(entry::Level::Id), 3));
+    }
+
+    #[test]
+    fn a_mailbox_goes_and_comes_back() {
+        let a = link(11, None, 1, "");
+        let known = chain(&[&a]);
+        let gone = user_gone(&mailbox(), &known, at(9), Some(7)).unwrap();
+        assert_eq!((gone.events.to_string().as_str(), gone.signet), ("WITHDRAWN", None));
+        assert_eq!(user_gone(&mailbox(), &KnownUser::default(), at(9), None), None);
+        let away = KnownUser { withdrawn: true, ..known };
+        assert_eq!(user_gone(&mailbox(), &away, at(9), None), None);
+        assert_eq!(told(&away, &[&a]), ["REISSUED"]);
+        assert_eq!(told(&away, &[&link(12, None, 1, "")]), ["RESTARTED"]);
+    }
 }

@@ -1,3 +1,757 @@
-//! The `crawl` room.
+//! Going round: which domain is due, one visit from its DNS record to drafts,
+//! and the loop around it.
+//!
+//! [`frontier`] says who is due, [`visit`] does the asking, [`judge`] says what
+//! the answers are to what was known. What comes out goes to a [`Sink`] as
+//! drafts of log entries, and what fails validation to [`Incidents`]: it is
+//! never a version. Rows of the log are only read here. This room writes two
+//! kinds of its own: when a name is due, and when it was last seen.
+//!
+//! Left out: sequencing, quotas, who may ask for a visit.
 
+pub mod frontier;
 pub mod judge;
+mod visit;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::dime::certificate::How;
+use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dmtp;
+use crate::proof::entry::{Draft, Events};
+use crate::resolver::Resolver;
+use crate::store::rows::{self, DomainRow, FrontierRow, Typed as _, UserRow};
+use crate::store::state::{Batch, Range};
+use crate::store::{self, Applied, Blobs, State};
+
+pub use frontier::Pace;
+
+use frontier::{Frontier, Job};
+use visit::Visitor;
+
+/// Visits at once.
+pub const CONCURRENCY: usize = 16;
+/// How long a suspicious change is held (design §3), milliseconds.
+pub const HOLD: u64 = 72 * 3_600_000;
+/// Port of DX hosts, TLS from the first byte.
+pub const DX_PORT: u16 = 26;
+/// Requests waiting for the loop. Each is a name; more wait at the caller.
+const REQUESTS: usize = 1024;
+/// Reports kept for a listener that lags; older ones are lost to it.
+const REPORTS: usize = 1024;
+/// Longest sleep of the loop, so that a clock set by hand is noticed.
+const NAP: Duration = Duration::from_millis(500);
+/// Rows read at once at the start.
+const PAGE: usize = 1000;
+
+/// How the crawler goes about.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub pace: Pace,
+    /// Visits at once, at least 1.
+    pub concurrency: usize,
+    /// Of one visit, all mailboxes included.
+    pub deadline: Duration,
+    /// How long a suspicious change is held, milliseconds.
+    pub hold: u64,
+    /// For DX hosts of the record, of MX and the domain itself. A port in a
+    /// `dx` field is not followed: strangers do not choose ports.
+    pub dx_port: u16,
+    /// Ports of MX hosts to try with STARTTLS, if `dx_port` fails (§6.2).
+    pub dual_ports: Vec<u16>,
+    /// For so long after a signet was seen, a DX's word that it is current is
+    /// enough, milliseconds; 0: it never is (§7.2).
+    pub trust_word: u64,
+    /// Most new links of one mailbox in one visit.
+    pub links: usize,
+    pub dmtp: dmtp::client::Options,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            pace: Pace::default(),
+            concurrency: CONCURRENCY,
+            deadline: Duration::from_secs(600),
+            hold: HOLD,
+            dx_port: DX_PORT,
+            dual_ports: vec![25, 587],
+            trust_word: 0,
+            links: 64,
+            dmtp: dmtp::client::Options::default(),
+        }
+    }
+}
+
+/// What the room works with.
+#[derive(Clone)]
+pub struct Rooms {
+    pub resolver: Arc<dyn Resolver>,
+    /// Another path to DNS, over which a bogus answer is confirmed; without
+    /// one, the same path is asked again.
+    pub second_resolver: Option<Arc<dyn Resolver>>,
+    pub state: Arc<dyn State>,
+    /// Read only: record texts and org signets that entries name.
+    pub public: Blobs,
+    pub clock: Clock,
+    pub sink: Arc<dyn Sink>,
+    pub incidents: Arc<dyn Incidents>,
+}
+
+/// Where drafts go: the log.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Returns when the entry is durable and the rows in `State` show it, so
+    /// that whatever is judged next is judged by it.
+    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced>;
+}
+
+/// What became of a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// It is this version of its label.
+    Version(u64),
+    /// Over quota: counted, and told with the label's next entry.
+    Coalesced,
+}
+
+/// Why a draft has no place.
+#[derive(Debug, thiserror::Error)]
+pub enum Unplaced {
+    /// The log is stopping or full: visit again later.
+    #[error("the log takes nothing now: {0}")]
+    Later(String),
+    /// It does not fit what the log holds: the rows were older than the log.
+    #[error("the log refused a draft: {0}")]
+    Misfit(String),
+}
+
+/// Where evidence goes of what failed validation.
+#[async_trait]
+pub trait Incidents: Send + Sync {
+    /// Called at each visit that shows it; [`Incident::id`] tells repetitions.
+    async fn report(&self, incident: Incident);
+}
+
+/// Something received that is no version of anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    pub kind: IncidentKind,
+    pub domain: Domain,
+    /// Set if it is about a mailbox. Never to be logged or listed.
+    pub address: Option<Address>,
+    /// The rule it broke.
+    pub why: Rejection,
+    /// The bytes as received, at most 1 MiB; several are parted by LF.
+    pub bytes: Bytes,
+    pub at: Timestamp,
+}
+
+/// What an incident is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IncidentKind {
+    RecordRefused,
+    RecordAmbiguous,
+    CertificateMismatch,
+    OrgSignetInvalid,
+    SignetInvalid,
+    /// A link of a history that verifies under no org signet ever seen, or not
+    /// at all.
+    LinkInvalid,
+}
+
+/// How a visit to a domain or a mailbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// What is known was seen again.
+    Confirmed,
+    /// Something new was seen, and went to the log.
+    Changed,
+    /// The DX said that the known signet is current.
+    Claimed,
+    /// No record, and none was known.
+    NoRecord,
+    /// The record that was known is gone.
+    RecordGone,
+    /// The name was forgotten, and is not visited.
+    Forgotten,
+    /// The DX has no signet of this name.
+    NotFound,
+    /// What is served is valid, and not what is in force: a fork or an ancestor.
+    NotInForce,
+    DnsBogus,
+    /// Bogus on one path, and not on the other.
+    DnsBogusUnconfirmed,
+    DnsFailed,
+    RecordRefused,
+    RecordAmbiguous,
+    /// The record or MX names no host that can be asked.
+    NoHost,
+    OrgSignetInvalid,
+    SignetInvalid,
+    /// The DX failed; the word is [`dmtp::client::Error::reason`].
+    Dx(&'static str),
+    /// The visit took too long as a whole.
+    Deadline,
+    /// The log took nothing, or our own stores failed.
+    Ours,
+}
+
+impl Outcome {
+    /// A short, stable word for records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Confirmed => "confirmed",
+            Outcome::Changed => "changed",
+            Outcome::Claimed => "claimed",
+            Outcome::NoRecord => "no-record",
+            Outcome::RecordGone => "record-gone",
+            Outcome::Forgotten => "forgotten",
+            Outcome::NotFound => "not-found",
+            Outcome::NotInForce => "not-in-force",
+            Outcome::DnsBogus => "dns-bogus",
+            Outcome::DnsBogusUnconfirmed => "dns-bogus-unconfirmed",
+            Outcome::DnsFailed => "dns-failed",
+            Outcome::RecordRefused => "record-refused",
+            Outcome::RecordAmbiguous => "record-ambiguous",
+            Outcome::NoHost => "no-host",
+            Outcome::OrgSignetInvalid => "org-signet-invalid",
+            Outcome::SignetInvalid => "signet-invalid",
+            Outcome::Dx(word) => word,
+            Outcome::Deadline => "deadline",
+            Outcome::Ours => "ours",
+        }
+    }
+
+    /// Whether the next visit can wait its usual time.
+    pub fn is_good(self) -> bool {
+        matches!(
+            self,
+            Outcome::Confirmed
+                | Outcome::Changed
+                | Outcome::Claimed
+                | Outcome::RecordGone
+                | Outcome::Forgotten
+                | Outcome::NotFound
+                | Outcome::NotInForce
+        )
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one visit did. It holds addresses: not for log lines.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub domain: Domain,
+    pub outcome: Outcome,
+    /// What made the outcome, in words without addresses.
+    pub detail: Option<String>,
+    /// How DNS protected the record, if there was an answer.
+    pub dnssec: Option<Dnssec>,
+    /// What made the DX's certificate acceptable, if one was reached.
+    pub certificate: Option<How>,
+    pub users: Vec<(Address, Outcome)>,
+    pub entries: Vec<Entered>,
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    /// When DNS wants to be asked again.
+    pub refresh: Timestamp,
+}
+
+/// A draft of a visit that went to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    pub name: Name,
+    pub events: Events,
+    pub placed: Placed,
+}
+
+/// What ends the room: its own stores.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("reading what is known of {domain}")]
+    Known { domain: Domain, source: store::Error },
+    #[error("handing an entry for {domain} to the log")]
+    Log { domain: Domain, source: Unplaced },
+    #[error("reading the frontier")]
+    Frontier(#[source] store::Error),
+    #[error("the crawler has stopped")]
+    Stopped,
+}
+
+/// Counters of the room. No label names a domain or an address.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    visits: prometheus::IntCounterVec,
+    users: prometheus::IntCounterVec,
+    events: prometheus::IntCounterVec,
+    incidents: prometheus::IntCounterVec,
+    seconds: prometheus::Histogram,
+    domains: prometheus::IntGauge,
+    running: prometheus::IntGauge,
+}
+
+impl Metrics {
+    /// # Errors
+    /// If the registry has metrics of these names already.
+    pub fn new(registry: &prometheus::Registry) -> Result<Metrics, prometheus::Error> {
+        let vec = |name: &str, help: &str, label: &str| {
+            prometheus::IntCounterVec::new(prometheus::Opts::new(name, help), &[label])
+        };
+        let metrics = Metrics {
+            visits: vec(
+                "syndicate_crawl_visits_total",
+                "Visits to domains, by outcome",
+                "outcome",
+            )?,
+            users: vec(
+                "syndicate_crawl_mailboxes_total",
+                "Mailboxes asked for, by outcome",
+                "outcome",
+            )?,
+            events: vec(
+                "syndicate_crawl_events_total",
+                "Events of entries handed to the log",
+                "event",
+            )?,
+            incidents: vec(
+                "syndicate_crawl_incidents_total",
+                "What failed validation, by kind",
+                "kind",
+            )?,
+            seconds: prometheus::Histogram::with_opts(
+                prometheus::HistogramOpts::new(
+                    "syndicate_crawl_visit_seconds",
+                    "How long visits took",
+                )
+                .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0]),
+            )?,
+            domains: prometheus::IntGauge::new(
+                "syndicate_crawl_domains",
+                "Domains that are watched",
+            )?,
+            running: prometheus::IntGauge::new(
+                "syndicate_crawl_visits_running",
+                "Visits going on now",
+            )?,
+        };
+        registry.register(Box::new(metrics.visits.clone()))?;
+        registry.register(Box::new(metrics.users.clone()))?;
+        registry.register(Box::new(metrics.events.clone()))?;
+        registry.register(Box::new(metrics.incidents.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        registry.register(Box::new(metrics.domains.clone()))?;
+        registry.register(Box::new(metrics.running.clone()))?;
+        Ok(metrics)
+    }
+
+    fn count(&self, report: &Report) {
+        self.visits.with_label_values(&[report.outcome.as_str()]).inc();
+        for (_, outcome) in &report.users {
+            self.users.with_label_values(&[outcome.as_str()]).inc();
+        }
+        for event in report.entries.iter().flat_map(|entered| entered.events.iter()) {
+            self.events.with_label_values(&[event.name()]).inc();
+        }
+        self.seconds.observe(report.ended.since(report.started) as f64 / 1000.0);
+    }
+}
+
+impl IncidentKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IncidentKind::RecordRefused => "record-refused",
+            IncidentKind::RecordAmbiguous => "record-ambiguous",
+            IncidentKind::CertificateMismatch => "certificate-mismatch",
+            IncidentKind::OrgSignetInvalid => "org-signet-invalid",
+            IncidentKind::SignetInvalid => "signet-invalid",
+            IncidentKind::LinkInvalid => "link-invalid",
+        }
+    }
+}
+
+impl fmt::Display for IncidentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Incident {
+    /// The same for the same bytes of the same name under the same rule,
+    /// whenever they are seen.
+    pub fn id(&self) -> [u8; 32] {
+        let name = match &self.address {
+            Some(address) => address.as_str(),
+            None => self.domain.as_str(),
+        };
+        let mut hash = Sha256::new();
+        for part in [self.kind.as_str(), name, self.why.rule] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.chain_update(&self.bytes).finalize().into()
+    }
+}
+
+/// Asks the crawler for things. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    reports: broadcast::Sender<Arc<Report>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    name: Name,
+    reason: &'static str,
+    /// Visit now, and answer when that visit ended.
+    answer: Option<oneshot::Sender<Arc<Report>>>,
+}
+
+impl Handle {
+    /// Watches a name from now on. `reason` is a word that is kept with it.
+    pub async fn watch(&self, name: Name, reason: &'static str) -> Result<(), Error> {
+        let request = Request { name, reason, answer: None };
+        self.requests.send(request).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Visits a name's domain now, and watches it from then on. A visit that is
+    /// going on already is not counted: another follows it.
+    pub async fn visit(&self, name: Name, reason: &'static str) -> Result<Arc<Report>, Error> {
+        let (answer, report) = oneshot::channel();
+        let request = Request { name, reason, answer: Some(answer) };
+        self.requests.send(request).await.map_err(|_| Error::Stopped)?;
+        report.await.map_err(|_| Error::Stopped)
+    }
+
+    /// The report of every visit from now on. Whoever lags loses the oldest.
+    pub fn reports(&self) -> broadcast::Receiver<Arc<Report>> {
+        self.reports.subscribe()
+    }
+}
+
+/// The loop, not yet running.
+pub struct Crawler {
+    visitor: Arc<Visitor>,
+    frontier: Frontier,
+    requests: mpsc::Receiver<Request>,
+    reports: broadcast::Sender<Arc<Report>>,
+    /// Who waits for the visit that comes next, and for the one going on.
+    waiting: HashMap<Domain, Waiting>,
+    /// Tells this process's leases from another's.
+    owner: String,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: Vec<oneshot::Sender<Arc<Report>>>,
+    now: Vec<oneshot::Sender<Arc<Report>>>,
+}
+
+impl Crawler {
+    /// `owner` names this process among those that share the state.
+    pub fn new(
+        rooms: Rooms,
+        options: Options,
+        metrics: Metrics,
+        owner: impl Into<String>,
+    ) -> (Crawler, Handle) {
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        let (reports, _) = broadcast::channel(REPORTS);
+        let crawler = Crawler {
+            visitor: Arc::new(Visitor { rooms, options, metrics }),
+            frontier: Frontier::new(),
+            requests,
+            reports: reports.clone(),
+            waiting: HashMap::new(),
+            owner: owner.into(),
+        };
+        (crawler, Handle { requests: sender, reports })
+    }
+
+    /// Goes round until told to stop. Visits going on then are dropped: what
+    /// they had acknowledged is in the log, the rest is seen again.
+    ///
+    /// # Errors
+    /// Only if the frontier cannot be read at the start. Everything later is a
+    /// failed visit.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        self.load().await.map_err(Error::Frontier)?;
+        let mut visits = JoinSet::new();
+        let mut running: HashMap<Id, Job> = HashMap::new();
+        loop {
+            while visits.len() < self.visitor.options.concurrency.max(1) {
+                let Some(job) = self.frontier.next(self.now()) else { break };
+                if let Some(waiting) = self.waiting.get_mut(&job.domain) {
+                    waiting.now.append(&mut waiting.next);
+                }
+                let visitor = Arc::clone(&self.visitor);
+                let (visited, owner) = (job.clone(), self.owner.clone());
+                let task =
+                    visits.spawn(async move { leased_visit(&visitor, &visited, &owner).await });
+                running.insert(task.id(), job);
+            }
+            self.visitor.metrics.running.set(visits.len() as i64);
+            self.visitor.metrics.domains.set(self.frontier.len() as i64);
+            let nap = self.nap();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                Some(ended) = visits.join_next_with_id(), if !visits.is_empty() => {
+                    let (id, visited) = match ended {
+                        Ok((id, visited)) => (id, Some(visited)),
+                        Err(error) => (error.id(), None),
+                    };
+                    if let Some(job) = running.remove(&id) {
+                        // A visit that panicked is our fault, and one failed visit.
+                        let now = self.now();
+                        let visited = visited.unwrap_or_else(|| {
+                            Visited::ours(&job.domain, now, "the visit panicked".to_owned())
+                        });
+                        self.ended(job, visited).await;
+                    }
+                }
+                Some(request) = self.requests.recv() => self.take(request).await,
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.visitor.rooms.clock.now()
+    }
+
+    fn nap(&self) -> Duration {
+        let until_due = |due: Timestamp| Duration::from_millis(due.since(self.now()).max(1));
+        self.frontier.next_due().map_or(NAP, until_due).min(NAP)
+    }
+
+    /// Reads back the frontier, and the names in the log's index: after that
+    /// was rebuilt the frontier may be missing.
+    async fn load(&mut self) -> Result<(), store::Error> {
+        let state = Arc::clone(&self.visitor.rooms.state);
+        let now = self.now();
+        let mut range = Range::all();
+        loop {
+            let page: Vec<FrontierRow> = rows::scan(&*state, range.clone(), PAGE).await?;
+            for row in &page {
+                match &row.name {
+                    Name::Domain(domain) => self.frontier.restore(domain, row.due, row.failures),
+                    Name::Address(_) => drop(self.frontier.add(&row.name, row.due)),
+                }
+            }
+            let Some(last) = page.last() else { break };
+            range = range.after(&last.key());
+        }
+        let mut range = Range::all();
+        loop {
+            let page: Vec<DomainRow> = rows::scan(&*state, range.clone(), PAGE).await?;
+            for row in &page {
+                self.frontier.add(&Name::Domain(row.domain.clone()), now);
+            }
+            let Some(last) = page.last() else { break };
+            range = range.after(&last.key());
+        }
+        let mut range = Range::all();
+        loop {
+            let page: Vec<UserRow> = rows::scan(&*state, range.clone(), PAGE).await?;
+            for row in &page {
+                self.frontier.add(&Name::Address(row.address.clone()), now);
+            }
+            let Some(last) = page.last() else { return Ok(()) };
+            range = range.after(&last.key());
+        }
+    }
+
+    async fn take(&mut self, request: Request) {
+        let now = self.now();
+        let domain = request.name.domain().clone();
+        if self.frontier.add(&request.name, now) {
+            self.remember(&request.name, now, 0, Some(request.reason)).await;
+        }
+        if let Some(answer) = request.answer {
+            self.waiting.entry(domain.clone()).or_default().next.push(answer);
+            self.frontier.hasten(&domain, now);
+        }
+    }
+
+    async fn ended(&mut self, job: Job, visited: Visited) {
+        let now = self.now();
+        let Visited { report, elsewhere_until } = visited;
+        let pace = self.visitor.options.pace;
+        let (due, failures) = match elsewhere_until {
+            Some(until) => (until, job.failures),
+            None if report.outcome.is_good() => {
+                (pace.after_success(&job.domain, now, report.refresh), 0)
+            }
+            None => {
+                let failures = job.failures.saturating_add(1);
+                (pace.after_failure(&job.domain, now, failures), failures)
+            }
+        };
+        let due = self.frontier.done(&job.domain, now, due, failures);
+        if elsewhere_until.is_none() {
+            self.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
+        }
+        self.visitor.metrics.count(&report);
+        tell(&report);
+        let report = Arc::new(report);
+        if let Some(waiting) = self.waiting.get_mut(&job.domain) {
+            for answer in waiting.now.drain(..) {
+                let _ = answer.send(Arc::clone(&report));
+            }
+            if waiting.next.is_empty() {
+                self.waiting.remove(&job.domain);
+            }
+        }
+        let _ = self.reports.send(report);
+    }
+
+    /// Writes a name's row and gives up its lease. A failure costs no more than
+    /// a visit too many: the row is an index, the log is the truth.
+    async fn remember(
+        &self,
+        name: &Name,
+        due: Timestamp,
+        failures: u32,
+        reason: Option<&'static str>,
+    ) {
+        let state = &*self.visitor.rooms.state;
+        let write = async {
+            let known = rows::find::<FrontierRow>(state, name.as_str().as_bytes()).await?;
+            let reason = reason.map(str::to_owned);
+            let row = FrontierRow {
+                name: name.clone(),
+                due,
+                leased_until: Timestamp::default(),
+                leased_by: String::new(),
+                failures,
+                reason: known.map(|row| row.reason).or(reason).unwrap_or_default(),
+            };
+            let mut batch = Batch::new();
+            batch.row(&row);
+            state.apply(batch).await.map(drop)
+        };
+        let written: Result<(), store::Error> = write.await;
+        if let Err(error) = written {
+            tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
+        }
+    }
+}
+
+/// One line per visit; domains and words, no addresses.
+fn tell(report: &Report) {
+    let entries = report.entries.len();
+    let detail = report.detail.as_deref().unwrap_or_default();
+    let (domain, outcome) = (&report.domain, report.outcome.as_str());
+    if report.outcome.is_good() {
+        tracing::debug!(%domain, outcome, entries, "visited");
+    } else {
+        tracing::info!(%domain, outcome, detail, entries, "visit failed");
+    }
+}
+
+/// A visit that ended, or did not take place.
+struct Visited {
+    report: Report,
+    /// Set if another process has the domain.
+    elsewhere_until: Option<Timestamp>,
+}
+
+impl Visited {
+    fn ours(domain: &Domain, now: Timestamp, detail: String) -> Visited {
+        let report =
+            Report { outcome: Outcome::Ours, detail: Some(detail), ..Report::new(domain, now) };
+        Visited { report, elsewhere_until: None }
+    }
+}
+
+impl Report {
+    fn new(domain: &Domain, now: Timestamp) -> Report {
+        Report {
+            domain: domain.clone(),
+            outcome: Outcome::Ours,
+            detail: None,
+            dnssec: None,
+            certificate: None,
+            users: Vec::new(),
+            entries: Vec::new(),
+            started: now,
+            ended: now,
+            refresh: now,
+        }
+    }
+}
+
+/// Takes the lease, visits within the deadline. The lease lasts as long as the
+/// deadline, so nobody else visits the domain meanwhile.
+async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
+    let now = visitor.rooms.clock.now();
+    match lease(visitor, job, owner, now).await {
+        Ok(None) => {}
+        Ok(Some(until)) => {
+            let visited = Visited::ours(&job.domain, now, "another process visits it".to_owned());
+            return Visited { elsewhere_until: Some(until), ..visited };
+        }
+        Err(error) => return Visited::ours(&job.domain, now, error.to_string()),
+    }
+    let mut report = Report::new(&job.domain, now);
+    let visit = visitor.visit(job, &mut report);
+    match tokio::time::timeout(visitor.options.deadline, visit).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            report.outcome = Outcome::Ours;
+            report.detail = Some(error.to_string());
+        }
+        Err(_) => report.outcome = Outcome::Deadline,
+    }
+    report.ended = visitor.rooms.clock.now();
+    Visited { report, elsewhere_until: None }
+}
+
+/// Takes a domain's lease; `Some` says until when somebody else has it.
+async fn lease(
+    visitor: &Visitor,
+    job: &Job,
+    owner: &str,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, store::Error> {
+    let state = &*visitor.rooms.state;
+    let key = job.domain.as_str().as_bytes();
+    let stored = state.get(FrontierRow::TABLE, key).await?;
+    let known: Option<FrontierRow> = stored.as_deref().map(rows::decode).transpose()?;
+    if let Some(row) = known.as_ref().filter(|row| row.leased_by != owner && row.leased_until > now)
+    {
+        return Ok(Some(row.leased_until));
+    }
+    let row = FrontierRow {
+        name: Name::Domain(job.domain.clone()),
+        due: now,
+        leased_until: now.plus(visitor.options.deadline.as_millis() as u64),
+        leased_by: owner.to_owned(),
+        failures: job.failures,
+        reason: known.map(|row| row.reason).unwrap_or_default(),
+    };
+    let mut batch = Batch::new();
+    batch.expect(FrontierRow::TABLE, key, stored);
+    batch.row(&row);
+    Ok(match state.apply(batch).await? {
+        Applied::Applied => None,
+        Applied::Conflict => Some(row.leased_until),
+    })
+}

@@ -679,3 +679,334 @@ impl RequestHandler for Handler {
         response.send_response(message).await.unwrap_or(unsent)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dime::Dnssec;
+    use crate::resolver::{Denial, Error as Unanswered, HickoryResolver, MAX_RECORDS, Resolver};
+
+    const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
+
+    async fn private() -> PrivateDns {
+        let dns = PrivateDns::builder()
+            .signed("good.example")
+            .signed("deep.good.example")
+            .unsigned("plain.example")
+            .unsigned("below.plain.example")
+            .start()
+            .await
+            .unwrap();
+        for domain in ["good.example", "deep.good.example", "plain.example", "below.plain.example"]
+        {
+            dns.set_txt(&format!("_dime.{domain}"), &[RECORD]).unwrap();
+        }
+        dns
+    }
+
+    fn asking(dns: &PrivateDns) -> HickoryResolver {
+        let options =
+            Options { timeout: Duration::from_millis(300), attempts: 1, ..dns.resolver_options() };
+        HickoryResolver::new(options).unwrap()
+    }
+
+    #[tokio::test]
+    async fn signed_and_unsigned_zones() {
+        let dns = private().await;
+        let resolver = asking(&dns);
+        for (domain, dnssec) in [
+            ("good.example", Dnssec::Secure),
+            ("deep.good.example", Dnssec::Secure),
+            ("plain.example", Dnssec::Insecure),
+            ("below.plain.example", Dnssec::Insecure),
+        ] {
+            let answer = resolver.txt(&format!("_DIME.{domain}")).await.unwrap();
+            assert_eq!(answer.records, [RECORD.as_bytes().to_vec()], "{domain}");
+            assert_eq!((answer.dnssec, answer.denial), (dnssec, None), "{domain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn denials_with_and_without_proof() {
+        let dns = private().await;
+        dns.set_txt("a.b.good.example", &["x"]).unwrap();
+        let resolver = asking(&dns);
+        for (name, denial, dnssec) in [
+            ("_dx.good.example", Denial::NoName, Dnssec::Secure),
+            ("good.example", Denial::NoData, Dnssec::Secure),
+            ("b.good.example", Denial::NoData, Dnssec::Secure),
+            ("x.y.z.good.example", Denial::NoName, Dnssec::Secure),
+            ("zzz.good.example", Denial::NoName, Dnssec::Secure),
+            ("_dime.nobody.example", Denial::NoName, Dnssec::Secure),
+            ("_dime.nobody.nowhere", Denial::NoName, Dnssec::Secure),
+            ("_dx.plain.example", Denial::NoName, Dnssec::Insecure),
+            ("plain.example", Denial::NoData, Dnssec::Insecure),
+        ] {
+            let answer = resolver.txt(name).await.unwrap();
+            assert_eq!((answer.denial, answer.dnssec), (Some(denial), dnssec), "{name}");
+            assert_eq!(answer.authenticated_denial(), dnssec == Dnssec::Secure);
+            assert!(answer.records.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_are_told_apart() {
+        let dns = private().await;
+        let name = "_dime.good.example";
+        for (fault, expected) in [
+            (Fault::Tampered, "bogus"),
+            (Fault::Expired, "bogus"),
+            (Fault::Stripped, "bogus"),
+            (Fault::WrongKey, "bogus"),
+            (Fault::ServFail, "servfail"),
+            (Fault::Silent, "timeout"),
+            (Fault::SilentKeys, "timeout"),
+        ] {
+            dns.set_fault("good.example", Some(fault)).unwrap();
+            let outcome = asking(&dns).txt(name).await;
+            let told = match &outcome {
+                Err(Unanswered::Bogus { .. }) => "bogus",
+                Err(Unanswered::ServFail { code, .. }) if code == "Server Failure" => "servfail",
+                Err(Unanswered::Timeout { .. }) => "timeout",
+                _ => "other",
+            };
+            assert_eq!(told, expected, "{fault:?}: {outcome:?}");
+        }
+        dns.set_fault("good.example", Some(Fault::Slow(Duration::from_millis(1)))).unwrap();
+        assert_eq!(asking(&dns).txt(name).await.unwrap().dnssec, Dnssec::Secure);
+    }
+
+    #[tokio::test]
+    async fn a_stripped_or_tampered_denial_is_bogus() {
+        let dns = private().await;
+        for fault in [Fault::Stripped, Fault::Expired, Fault::WrongKey] {
+            dns.set_fault("good.example", Some(fault)).unwrap();
+            let outcome = asking(&dns).txt("_dx.good.example").await;
+            assert!(matches!(outcome, Err(Unanswered::Bogus { .. })), "{fault:?}: {outcome:?}");
+        }
+    }
+
+    /// One resolver sees a zone break and heal: what it remembers must not
+    /// keep the old outcome alive.
+    #[tokio::test]
+    async fn a_healed_zone_is_trusted_again() {
+        let dns = private().await;
+        let resolver = asking(&dns);
+        let name = "_dime.good.example";
+        assert!(resolver.txt(name).await.is_ok());
+        for fault in [Fault::Tampered, Fault::WrongKey, Fault::SilentKeys, Fault::ServFail] {
+            dns.set_fault("good.example", Some(fault)).unwrap();
+            assert!(resolver.txt(name).await.is_err(), "{fault:?}");
+            dns.set_fault("good.example", None).unwrap();
+            let answer = resolver.txt(name).await;
+            assert_eq!(answer.unwrap().dnssec, Dnssec::Secure, "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn records_change_while_it_runs() {
+        let dns = private().await;
+        let resolver = asking(&dns);
+        dns.set_txt("_dime.good.example", &["first", "second"]).unwrap();
+        let mut texts = resolver.txt("_dime.good.example").await.unwrap().records;
+        texts.sort();
+        assert_eq!(texts, [b"first".to_vec(), b"second".to_vec()]);
+        dns.remove("_dime.good.example").unwrap();
+        assert!(resolver.txt("_dime.good.example").await.unwrap().authenticated_denial());
+        dns.add_zone("late.other", true).unwrap();
+        dns.set_txt("_dime.late.other", &["late"]).unwrap();
+        assert_eq!(resolver.txt("_dime.late.other").await.unwrap().dnssec, Dnssec::Secure);
+    }
+
+    #[tokio::test]
+    async fn long_texts_are_joined_and_too_much_is_refused() {
+        let dns = private().await;
+        let resolver = asking(&dns);
+        // More than a UDP answer holds, and more than one character-string.
+        let long = "x".repeat(4000);
+        dns.set_txt("long.good.example", &[&long]).unwrap();
+        let answer = resolver.txt("long.good.example").await.unwrap();
+        assert_eq!((answer.records, answer.dnssec), (vec![long.into_bytes()], Dnssec::Secure));
+        let many: Vec<String> = (0..=MAX_RECORDS).map(|n| format!("record {n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        dns.set_txt("many.good.example", &many).unwrap();
+        let outcome = resolver.txt("many.good.example").await;
+        assert!(matches!(outcome, Err(Unanswered::Excess { .. })), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn an_alias_is_as_good_as_its_worst_link() {
+        let dns = private().await;
+        for (alias, target) in [
+            ("up.good.example", "_dime.deep.good.example"),
+            ("two.good.example", "up.good.example"),
+            ("down.good.example", "_dime.plain.example"),
+            ("in.plain.example", "_dime.good.example"),
+            ("gone.good.example", "nothing.deep.good.example"),
+            ("lost.good.example", "nothing.plain.example"),
+            ("gone.plain.example", "nothing.good.example"),
+        ] {
+            dns.set_cname(alias, target).unwrap();
+        }
+        let resolver = asking(&dns);
+        // Twice: the second answer comes from a cache.
+        for _ in 0..2 {
+            for (alias, dnssec) in [
+                ("up.good.example", Dnssec::Secure),
+                ("two.good.example", Dnssec::Secure),
+                ("down.good.example", Dnssec::Insecure),
+                ("in.plain.example", Dnssec::Insecure),
+            ] {
+                let answer = resolver.txt(alias).await.unwrap();
+                assert_eq!(answer.records, [RECORD.as_bytes().to_vec()], "{alias}");
+                assert_eq!(answer.dnssec, dnssec, "{alias}");
+            }
+            for (alias, dnssec) in [
+                ("gone.good.example", Dnssec::Secure),
+                ("lost.good.example", Dnssec::Insecure),
+                ("gone.plain.example", Dnssec::Insecure),
+            ] {
+                let answer = resolver.txt(alias).await.unwrap();
+                assert_eq!(
+                    (answer.denial, answer.dnssec),
+                    (Some(Denial::NoName), dnssec),
+                    "{alias}"
+                );
+            }
+        }
+        dns.set_fault("deep.good.example", Some(Fault::Tampered)).unwrap();
+        let outcome = resolver.txt("up.good.example").await;
+        assert!(matches!(outcome, Err(Unanswered::Bogus { .. })), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn alias_loops_end() {
+        let dns = private().await;
+        dns.set_cname("self.good.example", "self.good.example").unwrap();
+        dns.set_cname("a.good.example", "b.plain.example").unwrap();
+        dns.set_cname("b.plain.example", "a.good.example").unwrap();
+        for n in 0..12 {
+            dns.set_cname(&format!("c{n}.good.example"), &format!("c{}.good.example", n + 1))
+                .unwrap();
+        }
+        dns.set_txt("c12.good.example", &["far"]).unwrap();
+        let resolver = asking(&dns);
+        for name in ["self.good.example", "a.good.example", "c0.good.example"] {
+            let outcome = resolver.txt(name).await;
+            assert!(matches!(outcome, Err(Unanswered::Excess { .. })), "{name}: {outcome:?}");
+        }
+        assert_eq!(resolver.txt("c6.good.example").await.unwrap().dnssec, Dnssec::Secure);
+    }
+
+    #[tokio::test]
+    async fn addresses_and_exchangers() {
+        let dns = private().await;
+        let four: IpAddr = "127.1.2.3".parse().unwrap();
+        let six: IpAddr = "::1".parse().unwrap();
+        dns.set_addresses("both.good.example", &[four, six]).unwrap();
+        dns.set_addresses("four.plain.example", &[four]).unwrap();
+        dns.set_mx("good.example", &[(20, "b.good.example"), (10, "A.good.example")]).unwrap();
+        let resolver = asking(&dns);
+        let both = resolver.addresses("both.good.example").await.unwrap();
+        assert_eq!((both.records, both.dnssec), (vec![six, four], Dnssec::Secure));
+        let one = resolver.addresses("four.plain.example").await.unwrap();
+        assert_eq!((one.records, one.dnssec), (vec![four], Dnssec::Insecure));
+        let none = resolver.addresses("none.good.example").await.unwrap();
+        assert!(none.authenticated_denial());
+        let outcome = resolver.addresses("127.0.0.1").await;
+        assert!(matches!(outcome, Err(Unanswered::Name { .. })));
+        let mx = resolver.mx("good.example").await.unwrap();
+        let hosts: Vec<&str> = mx.records.iter().map(|mx| mx.host.as_str()).collect();
+        assert_eq!((hosts, mx.dnssec), (vec!["a.good.example", "b.good.example"], Dnssec::Secure));
+        assert_eq!(resolver.mx("deep.good.example").await.unwrap().denial, Some(Denial::NoData));
+    }
+
+    #[tokio::test]
+    async fn denials_are_cached_for_their_time() {
+        let dns = PrivateDns::builder().signed("good.example").ttl(60).start().await.unwrap();
+        dns.set_txt("_dime.good.example", &["x"]).unwrap();
+        let resolver = asking(&dns);
+        let first = resolver.txt("_dx.good.example").await.unwrap();
+        let asked = dns.questions();
+        let again = resolver.txt("_DX.good.example").await.unwrap();
+        assert!(first.ttl <= 60 && again.ttl <= first.ttl && again.ttl > 0);
+        assert!(again.authenticated_denial());
+        assert!(resolver.txt("_dime.good.example").await.unwrap().ttl <= 60);
+        let after_new_name = dns.questions();
+        assert!(resolver.txt("_dime.good.example").await.is_ok());
+        assert_eq!(dns.questions(), after_new_name);
+        assert!(after_new_name > asked);
+        resolver.clear_cache().await;
+        assert!(resolver.txt("_dx.good.example").await.unwrap().authenticated_denial());
+        assert!(dns.questions() > after_new_name);
+    }
+
+    #[tokio::test]
+    async fn another_anchor_and_a_stopped_server() {
+        let dns = private().await;
+        let other = private().await;
+        let mut options = dns.resolver_options();
+        options.trust_anchor = other.trust_anchor();
+        let stranger = HickoryResolver::new(options).unwrap();
+        let outcome = stranger.txt("_dime.good.example").await;
+        assert!(matches!(outcome, Err(Unanswered::Bogus { .. })), "{outcome:?}");
+        let resolver = asking(&dns);
+        drop(dns);
+        let outcome = resolver.txt("_dime.good.example").await;
+        assert!(
+            matches!(outcome, Err(Unanswered::Timeout { .. } | Unanswered::Network { .. })),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_anchor_known_by_digest() {
+        let dns = private().await;
+        let digest = {
+            let zones = dns.zones();
+            let root = zones.all[&Name::root()].key.as_ref().unwrap();
+            root.digest(&Name::root()).unwrap()
+        };
+        let line = format!(". IN DS {digest}");
+        let mut options = dns.resolver_options();
+        options.trust_anchor = TrustAnchor::parse(&line).unwrap();
+        let resolver = HickoryResolver::new(options.clone()).unwrap();
+        assert_eq!(resolver.txt("_dime.good.example").await.unwrap().dnssec, Dnssec::Secure);
+        let other = private().await;
+        options.name_servers = other.name_servers();
+        let outcome = HickoryResolver::new(options).unwrap().txt("_dime.good.example").await;
+        assert!(matches!(outcome, Err(Unanswered::Bogus { .. })), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_second_view_differs_and_is_trusted() {
+        let dns = private().await;
+        let second = dns.second_view().await.unwrap();
+        second.set_txt("_dime.good.example", &["other"]).unwrap();
+        let seen = asking(&second).txt("_dime.good.example").await.unwrap();
+        assert_eq!((seen.records, seen.dnssec), (vec![b"other".to_vec()], Dnssec::Secure));
+        let seen = asking(&dns).txt("_dime.good.example").await.unwrap();
+        assert_eq!(seen.records, [RECORD.as_bytes().to_vec()]);
+        assert_eq!(dns.trust_anchor_text(), second.trust_anchor_text());
+    }
+
+    #[tokio::test]
+    async fn thousands_of_zones() {
+        let mut builder = PrivateDns::builder();
+        for n in 0..2000 {
+            builder = builder.signed(&format!("d{n}.example"));
+        }
+        let dns = builder.start().await.unwrap();
+        let resolver = Arc::new(asking(&dns));
+        let mut asked = tokio::task::JoinSet::new();
+        for n in (0..2000).step_by(20) {
+            let name = format!("_dime.d{n}.example");
+            dns.set_txt(&name, &["x"]).unwrap();
+            let resolver = resolver.clone();
+            asked.spawn(async move { resolver.txt(&name).await.unwrap().dnssec });
+        }
+        while let Some(dnssec) = asked.join_next().await {
+            assert_eq!(dnssec.unwrap(), Dnssec::Secure);
+        }
+    }
+}

@@ -16,6 +16,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::Rejection;
 use super::signet::FORMAT_LIMIT;
@@ -88,8 +89,10 @@ pub fn is_armored(bytes: &[u8]) -> bool {
 
 /// The armoured form of `object`, with a line end behind the last line.
 pub fn encode(object: &[u8], tag: Tag) -> String {
-    let base64 = STANDARD.encode(object);
-    let mut text = format!("-----BEGIN {}-----\n", tag.text());
+    // Keys pass through here: one buffer, wiped, and a text that never moves.
+    let base64 = Zeroizing::new(STANDARD.encode(object));
+    let mut text = String::with_capacity(base64.len() + base64.len() / WIDTH + 128);
+    text.push_str(&format!("-----BEGIN {}-----\n", tag.text()));
     let mut rest = base64.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(WIDTH));
@@ -114,11 +117,12 @@ pub fn decode(text: &[u8]) -> Result<(Tag, Vec<u8>), Rejection> {
     // Text around the block may be in any encoding.
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let tag = begin(&mut lines)?;
-    let (base64, crc) = body(&mut lines, tag)?;
+    let mut base64 = Zeroizing::new(Vec::with_capacity(text.len()));
+    let crc = body(&mut lines, tag, &mut base64)?;
     if lines.any(|line| line.starts_with(b"-----BEGIN ")) {
         return Err(refuse("a second block"));
     }
-    let object = STANDARD.decode(&base64).map_err(|_| refuse("not canonical base64"))?;
+    let object = STANDARD.decode(base64.as_slice()).map_err(|_| refuse("not canonical base64"))?;
     if crc != checksum(&object) {
         return Err(refuse("the checksum is another than that of the data"));
     }
@@ -143,20 +147,19 @@ fn begin<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Result<Tag, Rejectio
         .ok_or_else(|| refuse("the BEGIN line has a tag that is not known"))
 }
 
-/// The base64 characters and the checksum, through the END line.
+/// Collects the base64 characters through the END line; gives the checksum.
 fn body<'a>(
     lines: &mut impl Iterator<Item = &'a [u8]>,
     tag: Tag,
-) -> Result<(Vec<u8>, [u8; 3]), Rejection> {
+    base64: &mut Vec<u8>,
+) -> Result<[u8; 3], Rejection> {
     let end = format!("-----END {}-----", tag.text());
-    let mut base64 = Vec::new();
     let mut crc = None;
     for line in lines {
         match line {
             [] => {}
             _ if line == end.as_bytes() => {
-                let crc = crc.ok_or_else(|| refuse("there is no checksum"))?;
-                return Ok((base64, crc));
+                return crc.ok_or_else(|| refuse("there is no checksum"));
             }
             _ if line.starts_with(b"-----") => {
                 return Err(refuse("the END line is another than the BEGIN line"));
@@ -219,5 +222,6 @@ mod tests {
         assert!(refused(&text.replace("ORGANIZATIONAL", "USER")).contains("tag"));
         assert!(refused(&encode(&[0x06, 0xfd], Tag::OrgSignet)).contains("tag"));
         assert!(decode(encode(&[0x04, 0xbf], Tag::OrgSignet).as_bytes()).is_ok());
+        assert!(decode(encode(&[0x04, 0xbf], Tag::Request).as_bytes()).is_ok());
     }
 }

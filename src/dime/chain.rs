@@ -181,3 +181,110 @@ pub fn pok_change(old: &[[u8; 32]], new: &[[u8; 32]]) -> PokChange {
         replaced: !old.is_empty() && !new.is_empty() && !overlap,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dime::key::{Owner, PrivateKey};
+    use crate::dime::org::{self, ValidOrgSignet};
+    use crate::dime::signet::build::{self, Content, SignTo};
+    use crate::dime::signet::{Dialect, SecondaryKey};
+    use crate::dime::user;
+
+    const SOK: [u8; 32] = [2; 32];
+
+    fn key(owner: Owner, number: u8) -> PrivateKey {
+        PrivateKey::from_secrets(owner, [number; 32], [number; 32]).unwrap()
+    }
+
+    fn org(pok: u8) -> ValidOrgSignet {
+        let pok = key(Owner::Org, pok);
+        let sok = SecondaryKey { permissions: 1, key: crate::dime::ed25519::public_key(&SOK) };
+        let signet = build::org(&pok, Dialect::L, &[sok], &[], SignTo::Full).unwrap();
+        org::validate(&signet, &[pok.signing_key()], None).unwrap()
+    }
+
+    /// The signet of user key `number`, signed over by key `previous`.
+    fn user(number: u8, previous: Option<u8>) -> ValidUserSignet {
+        signed(number, previous, &[1; 32], SignTo::Full)
+    }
+
+    fn signed(
+        number: u8,
+        previous: Option<u8>,
+        seed: &[u8; 32],
+        to: SignTo<'_>,
+    ) -> ValidUserSignet {
+        let previous = previous.map(|previous| key(Owner::User, previous));
+        let key = key(Owner::User, number);
+        let request = build::request(&key, Dialect::L, previous.as_ref()).unwrap();
+        let signet = build::user(&request, seed, &[], to).unwrap();
+        user::validate(&signet, &org(1), None).unwrap()
+    }
+
+    fn known(links: &[(u8, Option<u8>)]) -> Vec<Signet> {
+        links.iter().map(|(number, previous)| user(*number, *previous).signet().clone()).collect()
+    }
+
+    #[test]
+    fn every_link_has_its_condition() {
+        let chain = known(&[(10, None), (11, Some(10)), (12, Some(11))]);
+        assert_eq!(link(&[], &user(10, None)), Link::Anchor);
+        assert_eq!(link(&[], &user(11, Some(10))), Link::Anchor);
+        assert_eq!(link(&chain, &user(12, Some(11))), Link::Same);
+        assert_eq!(link(&chain, &user(13, Some(12))), Link::Extend);
+        let by_sok = signed(12, Some(11), &SOK, SignTo::Full);
+        assert_eq!(link(&chain, &by_sok), Link::Resign);
+        let named = signed(12, Some(11), &[1; 32], SignTo::Id("a@example.com"));
+        assert_eq!(link(&chain, &named), Link::Reissue);
+        assert_eq!(link(&chain, &user(13, Some(99))), Link::Gap);
+        assert_eq!(link(&chain, &user(13, None)), Link::Restart);
+        assert_eq!(link(&chain, &user(13, Some(11))), Link::Fork);
+        assert_eq!(link(&chain, &user(13, Some(10))), Link::Fork);
+        assert_eq!(link(&chain, &user(11, Some(10))), Link::Revert);
+        assert_eq!(link(&chain, &signed(10, None, &SOK, SignTo::Crypto)), Link::Revert);
+    }
+
+    #[test]
+    fn the_same_keys_without_their_custody_are_a_restart() {
+        let chain = known(&[(10, None), (11, Some(10))]);
+        assert_eq!(link(&chain, &user(11, None)), Link::Restart);
+    }
+
+    #[test]
+    fn custody_needs_a_user_signet_and_its_key() {
+        let next = user(11, Some(10));
+        assert!(custody(user(10, None).signet(), next.signet()).is_ok());
+        let rule = |previous: &Signet, next: &Signet| custody(previous, next).unwrap_err().rule;
+        assert_eq!(rule(user(12, None).signet(), next.signet()), "custody");
+        assert_eq!(rule(org(1).signet(), next.signet()), "custody");
+        assert_eq!(rule(user(10, None).signet(), user(11, None).signet()), "custody");
+    }
+
+    #[test]
+    fn org_signets_are_compared_by_their_crypto_part() {
+        let pok = key(Owner::Org, 1);
+        let make =
+            |contents: &[Content], to| build::org(&pok, Dialect::L, &[], contents, to).unwrap();
+        let plain = make(&[], SignTo::Full);
+        let named = make(&[Content::text(16, "Example")], SignTo::Id("example.com"));
+        assert_eq!(link_org(None, &plain), OrgLink::Anchor);
+        assert_eq!(link_org(Some(&plain), &plain), OrgLink::Same);
+        assert_eq!(link_org(Some(&plain), &named), OrgLink::Reissue);
+        assert_eq!(link_org(Some(&plain), org(1).signet()), OrgLink::Change);
+    }
+
+    #[test]
+    fn pok_sets_are_sets() {
+        let change = |old: &[u8], new: &[u8]| {
+            let keys = |bytes: &[u8]| bytes.iter().map(|byte| [*byte; 32]).collect::<Vec<_>>();
+            pok_change(&keys(old), &keys(new))
+        };
+        assert!(change(&[1, 2], &[2, 1, 1]).is_none());
+        assert_eq!(change(&[1], &[1, 2]).added, [[2; 32]]);
+        assert_eq!(change(&[1, 2], &[2]).removed, [[1; 32]]);
+        assert_eq!(change(&[1, 2], &[2, 3]).severity(), Severity::Info);
+        assert!(change(&[1, 2], &[3]).replaced);
+        assert!(!change(&[], &[3]).replaced);
+    }
+}

@@ -513,10 +513,10 @@ impl Command {
     /// The line to send in grammar A (CRLF) or B (LF). Commands that one of the
     /// two does not have are written as the other has them.
     pub fn format(&self, grammar: Grammar) -> String {
-        let (by_name, end) = match grammar {
-            Grammar::B => (true, "\n"),
-            _ => (false, "\r\n"),
-        };
+        let end = if grammar == Grammar::B { "\n" } else { "\r\n" };
+        // A stop without a start cannot be told from a start by its position.
+        let stop_alone = matches!(self, Command::History { start: None, stop: Some(_), .. });
+        let by_name = grammar == Grammar::B || stop_alone;
         let mut line = String::from(self.verb());
         for (key, shape, value) in self.written() {
             let key = match (by_name, key) {
@@ -616,5 +616,111 @@ impl fmt::Display for Overlooked {
             Overlooked::LineEnd => "line-end",
             Overlooked::Length => "length",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PRINT: &str =
+        "phfcdourXJS9VsjL1BIM7m/yqSU6witLCEkcMNW1lvdWINrRCdNURt6wM1mqk3E5gKaOQ5kACD2hzxIqqx/WkQ";
+
+    fn read(line: &str) -> Line {
+        parse(line.as_bytes()).unwrap_or_else(|why| panic!("{line}: {why}"))
+    }
+
+    fn rule(line: &[u8]) -> &'static str {
+        parse(line).unwrap_err().rule
+    }
+
+    #[test]
+    fn one_command_in_every_way_to_write_it() {
+        let expected = Command::Signet {
+            name: "alice@example.com".parse().unwrap(),
+            fingerprint: Some(Fingerprint::parse(PRINT).unwrap()),
+        };
+        for (line, grammar, strict) in [
+            (format!("SGNT <alice@example.com> [{PRINT}]\r\n"), Grammar::A, true),
+            (format!("SGNT <alice@example.com> [{PRINT}]\n"), Grammar::A, false),
+            (format!("SGNT\t<Alice@Example.com>  [{PRINT}] \r\n"), Grammar::A, false),
+            (format!("SGNT USER=<alice@example.com> FINGERPRINT=[{PRINT}]\n"), Grammar::B, true),
+            (
+                format!("SGNT USER=<alice@example.com>\tFINGERPRINT=[{PRINT}] \r\n"),
+                Grammar::B,
+                true,
+            ),
+            (format!("sgnt user=alice@example.com fingerprint={PRINT}\r\n"), Grammar::B, false),
+            (format!("SGNT USER=<alice@example.com> [{PRINT}]\r\n"), Grammar::Mixed, false),
+        ] {
+            let read = read(&line);
+            assert_eq!(read.command, expected, "{line}");
+            assert_eq!((read.grammar, read.strict), (grammar, strict), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_reference_client_sends() {
+        for line in [
+            "STARTTLS <dx.example.com> MODE=DMTPv1\r\n",
+            "EHLO <example.com>\r\n",
+            "MAIL FROM: <example.com> [fingerprint] SIZE=1024\r\n",
+            "MAIL FROM: <example.com> [fingerprint] SIZE=1 RETURN=FULL DATA=8BIT\r\n",
+            "RCPT TO: <example.com> [fingerprint]\r\n",
+            "DATA [fingerprint]\r\n",
+            "STATS [nonce]\r\n",
+            "HIST <alice@example.com>\r\n",
+        ] {
+            let read = read(line);
+            assert_eq!((read.grammar, read.strict), (Grammar::A, true), "{line}");
+            assert_eq!(read.command.format(Grammar::A), line);
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_rule() {
+        assert_eq!(rule(b"QUIT"), "line");
+        assert_eq!(rule(b"QUIT\r"), "line");
+        assert_eq!(rule(b"QUIT\r\nNOOP\r\n"), "line");
+        assert_eq!(rule(b"EHLO <\xff>\r\n"), "line");
+        assert_eq!(rule(&[b'A'; MAX_LINE + 1]), "line");
+        assert_eq!(rule(b" QUIT\r\n"), "verb");
+        assert_eq!(rule(b"\r\n"), "verb");
+        assert_eq!(rule(b"SGNT\r\n"), "argument");
+        assert_eq!(rule(b"SGNT example.com\r\n"), "argument");
+        assert_eq!(rule(b"SGNT <a@example.com> <example.com>\r\n"), "argument");
+        assert_eq!(rule(b"SGNT USER: <a@example.com>\r\n"), "argument");
+        assert_eq!(rule(b"SGNT USER=<example.com>\r\n"), "name");
+        assert_eq!(rule(b"SGNT DOMAIN=<a@example.com>\r\n"), "name");
+        assert_eq!(rule(b"HIST <example.com>\r\n"), "name");
+        assert_eq!(rule(b"VRFY <example.com> [short]\r\n"), "A15");
+        assert_eq!(rule(b"NOOP foo\r\n"), "argument");
+        assert_eq!(rule(b"MODE x\r\n"), "argument");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn accepted_lines_read_back_in_both_grammars(
+            verb in "SGNT|HIST|VRFY|NOOP|MAIL|RCPT|EHLO|HELP|STARTTLS|STATS|DATA",
+            words in proptest::collection::vec(
+                "(USER=|DOMAIN=|HOST=|FROM=|FROM: |TO: |SIZE=|MODE=|=|START=|STOP=|)(<a@b.c>|<b.c>|<>|\\[x\\]|x)",
+                0..4,
+            ),
+        ) {
+            let line = format!("{verb} {}\r\n", words.join(" "));
+            if let Ok(read) = parse(line.as_bytes()) {
+                for grammar in [Grammar::A, Grammar::B] {
+                    let again = parse(read.command.format(grammar).as_bytes());
+                    prop_assert_eq!(again.map(|line| line.command), Ok(read.command.clone()));
+                }
+            }
+        }
     }
 }

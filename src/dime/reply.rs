@@ -342,3 +342,105 @@ pub mod make {
         vec![format!("{code} {text}\r\n")]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8], multi: bool) -> Result<Option<Reply>, Fault> {
+        let mut assembler = Assembler::new(Limits { line: 64, lines: 8, total: 256 });
+        assembler.push(bytes);
+        assembler.next(multi)
+    }
+
+    #[test]
+    fn what_is_made_reads_back() {
+        let print = Fingerprint::of(b"x");
+        let reply = |lines: Vec<String>| {
+            let mut assembler = Assembler::new(Limits::default());
+            assembler.push(lines.concat().as_bytes());
+            assembler.next(true).unwrap().unwrap()
+        };
+        reply(make::banner("dx.example.com", "syndicate")).banner().unwrap();
+        reply(make::mode()).mode().unwrap();
+        assert_eq!(reply(make::signet(b"bytes")).signet().unwrap(), b"bytes");
+        let chain = [&b"one"[..], b"two"];
+        assert_eq!(reply(make::history(chain)).history().unwrap(), chain);
+        assert_eq!(reply(make::current()).currency().unwrap(), Currency::Current);
+        assert_eq!(reply(make::update(&print)).currency().unwrap(), Currency::Update(print));
+        assert_eq!(reply(make::not_found()).code, 450);
+        assert_eq!(reply(make::held("https://a.example/")).text(), "HELD, SEE https://a.example/");
+        assert_eq!(reply(make::list(214, &["A", "B"])).lines, ["A", "B", "OK"]);
+        assert_eq!(reply(make::bye()).code, 221);
+    }
+
+    #[test]
+    fn several_lines_only_where_they_are_due() {
+        let two = b"250-one\r\n250 two\r\n";
+        assert_eq!(read(two, true).unwrap().unwrap().lines, ["one", "two"]);
+        assert!(matches!(read(two, false), Err(Fault::Malformed(_))));
+        assert!(matches!(read(b"250-one\r\n251 two\r\n", true), Err(Fault::Malformed(_))));
+        assert_eq!(read(b"250-one\r\n", true), Ok(None));
+    }
+
+    #[test]
+    fn limits_hold_before_the_end_of_a_line() {
+        assert!(matches!(read(&[b'2'; 64], false), Err(Fault::Oversized(_))));
+        assert!(matches!(read(&b"250-x\r\n".repeat(9), true), Err(Fault::Oversized(_))));
+        let long = format!("250-{}\r\n", "x".repeat(50)).repeat(5);
+        assert!(matches!(read(long.as_bytes(), true), Err(Fault::Oversized(_))));
+        assert!(read(&b"250-x\r\n".repeat(8), true).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_follows_a_reply_stays() {
+        let mut assembler = Assembler::new(Limits::default());
+        assembler.push(b"250 OK\r\n221 BYE\r\n");
+        assert_eq!(assembler.next(false).unwrap().unwrap().code, 250);
+        assert!(assembler.has_leftover());
+        assert_eq!(assembler.next(false).unwrap().unwrap().code, 221);
+        assert!(!assembler.has_leftover());
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(
+            text in "(250[- ](OK|\\[AAAA\\]|CURRENT|x)?\r?\n){0,6}",
+            cuts in proptest::collection::vec(0usize..64, 0..6),
+        ) {
+            let bytes = text.as_bytes();
+            let whole = read(bytes, true);
+            let mut assembler = Assembler::new(Limits { line: 64, lines: 8, total: 256 });
+            let mut outcome = Ok(None);
+            let mut at = 0;
+            let ends = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([bytes.len()]);
+            for end in ends {
+                if end > at {
+                    assembler.push(&bytes[at..end]);
+                    at = end;
+                }
+                outcome = assembler.next(true);
+                if outcome != Ok(None) {
+                    break;
+                }
+            }
+            prop_assert_eq!(outcome, whole);
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(Some(reply)) = read(&bytes, true) {
+                let _ = (reply.banner(), reply.mode(), reply.signet());
+                let _ = (reply.history(), reply.currency());
+            }
+        }
+
+        #[test]
+        fn never_panics_on_what_looks_right(text in "2[0-9]{2} [A-Z]{0,7} ?\\[?[A-Za-z0-9+/=]{0,20}\\]?") {
+            let reply = Reply { code: 250, lines: vec![text] };
+            let _ = (reply.signet(), reply.history(), reply.currency());
+        }
+    }
+}

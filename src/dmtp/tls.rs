@@ -185,3 +185,147 @@ impl ServerCertVerifier for Witness {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    #[derive(Debug)]
+    struct Shows(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Shows {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    /// A handshake in memory: the facts, or why there are none.
+    fn handshake(
+        certificate: &[u8],
+        key: &rcgen::KeyPair,
+        version: &'static SupportedProtocolVersion,
+    ) -> Result<Facts, rustls::Error> {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = ring::sign::any_supported_type(&key).unwrap();
+        let shown = CertifiedKey::new(vec![certificate.to_vec().into()], key);
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Shows(Arc::new(shown))));
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let witness = Arc::new(Witness::new(Roots::none(), NOW));
+        let config = witness.config(true).unwrap();
+        let host = ServerName::try_from("dx.example.com").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), host).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut io::Cursor::new(wire)).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut io::Cursor::new(wire)).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(witness.facts().unwrap())
+    }
+
+    fn made(host: &str) -> (Vec<u8>, rcgen::KeyPair) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().der().to_vec(), key)
+    }
+
+    /// DER with a length of one or two bytes.
+    fn value(tag: u8, contents: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
+        let head = match contents.len() {
+            0..=0x7f => vec![tag, length[1]],
+            _ => vec![tag, 0x82, length[0], length[1]],
+        };
+        [head, contents.to_vec()].concat()
+    }
+
+    /// A version 1 certificate: no version, no extensions. Its own signature
+    /// is not looked at, since only the record can vouch for it.
+    fn version_1(key: &rcgen::KeyPair) -> Vec<u8> {
+        let (modern, _) = made("dx.example.com");
+        let name = x509::parts(&modern).unwrap().issuer;
+        // ecdsa-with-SHA256.
+        let algorithm =
+            value(0x30, &value(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+        let validity = [value(0x17, b"200101000000Z"), value(0x17, b"400101000000Z")].concat();
+        let tbs = [
+            value(0x02, &[1]),
+            algorithm.clone(),
+            name.to_vec(),
+            value(0x30, &validity),
+            name.to_vec(),
+            rcgen::PublicKeyData::subject_public_key_info(key),
+        ];
+        let signature = value(0x03, &[0, 1, 2, 3]);
+        value(0x30, &[value(0x30, &tbs.concat()), algorithm, signature].concat())
+    }
+
+    #[test]
+    fn facts_are_noted_and_not_judged() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let (der, key) = made("dx.example.com");
+            let facts = handshake(&der, &key, version).unwrap();
+            assert!(facts.name && facts.self_signed);
+            assert!(matches!(facts.chain, ChainVerdict::Untrusted(_)));
+            assert_eq!(facts.der, der);
+            assert_eq!(facts.spki, rcgen::PublicKeyData::subject_public_key_info(&key));
+            let (der, key) = made("other.example.com");
+            assert!(!handshake(&der, &key, version).unwrap().name);
+        }
+    }
+
+    #[test]
+    fn the_key_must_sign_whatever_the_certificate_s_version() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let (modern, key) = made("dx.example.com");
+            let old = version_1(&key);
+            assert_eq!(x509::parts(&old).unwrap().version, 1);
+            let facts = handshake(&old, &key, version).unwrap();
+            assert!(facts.self_signed && !facts.name);
+            assert!(matches!(facts.chain, ChainVerdict::Untrusted(_)));
+            let (_, another) = made("dx.example.com");
+            assert!(handshake(&modern, &another, version).is_err());
+            assert!(handshake(&old, &another, version).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_ends_the_handshake() {
+        let (der, key) = made("dx.example.com");
+        for bad in [&b""[..], b"x", &der[..der.len() - 1]] {
+            assert!(handshake(bad, &key, &rustls::version::TLS13).is_err());
+        }
+    }
+
+    #[test]
+    fn roots_come_from_pem() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["ca.example.com".into()]).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        assert!(Roots::from_pem(pem.as_bytes()).is_ok());
+        assert!(matches!(Roots::from_pem(b""), Err(RootsError::Empty)));
+        assert!(Roots::from_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n").is_err());
+    }
+}

@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dime::Rejection;
 
-/// A SHA-256 hash, 32 bytes.
-pub type Hash = [u8; 32];
+pub use super::Hash;
 
 /// Most hashes in a proof: one for each level of a tree below 2^63 leaves.
 pub const MAX_PROOF: usize = 63;
@@ -80,6 +79,8 @@ pub enum Unprovable {
     NotInTree { start: u64, end: u64, size: u64 },
     #[error("the hash of node {} at level {} is not at hand", .0.index, .0.level)]
     Missing(Node),
+    #[error("the proof made for leaf {index} of {size} does not verify")]
+    Unsound { index: u64, size: u64 },
 }
 
 /// Whether `[start, end)` can be a subtree of some tree. The empty one can.

@@ -10,11 +10,10 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::Signer;
 use sha2::{Digest, Sha256};
-use zeroize::{ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::dime::{Rejection, Timestamp};
+use crate::dime::{Rejection, Timestamp, ed25519};
 
 /// Longest note, bytes. Room for 16 lines of the longest known signature.
 pub const MAX_NOTE: usize = 64 * 1024;
@@ -58,7 +57,7 @@ pub struct VerifierKey {
 pub struct SigningKey {
     name: String,
     kind: SigningType,
-    key: Secret,
+    seed: Zeroizing<[u8; 32]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,9 +65,6 @@ enum SigningType {
     Ed25519,
     Cosignature,
 }
-
-#[derive(Clone, ZeroizeOnDrop)]
-struct Secret(ed25519_dalek::SigningKey);
 
 /// One signature line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +135,12 @@ impl VerifierKey {
 
     fn new(name: &str, kind: KeyType, public: &[u8]) -> Result<VerifierKey, Rejection> {
         check_name(name)?;
-        Ok(VerifierKey { name: name.to_owned(), kind, public: public.to_vec() })
+        let key = VerifierKey { name: name.to_owned(), kind, public: public.to_vec() };
+        if !matches!(kind, KeyType::Unknown(_)) {
+            let length = || Rejection::new("vkey", "an Ed25519 key has 32 bytes");
+            ed25519::check_key(key.public_key().ok_or_else(length)?)?;
+        }
+        Ok(key)
     }
 
     pub fn name(&self) -> &str {
@@ -201,7 +202,7 @@ impl VerifierKey {
             _ => (text.to_owned(), None, body),
         };
         let signature = signature.try_into().map_err(|_| length())?;
-        verify_ed25519(public, message.as_bytes(), signature)
+        ed25519::verify(public, message.as_bytes(), signature)
             .map_err(|rejection| refuse(&rejection.message))?;
         Ok(Verified { key: self, time })
     }
@@ -213,16 +214,10 @@ pub fn cosignature_message(text: &str, seconds: u64) -> String {
     format!("cosignature/v1\ntime {seconds}\n{text}")
 }
 
-fn verify_ed25519(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), Rejection> {
-    let refuse = |_| Rejection::new("signature", "Ed25519 verification failed");
-    let key = ed25519_dalek::VerifyingKey::from_bytes(key).map_err(refuse)?;
-    let signature = ed25519_dalek::Signature::from_bytes(signature);
-    key.verify_strict(message, &signature).map_err(refuse)
-}
-
 /// `name+<8 hex of the key ID>+base64(type || public key)`.
 ///
-/// Rule `vkey` for anything that does not print back to the same text.
+/// Rule `vkey` for anything that does not print back to the same text, `G5`
+/// for a key that no signature can be checked with.
 impl FromStr for VerifierKey {
     type Err = Rejection;
 
@@ -234,9 +229,6 @@ impl FromStr for VerifierKey {
         let (name, id, bytes) = split_key(text).ok_or_else(|| refuse("not name+id+base64"))?;
         let (kind, public) = bytes.split_first().ok_or_else(|| refuse("no type of key"))?;
         let key = VerifierKey::new(name, KeyType::from_byte(*kind), public)?;
-        if !matches!(key.kind, KeyType::Unknown(_)) && public.len() != 32 {
-            return Err(refuse("an Ed25519 key has 32 bytes"));
-        }
         if key.id().to_string() != id {
             return Err(refuse("its ID is not that of its name and key"));
         }
@@ -265,8 +257,7 @@ impl SigningKey {
 
     fn new(name: &str, kind: SigningType, seed: &[u8; 32]) -> Result<SigningKey, Rejection> {
         check_name(name)?;
-        let key = Secret(ed25519_dalek::SigningKey::from_bytes(seed));
-        Ok(SigningKey { name: name.to_owned(), kind, key })
+        Ok(SigningKey { name: name.to_owned(), kind, seed: Zeroizing::new(*seed) })
     }
 
     pub fn name(&self) -> &str {
@@ -282,13 +273,13 @@ impl SigningKey {
 
     /// The public half.
     pub fn verifier(&self) -> VerifierKey {
-        let public = self.key.0.verifying_key().to_bytes().to_vec();
+        let public = ed25519::public_key(&self.seed).to_vec();
         VerifierKey { name: self.name.clone(), kind: self.kind(), public }
     }
 
     /// Signs a text. `now` is used, in whole seconds, by a cosigner only.
     pub fn sign(&self, text: &str, now: Timestamp) -> Signature {
-        let sign = |message: &str| self.key.0.sign(message.as_bytes()).to_bytes();
+        let sign = |message: &str| ed25519::sign(&self.seed, message.as_bytes());
         let body = match self.kind {
             SigningType::Ed25519 => sign(text).to_vec(),
             SigningType::Cosignature => {
@@ -304,7 +295,7 @@ impl SigningKey {
     /// itself, for a file that only its owner reads.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(vec![self.kind().byte()]);
-        bytes.extend_from_slice(self.key.0.as_bytes());
+        bytes.extend_from_slice(&*self.seed);
         let seed = Zeroizing::new(BASE64.encode(&*bytes));
         Zeroizing::new(format!("{PRIVATE}{}+{}+{}", self.name, self.verifier().id(), *seed))
     }
@@ -505,5 +496,287 @@ impl fmt::Debug for VerifierKey {
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.verifier())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The Go package's example, from the signed-note document.
+    const FOO: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    const FOO_NOTE: &str = "This is an example message.\n\n\u{2014} example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
+    const MLDSA: &str = include_str!("../../tests/data/tlog/mldsa44.txt");
+
+    fn time(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(seconds)
+    }
+
+    fn mldsa(field: &str) -> &'static str {
+        let prefix = format!("{field} ");
+        MLDSA.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap()
+    }
+
+    fn note(text: &str) -> Note {
+        Note::new(text).unwrap()
+    }
+
+    fn refused(result: Result<Vec<Verified>, Rejection>) -> String {
+        let rejection = result.unwrap_err();
+        assert_eq!(rejection.rule, "signature");
+        rejection.message
+    }
+
+    #[test]
+    fn the_example_of_the_standard() {
+        let key: VerifierKey = FOO.parse().unwrap();
+        assert_eq!((key.name(), key.kind()), ("example.com/foo", KeyType::Ed25519));
+        assert_eq!((key.to_string().as_str(), key.id().to_string().as_str()), (FOO, "530d903a"));
+        let note = Note::parse(FOO_NOTE.as_bytes()).unwrap();
+        assert_eq!(note.text(), "This is an example message.\n");
+        assert_eq!(note.to_string(), FOO_NOTE);
+        assert_eq!(note.verify([&key]).unwrap(), [Verified { key: &key, time: None }]);
+    }
+
+    /// Published keys; two of them have a `+` in their base64.
+    #[test]
+    fn published_keys() {
+        use KeyType::{Cosignature, Ed25519};
+        for (kind, text) in [
+            (Ed25519, "TEST+7997405c+AQcC+FTVKf0jlTdHDY3rbevmnKxxPjigCXlVtGe6RIr6"),
+            (Cosignature, "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"),
+            (Ed25519, "log.example.org+0a72cd63+AV2yLmzeBL9B3zFJNqal0JuqxiFve0m/eqmT1+KkLVeC"),
+            (Ed25519, "example.org/log+b0201859+Aawb3XxZM7k072GrHtogNwVl3F5b5SbqFs83YYw+Yjbq"),
+            (
+                Ed25519,
+                "transparency.dev/tessera/example+ae330e15+ASf4/L1zE859VqlfQgGzKy34l91Gl8W6wfwp+vKP62DW",
+            ),
+            (Ed25519, "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"),
+        ] {
+            let key: VerifierKey = text.parse().unwrap();
+            assert_eq!((key.kind(), key.to_string().as_str()), (kind, text));
+        }
+    }
+
+    #[test]
+    fn the_checkpoint_of_the_go_checksum_database() {
+        let key = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
+        let key: VerifierKey = key.parse().unwrap();
+        let note = "go.sum database tree\n35225469\nvt5T6GaLCXvyHFl9VUvvItR43XZxfLgftEcTyO3eJCQ=\n\n\u{2014} sum.golang.org Az3grpukl5AXaVfYkLiDGORx/DN2nlcS5kZHR5uYOBV2KA2HgXpD+gu9HHONebHLAyaKbbTM75QTtPydhKCExixSfwQ=\n";
+        Note::parse(note.as_bytes()).unwrap().verify([&key]).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_read_and_never_verifies() {
+        let key: VerifierKey = mldsa("vkey").parse().unwrap();
+        assert_eq!((key.kind(), key.id().to_string().as_str()), (KeyType::Unknown(6), "b5df45c5"));
+        assert_eq!((key.public_bytes().len(), key.public_key()), (1312, None));
+        assert_eq!(key.to_string(), mldsa("vkey"));
+        let text = format!("{}\n{}\n{}\n", mldsa("origin"), mldsa("size"), mldsa("root"));
+        let whole = format!("{text}\n\u{2014} {} {}\n", key.name(), mldsa("sig"));
+        let note = Note::parse(whole.as_bytes()).unwrap();
+        assert_eq!(note.to_string(), whole);
+        assert_eq!(note.signatures()[0].body.len(), 8 + 2420);
+        assert!(key.claims(&note.signatures()[0]));
+        assert!(refused(note.verify([&key])).contains("no signature by a known key"));
+    }
+
+    /// Where the key ID and the time of a cosignature stand, on published ones.
+    #[test]
+    fn the_fields_of_a_cosignature() {
+        for (start, id, seconds) in [
+            ("jWbPPwAAAABkGFDL", "8d66cf3f", 1_679_315_147),
+            ("ZGhGuQAAAABm/qTP", "646846b9", 1_727_964_367),
+        ] {
+            let line: Signature = format!("\u{2014} w {start}").parse().unwrap();
+            assert_eq!(line.id.to_string(), id);
+            assert_eq!(line.body, u64::to_be_bytes(seconds));
+        }
+    }
+
+    #[test]
+    fn keys_that_are_refused() {
+        for text in [
+            "",
+            "example.com/foo",
+            "example.com/foo+530d903a",
+            "example.com/foo+530d903b+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/foo+530D903A+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/fop+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2l",
+            "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2",
+            "example.com/foo+530d903a+",
+            "+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example com+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            " example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\n",
+        ] {
+            assert!(text.parse::<VerifierKey>().is_err(), "{text}");
+        }
+        // The identity of the curve: every message has a signature by it.
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(VerifierKey::ed25519("a", &identity).unwrap_err().rule, "G5");
+        assert!(VerifierKey::ed25519(&"a".repeat(256), &[9; 32]).is_err());
+        for name in ["", "a b", "a+b", "a\u{a0}b", "a\u{2028}b", "a\0b", "a\nb"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_signing_key_reads_back_and_hides() {
+        for key in [
+            SigningKey::ed25519("log.example", &[7; 32]).unwrap(),
+            SigningKey::cosigner("w.example", &[8; 32]).unwrap(),
+        ] {
+            let secret = key.to_secret_text();
+            let again: SigningKey = secret.parse().unwrap();
+            assert_eq!((again.name(), again.kind()), (key.name(), key.kind()));
+            assert_eq!(again.verifier(), key.verifier());
+            let seed = secret.rsplit('+').next().unwrap();
+            assert!(!format!("{key:?}").contains(seed));
+            for wrong in
+                [&secret[1..], &secret[..secret.len() - 4], &secret.replace("exam", "exem")]
+            {
+                let rejection = wrong.parse::<SigningKey>().unwrap_err();
+                assert_eq!(rejection.rule, "skey");
+                assert!(!rejection.message.contains(seed));
+            }
+        }
+    }
+
+    #[test]
+    fn notes_that_are_refused() {
+        let line = FOO_NOTE.split_once("\n\n").unwrap().1;
+        let many = format!("a\n\n{}", line.repeat(MAX_SIGNATURES + 1));
+        for bad in [
+            "",
+            "\n",
+            "a\n",
+            "a\n\n",
+            &format!("a\n{line}"),
+            &format!("a\n\n{}", line.trim_end()),
+            &format!("a\n\n{line}\n"),
+            &format!("a\r\n\n{line}"),
+            &format!("a\tb\n\n{line}"),
+            &format!("a\n\n-{}", &line[3..]),
+            &format!("a\n\n{}", line.replace(' ', "  ")),
+            &format!("a\n\n{}", line.replace("=\n", "\n")),
+            &format!("a\n\n{}", line.replace("M=\n", "N=\n")),
+            "a\n\n\u{2014} foo Uw2QOg==\n",
+            "a\n\n\u{2014} foo Uw2Q\n",
+            "a\n\n\u{2014} foo \n",
+            &many,
+            &format!("{}\n\n{line}", "a".repeat(MAX_NOTE)),
+        ] {
+            assert!(Note::parse(bad.as_bytes()).is_err(), "{bad:.80}");
+        }
+        assert!(Note::parse(b"a\xff\n\n").is_err());
+        assert!(Note::new("a").is_err());
+        assert!(Note::new("a\0\n").is_err());
+        // As many as are allowed, and an empty line in the text.
+        let most = format!("a\n\nb\n\n{}", line.repeat(MAX_SIGNATURES));
+        let note = Note::parse(most.as_bytes()).unwrap();
+        assert_eq!((note.text(), note.signatures().len()), ("a\n\nb\n", MAX_SIGNATURES));
+    }
+
+    #[test]
+    fn which_signatures_carry_a_note() {
+        let log = SigningKey::ed25519("log.example", &[1; 32]).unwrap();
+        let witness = SigningKey::cosigner("w.example", &[2; 32]).unwrap();
+        let stranger = SigningKey::ed25519("log.example", &[3; 32]).unwrap();
+        let (log_key, witness_key) = (log.verifier(), witness.verifier());
+        let known = [&log_key, &witness_key];
+
+        let mut signed = note("text\n");
+        assert!(refused(signed.verify(known)).contains("no signature by a known key"));
+        signed.sign(&stranger, time(0));
+        assert!(refused(signed.verify(known)).contains("no signature by a known key"));
+        signed.sign(&log, time(0));
+        signed.sign(&witness, time(5));
+        signed.sign(&witness, time(9));
+        let verified = signed.verify(known).unwrap();
+        assert_eq!(
+            verified,
+            [
+                Verified { key: &log_key, time: None },
+                Verified { key: &witness_key, time: Some(time(9)) }
+            ]
+        );
+
+        // A known key's failing line spoils the note, whatever else holds.
+        let mut other = note("other\n");
+        other.signatures = signed.signatures.clone();
+        assert!(refused(other.verify(known)).contains("log.example"));
+        let mut moved = signed.clone();
+        moved.signatures[2].body[7] ^= 1;
+        assert!(refused(moved.verify(known)).contains("w.example"));
+        let mut short = signed.clone();
+        short.signatures[1].body.pop();
+        assert!(refused(short.verify(known)).contains("length"));
+        let mut late = signed.clone();
+        late.signatures[2].body[0] = 0x80;
+        assert!(refused(late.verify(known)).contains("292 billion"));
+
+        // Two lines of one key, equal or not.
+        let mut twice = signed.clone();
+        twice.signatures.push(witness.sign(twice.text(), time(10)));
+        assert!(refused(twice.verify(known)).contains("two signatures"));
+        twice.signatures.pop();
+        twice.signatures.push(log.sign(twice.text(), time(0)));
+        assert!(refused(twice.verify(known)).contains("two signatures"));
+        // Twice among the known is still one key.
+        assert_eq!(signed.verify([&log_key, &log_key]).unwrap().len(), 1);
+    }
+
+    /// A cosigner's signature is none of a log, and the other way round.
+    #[test]
+    fn types_are_not_mixed_up() {
+        let cosigner = SigningKey::cosigner("a", &[2; 32]).unwrap();
+        let log = SigningKey::ed25519("a", &[2; 32]).unwrap();
+        assert_ne!(cosigner.verifier().id(), log.verifier().id());
+        let by_log = log.sign("text\n", time(1));
+        assert!(cosigner.verifier().verify("text\n", &by_log.body).is_err());
+        let by_cosigner = cosigner.sign("text\n", time(1));
+        assert!(log.verifier().verify("text\n", &by_cosigner.body).is_err());
+        assert!(log.verifier().verify("text\n", &by_cosigner.body[8..]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), insert in any::<bool>()) {
+            let mut bytes = FOO_NOTE.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            if insert { bytes.insert(at, byte) } else { bytes[at] = byte }
+            if let Ok(note) = Note::parse(&bytes) {
+                prop_assert_eq!(note.to_string().into_bytes(), bytes.clone());
+                let same = bytes == FOO_NOTE.as_bytes();
+                prop_assert_eq!(note.verify([&FOO.parse().unwrap()]).is_ok(), same);
+            }
+            if let Ok(text) = std::str::from_utf8(&bytes) {
+                let _ = text.parse::<VerifierKey>();
+            }
+        }
+
+        #[test]
+        fn keys_print_as_they_were_read(at in 0usize..69, byte in 0u8..128) {
+            let mut bytes = FOO.as_bytes().to_vec();
+            if let Some(place) = bytes.get_mut(at) { *place = byte }
+            let text = String::from_utf8(bytes).unwrap();
+            if let Ok(key) = text.parse::<VerifierKey>() {
+                prop_assert_eq!(key.to_string(), text.clone());
+            }
+            let _ = format!("PRIVATE+KEY+{text}").parse::<SigningKey>();
+        }
+
+        #[test]
+        fn any_text_can_be_read(text in "(\\PC|\n){0,80}") {
+            let _ = Note::parse(text.as_bytes());
+            let _ = text.parse::<Signature>();
+            let _ = text.parse::<VerifierKey>();
+            let _ = text.parse::<SigningKey>();
+        }
     }
 }

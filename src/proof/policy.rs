@@ -737,3 +737,380 @@ impl fmt::Display for Warning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::checkpoint::Checkpoint;
+    use super::super::note::SigningKey;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn log(name: &str) -> SigningKey {
+        SigningKey::ed25519(name, &seed(name, 1)).unwrap()
+    }
+
+    fn cosigner(name: &str) -> SigningKey {
+        SigningKey::cosigner(name, &seed(name, 4)).unwrap()
+    }
+
+    fn seed(name: &str, kind: u8) -> [u8; 32] {
+        let mut seed = [kind; 32];
+        seed[..name.len()].copy_from_slice(name.as_bytes());
+        seed
+    }
+
+    /// A file with the log `log` and witnesses named as their keys are.
+    fn file(witnesses: &[&str], rest: &str) -> String {
+        let mut file = format!("log {}\n", log("log").verifier());
+        for name in witnesses {
+            file += &format!("witness {name} {}\n", cosigner(name).verifier());
+        }
+        file + rest
+    }
+
+    fn policy(witnesses: &[&str], rest: &str) -> Policy {
+        Policy::parse(file(witnesses, rest).as_bytes()).unwrap()
+    }
+
+    fn refused(witnesses: &[&str], rest: &str) -> String {
+        let rejection = Policy::parse(file(witnesses, rest).as_bytes()).unwrap_err();
+        assert!(["policy", "vkey"].contains(&rejection.rule));
+        rejection.message
+    }
+
+    /// A checkpoint of `log`, cosigned so many seconds after `NOW`.
+    fn cosigned(cosigners: &[(&str, i64)]) -> SignedCheckpoint {
+        let checkpoint = Checkpoint::new("log", 7, [7; 32]).unwrap();
+        let mut signed = checkpoint.sign(&log("log"), NOW).unwrap();
+        for (name, offset) in cosigners {
+            let time = Timestamp::from_secs(NOW.secs().saturating_add_signed(*offset));
+            let signature = signed.cosign(&cosigner(name), time);
+            signed.add(&cosigner(name).verifier(), signature).unwrap();
+        }
+        signed
+    }
+
+    fn accepts(policy: &Policy, cosigners: &[(&str, i64)]) -> bool {
+        policy.evaluate(&cosigned(cosigners), NOW).unwrap().accepted()
+    }
+
+    #[test]
+    fn the_default_quorum() {
+        let table: Vec<_> = (1..=10).map(default_quorum).collect();
+        assert_eq!(table, [2, 2, 3, 3, 4, 4, 5, 6, 6, 7]);
+        // Two quorums share more than the liars, so one history only.
+        for n in 2..200 {
+            let (k, f) = (default_quorum(n), assumed_liars(n));
+            assert!(k <= n && 2 * k > n + f, "{n}");
+        }
+    }
+
+    #[test]
+    fn a_quorum_of_groups() {
+        let policy = policy(
+            &["a", "b", "c", "d", "e"],
+            "group X 2 a b c\n# comment é\n\n \tgroup\tY any d e \ngroup both all X Y\nquorum both\n",
+        );
+        assert_eq!((policy.max_age, policy.max_observation_age), (3_600_000, 172_800_000));
+        assert!(accepts(&policy, &[("a", 0), ("c", 0), ("e", 0)]));
+        assert!(!accepts(&policy, &[("a", 0), ("b", 0), ("c", 0)]));
+        let signed = cosigned(&[("b", 0), ("d", 0)]);
+        let verdict = policy.evaluate(&signed, NOW).unwrap();
+        let Quorum::NotMet(lacks) = &verdict.quorum else { panic!("{verdict:?}") };
+        let lacks: Vec<_> = lacks.iter().map(Lack::to_string).collect();
+        assert_eq!(
+            lacks,
+            [
+                "a needs 1 and has 0",
+                "c needs 1 and has 0",
+                "X needs 2 and has 1",
+                "both needs 2 and has 1"
+            ]
+        );
+        assert_eq!(verdict.as_of, None);
+    }
+
+    /// Threat 1: a stale receipt with one fresh cosignature.
+    #[test]
+    fn one_fresh_and_old_cosignatures_are_refused() {
+        let policy = policy(&["a", "b", "c"], "group q 2 a b c\nquorum q\n");
+        let stale = cosigned(&[("a", -7_776_000), ("b", -7_776_000), ("c", 0)]);
+        let verdict = policy.evaluate(&stale, NOW).unwrap();
+        assert!(!verdict.accepted());
+        assert_eq!(verdict.counted().count(), 1);
+        // It says of when it speaks, so a caller may allow more.
+        assert_eq!(verdict.as_of, Some(Timestamp::from_secs(NOW.secs() - 7_776_000)));
+        let patient = Policy { max_age: 7_776_000_000, ..policy };
+        assert!(patient.evaluate(&stale, NOW).unwrap().accepted());
+    }
+
+    #[test]
+    fn the_window_of_time() {
+        let policy = policy(&["a"], "quorum a\n");
+        for (offset, standing) in [
+            (-3_601, Standing::Stale),
+            (-3_600, Standing::Counted),
+            (0, Standing::Counted),
+            (300, Standing::Counted),
+            (301, Standing::Future),
+        ] {
+            let signed = cosigned(&[("a", offset)]);
+            let verdict = policy.evaluate(&signed, NOW).unwrap();
+            assert_eq!(verdict.cosigners[0].standing, standing, "{offset}");
+            assert_eq!(verdict.accepted(), standing == Standing::Counted, "{offset}");
+            // What lies in the future says nothing of any time.
+            assert_eq!(verdict.as_of.is_some(), standing != Standing::Future);
+        }
+    }
+
+    #[test]
+    fn ages_are_set_in_the_file() {
+        let policy = policy(&["a"], "#! max-age 60\n#!\tmax-observation-age 0\nquorum a\n");
+        assert_eq!((policy.max_age, policy.max_observation_age), (60_000, 0));
+        assert!(accepts(&policy, &[("a", -60)]) && !accepts(&policy, &[("a", -61)]));
+    }
+
+    /// Threat 2: whatever ties a witness to the log's operator.
+    #[test]
+    fn the_logs_own_cosigner_never_counts() {
+        let same_key = SigningKey::cosigner("elsewhere", &seed("log", 1)).unwrap();
+        let named = cosigner("log");
+        for line in [
+            format!("witness a {}\n", same_key.verifier()),
+            format!("witness a {}\n", named.verifier()),
+        ] {
+            let own = if line.contains("elsewhere") { &same_key } else { &named };
+            let policy = policy(&[], &format!("{line}quorum a\n"));
+            assert_eq!(policy.warnings(&policy.logs()[0])[0], Warning::Unreachable);
+            let mut signed = cosigned(&[]);
+            let signature = signed.cosign(own, NOW);
+            signed.add(&own.verifier(), signature).unwrap();
+            let verdict = policy.evaluate(&signed, NOW).unwrap();
+            assert_eq!(verdict.cosigners[0].standing, Standing::OwnOperator);
+            assert!(!verdict.accepted() && verdict.as_of.is_none());
+        }
+        // By the name in the policy, and by the directive.
+        let by_name = format!("witness log {}\nquorum log\n", cosigner("a").verifier());
+        assert!(!accepts(&policy(&[], &by_name), &[("a", 0)]));
+        let told = policy(&["a", "b"], "group q 1 a b\n#! operator alpha log a\nquorum q\n");
+        assert!(!accepts(&told, &[("a", 0)]));
+        assert!(accepts(&told, &[("b", 0)]));
+    }
+
+    #[test]
+    fn operators_are_joined_across_lines() {
+        let other = format!("log {}\n", log("second").verifier());
+        let policy = policy(
+            &["a", "b"],
+            &format!(
+                "{other}#! operator one log\n#! operator two a\n#! operator one second a\nquorum b\n"
+            ),
+        );
+        assert!(policy.same_operator(&policy.logs()[0], &policy.logs()[1]));
+        let signed = cosigned(&[("a", 0), ("b", 0)]);
+        let verdict = policy.evaluate(&signed, NOW).unwrap();
+        let standings: Vec<_> = verdict.cosigners.iter().map(|c| c.standing).collect();
+        assert_eq!(standings, [Standing::OwnOperator, Standing::Counted]);
+    }
+
+    #[test]
+    fn replaying_witnesses_must_be_among_those_counted() {
+        let file = "group replaying all a b c\ngroup plain any d e\ngroup q any plain replaying\nquorum q\n";
+        let policy = policy(&["a", "b", "c", "d", "e"], file);
+        let signed = cosigned(&[("a", 0), ("d", -9)]);
+        let verdict = policy.evaluate(&signed, NOW).unwrap();
+        assert_eq!(verdict.quorum, Quorum::Met);
+        assert_eq!(verdict.replaying, Some(Replaying { needed: 2, counted: 1 }));
+        assert!(!verdict.accepted() && verdict.as_of.is_none());
+        let signed = cosigned(&[("a", 0), ("c", -40), ("d", -9)]);
+        let verdict = policy.evaluate(&signed, NOW).unwrap();
+        assert!(verdict.accepted());
+        assert_eq!(verdict.as_of, Some(Timestamp::from_secs(NOW.secs() - 40)));
+    }
+
+    /// Two replaying witnesses of one operator are one voice.
+    #[test]
+    fn an_operator_replays_once() {
+        let policy = policy(
+            &["a", "b", "c"],
+            "group replaying 2 a b c\n#! operator alpha a b\nquorum replaying\n",
+        );
+        assert!(!accepts(&policy, &[("a", 0), ("b", 0)]));
+        assert!(accepts(&policy, &[("a", 0), ("c", 0)]));
+        let weak = Warning::WeakQuorum { fewest: 1, default: 2, others: 2 };
+        assert_eq!(policy.warnings(&policy.logs()[0]), [weak]);
+    }
+
+    #[test]
+    fn weak_policies_are_warned_of() {
+        let warnings = |witnesses: &[&str], rest: &str| {
+            let policy = policy(witnesses, rest);
+            policy.warnings(&policy.logs()[0])
+        };
+        assert_eq!(warnings(&["a"], "quorum none\n"), [Warning::NoQuorum]);
+        let three = ["a", "b", "c"];
+        let weak = Warning::WeakQuorum { fewest: 2, default: 3, others: 3 };
+        assert_eq!(warnings(&three, "group replaying 2 a b c\nquorum replaying\n"), [weak]);
+        assert_eq!(warnings(&three, "group replaying 3 a b c\nquorum replaying\n"), []);
+        assert_eq!(warnings(&three, "group q 3 a b c\nquorum q\n"), [Warning::NoReplaying]);
+        let own = "group replaying 2 a b c\n#! operator x log a\nquorum replaying\n";
+        assert_eq!(warnings(&three, own), []);
+        let own = "group replaying all a b c\n#! operator x log a\nquorum replaying\n";
+        assert_eq!(warnings(&three, own), [Warning::Unreachable]);
+        let nested =
+            "group x 2 a b c\ngroup y any d e\ngroup replaying all x y\nquorum replaying\n";
+        let weak = Warning::WeakQuorum { fewest: 3, default: 4, others: 5 };
+        assert_eq!(warnings(&["a", "b", "c", "d", "e"], nested), [weak]);
+        // One other mirror cannot be told from a liar.
+        let weak = Warning::WeakQuorum { fewest: 1, default: 2, others: 1 };
+        assert_eq!(warnings(&["a"], "group replaying all a\nquorum replaying\n"), [weak]);
+    }
+
+    #[test]
+    fn a_log_on_its_own_word() {
+        let policy = Policy::of_log(log("log").verifier()).unwrap();
+        let signed = cosigned(&[("a", 0)]);
+        let verdict = policy.evaluate(&signed, NOW).unwrap();
+        assert!(verdict.accepted());
+        assert_eq!((&verdict.quorum, verdict.as_of), (&Quorum::NotAsked, None));
+        assert_eq!(verdict.warnings, [Warning::NoQuorum]);
+        assert!(Policy::of_log(cosigner("a").verifier()).is_err());
+    }
+
+    #[test]
+    fn logs_that_are_not_believed() {
+        let policy = policy(&["a"], "quorum a\n");
+        let rule = |signed: &SignedCheckpoint| policy.evaluate(signed, NOW).unwrap_err().rule;
+        let other = Checkpoint::new("other", 7, [7; 32]).unwrap();
+        assert_eq!(rule(&other.sign(&log("other"), NOW).unwrap()), "unknown-log");
+        // The same name with another key.
+        let key = SigningKey::ed25519("log", &[9; 32]).unwrap();
+        let fake = Checkpoint::new("log", 7, [7; 32]).unwrap().sign(&key, NOW).unwrap();
+        assert_eq!(rule(&fake), "unknown-log");
+        // The log's key under another origin is another log.
+        let text = cosigned(&[]).to_string().replacen("log\n", "gol\n", 1);
+        let moved = SignedCheckpoint::parse(text.as_bytes()).unwrap();
+        assert_eq!(rule(&moved), "unknown-log");
+        // A signature of the log, or of a witness of the policy, that fails.
+        let text = cosigned(&[("a", 0)]).to_string();
+        let changed = SignedCheckpoint::parse(text.replacen("7\n", "8\n", 1).as_bytes()).unwrap();
+        assert_eq!(rule(&changed), "signature");
+        let doubled = text.clone() + text.lines().last().unwrap() + "\n";
+        assert_eq!(rule(&SignedCheckpoint::parse(doubled.as_bytes()).unwrap()), "signature");
+        // Witnesses outside the policy are nobody.
+        assert!(accepts(&policy, &[("a", 0), ("stranger", 0)]));
+        assert!(!accepts(&policy, &[("stranger", 0)]));
+    }
+
+    #[test]
+    fn files_that_are_refused() {
+        for (rest, why) in [
+            ("", "no line says what the quorum is"),
+            ("quorum none\nquorum none\n", "second quorum"),
+            ("quorum a\nquorum b\n", "second quorum"),
+            ("quorum x\n", "earlier"),
+            ("quorum\n", "keyword"),
+            ("Quorum a\n", "keyword"),
+            ("frobnicate\nquorum a\n", "keyword"),
+            ("quorum a b\n", "keyword"),
+            ("group a any b\nquorum a\n", "taken"),
+            ("group none any b\nquorum none\n", "taken"),
+            ("group x any none\nquorum x\n", "earlier"),
+            ("group x any x\nquorum x\n", "earlier"),
+            ("group x any y\ngroup y any a\nquorum x\n", "earlier"),
+            ("group x any a a\nquorum x\n", "two groups"),
+            ("group x any a\ngroup y any a b\nquorum x\n", "two groups"),
+            ("group x all\nquorum x\n", "1 to the number"),
+            ("group x 0 a b\nquorum x\n", "1 to the number"),
+            ("group x 3 a b\nquorum x\n", "1 to the number"),
+            ("group x 02 a b\nquorum x\n", "1 to the number"),
+            ("group x +2 a b\nquorum x\n", "1 to the number"),
+            ("group x most a b\nquorum x\n", "1 to the number"),
+            ("quorum a\r\n", "control"),
+            ("quorum a\0\n", "control"),
+            ("# \x7f\nquorum a\n", "control"),
+            ("log nonsense\nquorum a\n", "verifier key"),
+            ("#!\nquorum a\n", "understood"),
+            ("#!max-age 5\nquorum a\n", "space"),
+            ("#! max_age 5\nquorum a\n", "understood"),
+            ("#! max-age\nquorum a\n", "understood"),
+            ("#! max-age 5 s\nquorum a\n", "understood"),
+            ("#! max-age 1h\nquorum a\n", "decimal"),
+            ("#! max-age 9223372036854775807\nquorum a\n", "decimal"),
+            ("#! max-age 5\n#! max-age 5\nquorum a\n", "twice"),
+            ("#! operator x\nquorum a\n", "understood"),
+            ("#! operator x c\nquorum a\n", "no log and no witness"),
+        ] {
+            let message = refused(&["a", "b"], rest);
+            assert!(message.contains(why), "{rest:?}: {message}");
+        }
+        assert!(refused(&[], "group x any\n").starts_with("line 2: "));
+    }
+
+    #[test]
+    fn keys_that_a_policy_refuses() {
+        let twin = SigningKey::cosigner("twin", &seed("a", 4)).unwrap().verifier();
+        assert!(refused(&["a"], &format!("witness twin {twin}\n")).contains("one public key"));
+        let twin = SigningKey::ed25519("twin", &seed("log", 1)).unwrap().verifier();
+        assert!(refused(&[], &format!("log {twin}\n")).contains("one public key"));
+        let cosigner = cosigner("c").verifier();
+        assert!(refused(&[], &format!("log {cosigner}\n")).contains("type 04"));
+        let plain = log("c").verifier();
+        assert!(refused(&[], &format!("witness c {plain}\n")).contains("type 04"));
+        // A type that is not known here: read, for others, and it never counts.
+        let mldsa = include_str!("../../tests/data/tlog/mldsa44.txt");
+        let mldsa = mldsa.lines().find_map(|line| line.strip_prefix("vkey ")).unwrap();
+        let policy = policy(&["a"], &format!("witness pq {mldsa} https://pq.example\nquorum a\n"));
+        assert_eq!(policy.witnesses()[1].url.as_deref(), Some("https://pq.example"));
+        assert!(accepts(&policy, &[("a", 0)]));
+    }
+
+    #[test]
+    fn as_many_as_the_standard_asks_for() {
+        let names: Vec<String> = (0..32).map(|number| format!("w{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut rest = String::new();
+        for number in 0..31 {
+            rest += &format!("log {}\n", log(&format!("log{number}")).verifier());
+            rest += &format!("group g{number} any w{number}\n");
+        }
+        rest += "group g31 all g0 w31\nquorum g31\n";
+        let policy = policy(&names, &rest);
+        assert_eq!((policy.logs().len(), policy.witnesses().len()), (32, 32));
+        assert!(accepts(&policy, &[("w0", 0), ("w31", 0)]));
+    }
+
+    /// Names may be any octets that the standard allows.
+    #[test]
+    fn names_are_octets() {
+        let mut file = file(&["a"], "").into_bytes();
+        file.extend_from_slice(b"group \xff\xfe any a\nquorum \xff\xfe");
+        assert!(accepts(&Policy::parse(&file).unwrap(), &[("a", 0)]));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..4)) {
+            let mut bytes = file(&["a", "b"], "group x 2 a b\n#! operator o a log\n#! max-age 9\nquorum x\n").into_bytes();
+            for (at, byte, change) in edits {
+                let at = at.index(bytes.len());
+                match change {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            if let Ok(policy) = Policy::parse(&bytes) {
+                let _ = policy.evaluate(&cosigned(&[("a", 0)]), NOW);
+            }
+        }
+
+        #[test]
+        fn any_lines_can_be_read(lines in "((log|witness|group|quorum|#!|#| |any|all|[0-9]|[a-c]|none|\n|\t){0,40}|\\PC{0,40})") {
+            let _ = Policy::parse(lines.as_bytes());
+        }
+    }
+}

@@ -40,11 +40,32 @@ pub fn inclusion_proof(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
 }
 
 /// Whether `rs_merkle` too accepts this inclusion proof. For our own proofs
-/// before they leave; strangers' proofs are for [`merkle::verify_inclusion`].
+/// before they leave. Strangers' proofs are for [`merkle::verify_inclusion`],
+/// since this does not mind hashes left over.
 pub fn agrees(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root: &Hash) -> bool {
     let (Ok(index), Ok(size)) = (usize::try_from(index), usize::try_from(size)) else {
         return false;
     };
     index < size
         && MerkleProof::<Rfc6962>::new(proof.to_vec()).verify(*root, &[index], &[*leaf], size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges() {
+        assert_eq!(root(&[]), merkle::empty_root());
+        let leaf = Rfc6962::hash(b"alpha");
+        assert_eq!(root(&[leaf]), leaf);
+        assert_eq!(inclusion_proof(&[leaf], 0), Some(vec![]));
+        assert_eq!(inclusion_proof(&[leaf], 1), None);
+        assert_eq!(inclusion_proof(&[], 0), None);
+        assert!(agrees(0, 1, &leaf, &[], &leaf));
+        assert!(!agrees(1, 1, &leaf, &[], &leaf));
+        assert!(!agrees(0, 2, &leaf, &[], &leaf));
+        assert!(!agrees(0, 0, &leaf, &[], &merkle::empty_root()));
+        assert!(!agrees(u64::MAX, u64::MAX, &leaf, &[], &leaf));
+    }
 }

@@ -37,7 +37,7 @@ impl TrustAnchor {
 
     /// Reads a file of DNSKEY or DS records, one a line, as `dig` and
     /// `dnssec-keygen` print them; `;` begins a comment. At least one record,
-    /// at most [`MAX_ANCHOR_FILE`] bytes.
+    /// at most 64 KiB.
     pub fn from_file(path: &Path) -> Result<TrustAnchor, Error> {
         let refuse = |why: String| Error::Setup {
             reason: format!("trust anchor file {}: {why}", path.display()),

@@ -20,11 +20,13 @@ pub struct FixedResolver {
     table: Mutex<Table>,
 }
 
+type Said<T> = HashMap<String, Result<Answer<Vec<T>>, Error>>;
+
 #[derive(Debug, Default)]
 struct Table {
-    txt: HashMap<String, Result<Answer<Vec<Vec<u8>>>, Error>>,
-    mx: HashMap<String, Result<Answer<Vec<Mx>>, Error>>,
-    addresses: HashMap<String, Result<Answer<Vec<IpAddr>>, Error>>,
+    txt: Said<Vec<u8>>,
+    mx: Said<Mx>,
+    addresses: Said<IpAddr>,
 }
 
 impl FixedResolver {

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
@@ -23,7 +23,6 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use tokio::sync::{RwLock, Semaphore};
-use tokio::time::Instant;
 
 use super::{
     Answer, Denial, Error, MAX_CNAMES, MAX_RECORDS, MAX_TTL, MAX_TXT_BYTES, Mx, Resolver,
@@ -33,8 +32,6 @@ use crate::dime::Dnssec;
 
 /// Longest time that a denial is taken from a cache, seconds (RFC 2308 §5).
 pub const MAX_NEGATIVE_TTL: u32 = 10_800;
-/// Questions in flight at once; more of them wait.
-const CONCURRENT: usize = 512;
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +55,9 @@ pub struct Options {
     pub deadline: Duration,
     /// Answers kept, found and denied each. Default 8192.
     pub cache: u64,
+    /// Questions in flight at once, at least 1; more of them wait, and waiting
+    /// counts against no limit of time. Default 256.
+    pub concurrent: usize,
 }
 
 impl Default for Options {
@@ -69,6 +69,7 @@ impl Default for Options {
             attempts: 2,
             deadline: Duration::from_secs(15),
             cache: 8192,
+            concurrent: 256,
         }
     }
 }
@@ -105,9 +106,9 @@ impl HickoryResolver {
         build(&options, None)?;
         Ok(HickoryResolver {
             denials: Mutex::new(Denials::new(options.cache as usize)),
+            slots: Semaphore::new(options.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             options,
             current: RwLock::new(None),
-            slots: Semaphore::new(CONCURRENT),
         })
     }
 
@@ -124,21 +125,20 @@ impl HickoryResolver {
     /// All records of `kind` at `name`, within the limits of time and number.
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Found, Error> {
         let name = ask_name(name)?;
-        if let Some(known) = self.denials().find(&name, kind) {
+        if let Some(known) = self.denials().find(&name, kind, Instant::now()) {
             return Ok(known);
         }
         let late = || Error::Timeout { name: plain(&name) };
-        let found = tokio::time::timeout(self.options.deadline, async {
-            let _slot = self.slots.acquire().await.map_err(|_| late())?;
-            self.confirmed(&name, kind).await
-        })
-        .await
-        .map_err(|_| late())??;
+        // Waiting for a slot is our own slowness, and no timeout.
+        let _slot = self.slots.acquire().await.map_err(|_| late())?;
+        let confirmed = self.confirmed(&name, kind);
+        let found =
+            tokio::time::timeout(self.options.deadline, confirmed).await.map_err(|_| late())??;
         if found.records.len() > MAX_RECORDS {
             return Err(Error::Excess { name: plain(&name), limit: "64 records of one type" });
         }
         if found.denial.is_some() {
-            self.denials().insert(name, kind, &found);
+            self.denials().insert(name, kind, &found, Instant::now());
         }
         Ok(found)
     }
@@ -295,7 +295,8 @@ fn tuned(options: &Options) -> ResolverOpts {
     tuned.preserve_intermediates = true;
     tuned.case_randomization = true;
     tuned.edns0 = true;
-    tuned.max_active_requests = 2 * CONCURRENT;
+    // Over one TCP connection; a question needs one at a time, two at most.
+    tuned.max_active_requests = options.concurrent.clamp(16, 1 << 14).saturating_mul(2);
     tuned
 }
 
@@ -566,19 +567,19 @@ impl Denials {
         Denials { most, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn find(&self, name: &Name, kind: RecordType) -> Option<Found> {
+    fn find(&self, name: &Name, kind: RecordType, now: Instant) -> Option<Found> {
         let heard = self.known.get(&(name.to_lowercase(), kind))?;
-        let left = heard.until.checked_duration_since(Instant::now())?;
+        let left = heard.until.checked_duration_since(now)?;
         let ttl = u32::try_from(left.as_secs()).unwrap_or(MAX_NEGATIVE_TTL);
         Some(Found { records: vec![], dnssec: heard.dnssec, ttl, denial: Some(heard.denial) })
     }
 
-    fn insert(&mut self, name: Name, kind: RecordType, found: &Found) {
+    fn insert(&mut self, name: Name, kind: RecordType, found: &Found, now: Instant) {
         let (Some(denial), true) = (found.denial, found.ttl > 0 && self.most > 0) else {
             return;
         };
         let key = (name.to_lowercase(), kind);
-        let until = Instant::now() + Duration::from_secs(found.ttl.into());
+        let until = now + Duration::from_secs(found.ttl.into());
         let heard = Heard { until, dnssec: found.dnssec, denial };
         if self.known.insert(key.clone(), heard).is_none() {
             self.order.push_back(key);
@@ -593,5 +594,95 @@ impl Denials {
     fn clear(&mut self) {
         self.known.clear();
         self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::dnssec::rdata::NSEC;
+    use hickory_proto::rr::rdata::CNAME;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        ask_name(text).unwrap()
+    }
+
+    fn record(owner: &str, data: RData, proof: Proof) -> Record {
+        let mut record = Record::from_rdata(name(owner), 60, data);
+        record.proof = proof;
+        record
+    }
+
+    fn txt(owner: &str, proof: Proof) -> Record {
+        let text = hickory_proto::rr::rdata::TXT::from_bytes(vec![b"x"]);
+        record(owner, RData::TXT(text), proof)
+    }
+
+    #[test]
+    fn counts_only_what_was_asked_for() {
+        let alias = RData::CNAME(CNAME(name("c.d")));
+        let answers = [
+            txt("z.z", Proof::Bogus),
+            record("a.b", alias, Proof::Insecure),
+            txt("c.d", Proof::Secure),
+            txt("e.f", Proof::Insecure),
+        ];
+        let found = chain(&name("a.b"), RecordType::TXT, &answers).unwrap().unwrap();
+        assert_eq!((found.records.len(), found.dnssec), (1, Dnssec::Insecure));
+        let found = chain(&name("c.d"), RecordType::TXT, &answers).unwrap().unwrap();
+        assert_eq!((found.records.len(), found.dnssec), (1, Dnssec::Secure));
+        assert!(chain(&name("g.h"), RecordType::TXT, &answers).unwrap().is_none());
+        assert!(chain(&name("c.d"), RecordType::MX, &answers).unwrap().is_none());
+        let outcome = chain(&name("z.z"), RecordType::TXT, &answers);
+        assert!(matches!(outcome, Err(Error::Bogus { .. })));
+    }
+
+    #[test]
+    fn a_denial_needs_its_proof() {
+        let nsec = RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(name("b"), [RecordType::A])));
+        let secure = [record("a", nsec.clone(), Proof::Secure)];
+        let insecure = [record("a", nsec, Proof::Insecure)];
+        assert_eq!(denial_status(Some(Proof::Secure), &secure, true), Dnssec::Secure);
+        assert_eq!(denial_status(Some(Proof::Secure), &[], true), Dnssec::Indeterminate);
+        assert_eq!(denial_status(Some(Proof::Secure), &insecure, true), Dnssec::Insecure);
+        assert_eq!(denial_status(Some(Proof::Insecure), &[], true), Dnssec::Insecure);
+        assert_eq!(denial_status(None, &secure, true), Dnssec::Indeterminate);
+    }
+
+    #[test]
+    fn denials_are_bounded_in_number_and_time() {
+        let mut denials = Denials::new(2);
+        let now = Instant::now();
+        let heard = |ttl| Found {
+            records: vec![],
+            dnssec: Dnssec::Secure,
+            ttl,
+            denial: Some(Denial::NoName),
+        };
+        for owner in ["a.a", "b.b", "b.b", "c.c"] {
+            denials.insert(name(owner), RecordType::TXT, &heard(60), now);
+        }
+        denials.insert(name("d.d"), RecordType::TXT, &heard(0), now);
+        assert!(denials.find(&name("a.a"), RecordType::TXT, now).is_none());
+        assert!(denials.find(&name("B.b"), RecordType::TXT, now).is_some());
+        assert!(denials.find(&name("c.c"), RecordType::MX, now).is_none());
+        assert!(denials.find(&name("d.d"), RecordType::TXT, now).is_none());
+        let later = now + Duration::from_secs(61);
+        assert!(denials.find(&name("c.c"), RecordType::TXT, later).is_none());
+        assert_eq!((denials.known.len(), denials.order.len()), (2, 2));
+    }
+
+    #[test]
+    fn needs_a_server_and_an_anchor() {
+        let listed = NameServers::Listed(vec![]);
+        let options = Options { name_servers: listed, ..Options::default() };
+        assert!(matches!(HickoryResolver::new(options), Err(Error::Setup { .. })));
+        let options = Options {
+            name_servers: NameServers::Listed(vec!["127.0.0.1:53".parse().unwrap()]),
+            trust_anchor: TrustAnchor::default(),
+            ..Options::default()
+        };
+        assert!(matches!(HickoryResolver::new(options), Err(Error::Setup { .. })));
     }
 }

@@ -165,7 +165,7 @@ async fn off_thread<T: Send + 'static>(
     }
 }
 
-fn pick(signets: Result<Vec<Signet>, ()>, at: Option<&Fingerprint>) -> Answer<Signet> {
+pub(crate) fn pick(signets: Result<Vec<Signet>, ()>, at: Option<&Fingerprint>) -> Answer<Signet> {
     let Ok(signets) = signets else { return Answer::Unavailable };
     let mut newest_first = signets.into_iter().rev();
     let found = match at {
@@ -177,7 +177,7 @@ fn pick(signets: Result<Vec<Signet>, ()>, at: Option<&Fingerprint>) -> Answer<Si
 
 /// The links from `start` to `stop` within one chain. A signet without custody
 /// begins a chain, and no history crosses that (§7.1, §7.3).
-fn stretch<'a>(
+pub(crate) fn stretch<'a>(
     signets: &'a [Signet],
     start: Option<&Fingerprint>,
     stop: Option<&Fingerprint>,

@@ -3,4 +3,6 @@
 pub mod budget;
 pub mod dmtp;
 pub mod dx;
+pub mod http;
 pub mod identity;
+pub mod syn;

@@ -238,7 +238,8 @@ impl Blobs {
 
     /// Writes an object whose bytes follow from its name or from a commit. If
     /// it is there, it must hold the same bytes ([`Error::Differs`]).
-    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+    pub async fn put(&self, key: impl AsRef<str>, bytes: Bytes) -> Result<(), Error> {
+        let key = key.as_ref();
         let limit = bytes.len() as u64;
         match self.claim(key, bytes, limit).await {
             Ok(Claim::Won) => Ok(()),

@@ -9,14 +9,15 @@
 //! | public | `blob/<hh>/<sha256>` | org signets, record texts, DNSSEC chains | never; may be withdrawn |
 //! | public | `withdrawn/<sha256>` | a blob that the operator no longer serves | appears |
 //! | public | `snapshot/<size>` | the directory at a tree size | never; old ones go |
+//! | public | `snapshot/<size>.<part>` | its labels, part by part | never; old ones go |
 //! | private | `log` | the log's own record: origin, keys, where commits live | never |
 //! | private | `commit/<folder>/<n>` | commit n, the fence of the log | never |
 //! | private | `batch/<hh>/<sha256>` | the public entries of one batch | never |
-//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | never; erased as a whole |
-//! | private | `segment/<k>` | commits and batches merged, segment k | never |
-//! | private | `floor` | the first commit that is not in a segment | grows |
+//! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
+//! | private | `segment/<n>` | commits from n on with their batches, merged | never |
+//! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
+//! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
-//! | private | `signet/<hh>/<sha256>` | user signets | never; erased |
 //! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
@@ -29,8 +30,6 @@ pub const FOLDER: u64 = 10_000;
 
 /// Private: the log's own record.
 pub const LOG: &str = "log";
-/// Private: number of the first commit that is not in a segment.
-pub const FLOOR: &str = "floor";
 
 /// `n` as 20 digits.
 pub fn number(n: u64) -> String {
@@ -61,25 +60,30 @@ pub fn batch(sha256: &[u8; 32]) -> String {
     hashed("batch", sha256)
 }
 
-/// Private: the private records of the batch meant for commit `n`. Two
-/// sequencers may both write one for `n`, so the name holds its hash too.
-pub fn payload(n: u64, sha256: &[u8; 32]) -> String {
-    format!("{}-{}", numbered("payload", n), hex::encode(sha256))
+/// Private: the private records that belong to a batch meant for commit `n`.
+/// Two sequencers may both write one for `n`, so the batch's hash is in the name.
+pub fn payload(n: u64, batch: &[u8; 32]) -> String {
+    format!("{}-{}", numbered("payload", n), hex::encode(batch))
 }
 
-/// Private: segment `k`, counted from 0.
-pub fn segment(k: u64) -> String {
-    format!("segment/{}", number(k))
+/// Private: the segment that begins with commit `first`.
+pub fn segment(first: u64) -> String {
+    format!("segment/{}", number(first))
+}
+
+/// Private: the payloads of the segment that begins with commit `first`.
+pub fn records(first: u64) -> String {
+    format!("records/{}", number(first))
+}
+
+/// Private: all commits below `n` are in segments.
+pub fn floor(n: u64) -> String {
+    format!("floor/{}", number(n))
 }
 
 /// Private: marker that private record `i` of commit `n` is erased.
 pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
-}
-
-/// Private: a user's signet.
-pub fn signet(sha256: &[u8; 32]) -> String {
-    hashed("signet", sha256)
 }
 
 /// Public: bytes named by an entry.
@@ -105,6 +109,17 @@ pub fn cosigned(size: u64, k: u32) -> String {
 /// Public: the directory after `size` leaves.
 pub fn snapshot(size: u64) -> String {
     format!("snapshot/{}", number(size))
+}
+
+/// Public: part `part` of the directory after `size` leaves, counted from 0.
+pub fn snapshot_part(size: u64, part: usize) -> String {
+    format!("{}.{part:03}", snapshot(size))
+}
+
+/// Private: what failed validation, by the incident's id.
+pub fn incident(id: &[u8; 32]) -> String {
+    let id = hex::encode(id);
+    format!("incident/{}/{id}", &id[..2])
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

@@ -40,7 +40,8 @@ pub struct DomainRow {
     pub poks: Vec<Hash>,
     #[serde(with = "dnssec")]
     pub dnssec: Dnssec,
-    pub record: Option<RecordRow>,
+    /// SHA-256 of the text of the management record; a public blob.
+    pub record: Option<Hash>,
     /// SHA-256 of the org signet in force; its bytes are a public blob.
     pub org_signet: Option<Hash>,
     /// SHA-256 of the DNSSEC chain of the content in force; a public blob.
@@ -66,23 +67,6 @@ pub struct OrgRow {
     pub signet: Hash,
     /// The domain's first version that named it.
     pub version: u64,
-}
-
-/// A management record in force, and how long it stays so without being seen
-/// again (reference §1.8).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordRow {
-    /// SHA-256 of its text; the text is a public blob.
-    pub sha256: Hash,
-    /// Its text as assembled from the TXT strings, at most 4 KiB of UTF-8; the
-    /// exact bytes are in the blob.
-    pub text: String,
-    /// First seen in this validity period.
-    #[serde(with = "millis")]
-    pub since: Timestamp,
-    /// End of the validity period; equal to `since` where `exp` gave none.
-    #[serde(with = "millis")]
-    pub expires_at: Timestamp,
 }
 
 /// What the mirror knows of a mailbox: the outcome of its log entries.
@@ -118,7 +102,7 @@ pub struct UserRow {
 pub struct LinkRow {
     /// Version of the entry that logged it.
     pub version: u64,
-    /// SHA-256 of its bytes as received; the bytes are private object `signet/…`.
+    /// SHA-256 of its bytes as received; the bytes are in [`Table::Signets`].
     pub signet: Hash,
     /// SHA-256 of its body through the crypto signature.
     pub crypto: Hash,
@@ -126,7 +110,7 @@ pub struct LinkRow {
     pub level: u32,
 }
 
-/// Where the entry of one version of one label is.
+/// The entry of one version of one label, and what is hidden behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub label: Hash,
@@ -135,8 +119,23 @@ pub struct Place {
     pub index: u64,
     /// Number of the commit that added it.
     pub commit: u64,
-    /// Which private record of that commit holds its payload, if it has one.
-    pub record: Option<u32>,
+    /// Its bytes as logged.
+    #[serde(with = "base64")]
+    pub entry: Vec<u8>,
+    /// For a mailbox, unless it is forgotten: the payload and its opening.
+    pub hidden: Option<Hidden>,
+}
+
+/// What opens the commitment of a user entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Number of the private record in its commit.
+    pub record: u32,
+    #[serde(with = "base64")]
+    pub payload: Vec<u8>,
+    pub opening: Hash,
+    /// SHA-256 of the signet; its bytes are in [`Table::Signets`].
+    pub signet: Option<Hash>,
 }
 
 /// The name behind a label, known only to this mirror.
@@ -282,6 +281,12 @@ pub async fn scan<R: Typed>(
     rows.iter().map(|(_, value)| decode(value)).collect()
 }
 
+/// A user's signet that some entry in force or before names, as received.
+/// Missing: its payload was erased.
+pub async fn signet(state: &dyn State, sha256: &Hash) -> Result<Option<Vec<u8>>, Error> {
+    state.get(Table::Signets, &sha256.0).await
+}
+
 impl Batch {
     /// Writes a typed row.
     pub fn row<R: Typed>(&mut self, row: &R) {
@@ -334,6 +339,22 @@ mod millis {
     }
 }
 
+/// Bytes as base64.
+mod base64 {
+    use ::base64::Engine;
+    use ::base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// DNSSEC status as its word.
 mod dnssec {
     use super::*;
@@ -363,12 +384,7 @@ mod tests {
             current: 2,
             poks: vec![Hash([7; 32])],
             dnssec: Dnssec::Insecure,
-            record: Some(RecordRow {
-                sha256: Hash([1; 32]),
-                text: "ver=1 pok=…".into(),
-                since: Timestamp::from_secs(5),
-                expires_at: Timestamp::from_secs(6),
-            }),
+            record: Some(Hash([1; 32])),
             org_signet: None,
             dnssec_chain: None,
             org_signets: vec![],

@@ -21,6 +21,8 @@ pub enum Table {
     Places,
     /// Label -> [`super::rows::Labelled`].
     Labels,
+    /// SHA-256 -> a user's signet as received.
+    Signets,
     /// Name -> [`super::rows::FrontierRow`].
     Frontier,
     /// Name -> [`super::rows::SeenRow`].
@@ -33,12 +35,13 @@ pub enum Table {
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::Domains,
         Table::Users,
         Table::Places,
         Table::Labels,
+        Table::Signets,
         Table::Frontier,
         Table::Seen,
         Table::Peers,
@@ -46,8 +49,8 @@ impl Table {
     ];
 
     /// Those that [`rows`](super::rows) of the log are in: emptied before a rebuild.
-    pub const OF_THE_LOG: [Table; 5] =
-        [Table::Meta, Table::Domains, Table::Users, Table::Places, Table::Labels];
+    pub const OF_THE_LOG: [Table; 6] =
+        [Table::Meta, Table::Domains, Table::Users, Table::Places, Table::Labels, Table::Signets];
 
     /// Its name on disk and in SQL.
     pub fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Table {
             Table::Users => "users",
             Table::Places => "places",
             Table::Labels => "labels",
+            Table::Signets => "signets",
             Table::Frontier => "frontier",
             Table::Seen => "seen",
             Table::Peers => "peers",

@@ -59,7 +59,14 @@ fn header(bytes: &[u8]) -> Result<(Kind, &[u8]), Rejection> {
 fn detect(kind: Kind, body: &[u8]) -> Result<Dialect, Rejection> {
     match body {
         [] => return Err(Rejection::new("incomplete", "the body is empty")),
-        [field::SIGNING_KEY, 0x20, ..] => return Ok(Dialect::P),
+        [field::SIGNING_KEY, 0x20, ..] => {
+            // P has one length byte here; 00 is the first of L's two.
+            let mixed = body.get(34) == Some(&kind.encryption_key()) && body.get(35) == Some(&0);
+            return match mixed {
+                false => Ok(Dialect::P),
+                true => Err(Rejection::new("A6", "a dialect P key before a dialect L key")),
+            };
+        }
         [field::SIGNING_KEY, 0x21, KEY_FORMAT, ..] => {}
         [field::SIGNING_KEY, 0x21, other, ..] => {
             let message = format!("the signing key has format byte {other:#04x}, not 0x40");
@@ -346,5 +353,179 @@ fn check_encryption_key(name: &str, key: &[u8]) -> Result<(), Rejection> {
                 "the {name} is not a SEC1 point (02 or 03 and 32 bytes, 04 and 64): it has {length} bytes"
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DEFAULT_LIMIT, Flag, wrap};
+    use super::*;
+    use crate::dime::ed25519;
+
+    fn rule(kind: Kind, body: &[u8]) -> &'static str {
+        decode(&wrap(kind, body), DEFAULT_LIMIT).err().map_or("ok", |refused| refused.rule)
+    }
+
+    /// An Ed25519 key field of dialect L or M.
+    fn signing_key() -> Vec<u8> {
+        let mut field = vec![1, 0x21, 0x40];
+        field.extend(ed25519::public_key(&[1; 32]));
+        field
+    }
+
+    /// An org encryption key field of dialect L.
+    fn encryption_key(compressed: bool) -> Vec<u8> {
+        let secret = k256::SecretKey::from_slice(&[0x11; 32]).unwrap();
+        let point = k256::elliptic_curve::sec1::ToSec1Point::to_sec1_point(
+            &secret.public_key(),
+            compressed,
+        );
+        let mut field = vec![3, 0, point.len() as u8];
+        field.extend_from_slice(point.as_bytes());
+        field
+    }
+
+    fn sok(permissions: u8) -> Vec<u8> {
+        let mut field = vec![2, 34, permissions, 0x40];
+        field.extend([7; 32]);
+        field
+    }
+
+    fn body(parts: &[Vec<u8>]) -> Vec<u8> {
+        parts.concat()
+    }
+
+    /// `parts` under a crypto signature, then `text` under a full one.
+    fn signed(parts: &[Vec<u8>], text: &[u8]) -> Vec<u8> {
+        let mut body = body(parts);
+        for (id, more) in [(4, [].as_slice()), (253, text)] {
+            body.extend(more);
+            let signature = ed25519::sign(&[1; 32], &body);
+            body.push(id);
+            body.extend(signature);
+        }
+        body
+    }
+
+    #[test]
+    fn the_header_must_agree() {
+        let good = wrap(Kind::Org, &signed(&[signing_key(), encryption_key(true)], &[]));
+        assert!(decode(&good, good.len()).is_ok());
+        assert_eq!(decode(&good, good.len() - 1).unwrap_err().rule, "A32");
+        let mut longer = good.clone();
+        longer.push(0);
+        assert_eq!(decode(&longer, DEFAULT_LIMIT).unwrap_err().rule, "structure");
+        for number in [[0x07, 0xa0], [0xf0, 0x06], [0, 0]] {
+            let mut other = good.clone();
+            other[..2].copy_from_slice(&number);
+            assert_eq!(decode(&other, DEFAULT_LIMIT).unwrap_err().rule, "structure");
+        }
+        assert_eq!(decode(&good[..4], DEFAULT_LIMIT).unwrap_err().rule, "structure");
+    }
+
+    #[test]
+    fn the_first_bytes_decide_the_dialect() {
+        assert_eq!(rule(Kind::Org, &[]), "incomplete");
+        assert_eq!(rule(Kind::Org, &[255]), "structure");
+        assert_eq!(rule(Kind::Org, &[1]), "structure");
+        assert_eq!(rule(Kind::Org, &[1, 0]), "S-2");
+        assert_eq!(rule(Kind::Org, &[1, 0x21, 0x41]), "A5");
+        assert_eq!(rule(Kind::Org, &[1, 0x22, 0x40]), "A5");
+        let mut odd = signing_key();
+        odd.extend([3, 7]);
+        assert_eq!(rule(Kind::Org, &odd), "A6");
+        // The raw key of dialect P, the two length bytes of dialect L.
+        let mut mixed = vec![1, 0x20];
+        mixed.extend(ed25519::public_key(&[1; 32]));
+        mixed.extend(encryption_key(true));
+        assert_eq!(rule(Kind::Org, &mixed), "A6");
+    }
+
+    #[test]
+    fn an_object_without_signatures_is_incomplete() {
+        let bytes = wrap(Kind::Org, &body(&[signing_key(), encryption_key(true)]));
+        assert_eq!(decode(&bytes, DEFAULT_LIMIT).unwrap().level(), Level::Incomplete);
+        let keyless = wrap(Kind::Org, &signing_key());
+        let keyless = decode(&keyless, DEFAULT_LIMIT).unwrap();
+        assert_eq!((keyless.level(), keyless.encryption_key()), (Level::Incomplete, &[][..]));
+    }
+
+    #[test]
+    fn oddities_are_flags() {
+        let soks = [sok(0xf1), sok(0)];
+        let parts = [&[signing_key()], &soks[..], &[encryption_key(false)]].concat();
+        let text = [16, 0, 17, 1, 0xff, 21, 1, b'1', 21, 1, b'2'];
+        let signet = decode(&wrap(Kind::Org, &signed(&parts, &text)), DEFAULT_LIMIT).unwrap();
+        assert_eq!(signet.level(), Level::Full);
+        assert_eq!(
+            signet.flags(),
+            [
+                Flag::UncompressedKey,
+                Flag::SokHighBits,
+                Flag::SokWithoutPermission,
+                Flag::EmptyText,
+                Flag::TextNotUtf8
+            ]
+        );
+    }
+
+    #[test]
+    fn alternate_keys_have_the_length_bytes_of_kind_and_dialect() {
+        let point = encryption_key(true).split_off(3);
+        let decode = |kind, first: &[u8], second: &[u8]| {
+            let mut body = signing_key();
+            body.extend([&[2], first, &point, &[3], second, &point].concat());
+            super::decode(&wrap(kind, &body), DEFAULT_LIMIT).map(|signet| {
+                let keys = signet.alternate_encryption_keys().map(<[u8]>::len).collect::<Vec<_>>();
+                assert_eq!(keys, [33]);
+                signet.dialect()
+            })
+        };
+        assert_eq!(decode(Kind::User, &[0, 33], &[0, 33]), Ok(Dialect::L));
+        assert_eq!(decode(Kind::User, &[33], &[33]), Ok(Dialect::M));
+        assert_eq!(decode(Kind::Ssr, &[0, 33], &[33]), Ok(Dialect::L));
+        assert!(decode(Kind::User, &[0, 33], &[33]).is_err());
+        assert!(decode(Kind::Ssr, &[0, 33], &[0, 33]).is_err());
+    }
+
+    #[test]
+    fn broken_contents_are_refused() {
+        let keys = || vec![signing_key(), encryption_key(true)];
+        let with = |text: &[u8]| rule(Kind::Org, &signed(&keys(), text));
+        assert_eq!(with(&[]), "ok");
+        assert_eq!(with(&[28, 1, b'x']), "A9");
+        assert_eq!(with(&[17, 0, 16, 0]), "structure");
+        assert_eq!(with(&[16, 0, 16, 0]), "structure");
+        assert_eq!(with(&[251, 0, 0, 0]), "S-2");
+        assert_eq!(with(&[251, 1, b'n', 0, 0]), "ok");
+        assert_eq!(with(&[252, 0, 0, 1, 9]), "ok");
+        let tail = |tail: &[u8]| {
+            let mut body = signed(&keys(), &[]);
+            body.extend(tail);
+            rule(Kind::Org, &body)
+        };
+        assert_eq!(tail(&[254, 1, b'x']), "S-3");
+        assert_eq!(tail(&[16]), "structure");
+        let mut unsigned = body(&keys());
+        unsigned.extend([254, 1, b'x']);
+        assert_eq!(rule(Kind::Org, &unsigned), "S-4");
+    }
+
+    #[test]
+    fn broken_keys_are_refused() {
+        let org = |encryption: Vec<u8>, soks: &[Vec<u8>]| {
+            rule(Kind::Org, &body(&[vec![signing_key()], soks.to_vec(), vec![encryption]].concat()))
+        };
+        let mut off_curve = vec![3, 0, 33, 2];
+        off_curve.extend([0xff; 32]);
+        assert_eq!(org(off_curve, &[]), "G6");
+        let sevens = [&[3, 0, 33][..], &[7; 33]].concat();
+        assert_eq!(org(sevens, &[]), "G6");
+        assert_eq!(org(vec![3, 0, 0], &[]), "S-2");
+        let good = encryption_key(true);
+        assert_eq!(org(good.clone(), &[vec![2, 1, 1]]), "G7");
+        assert_eq!(org(good.clone(), &[vec![2, 0]]), "G7");
+        assert_eq!(org(good.clone(), &vec![sok(1); MAX_KEYS]), "ok");
+        assert_eq!(org(good, &vec![sok(1); MAX_KEYS + 1]), "limit");
     }
 }

@@ -413,7 +413,7 @@ impl Level {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Kind::Org => "org",
             Kind::User => "user",
             Kind::Ssr => "ssr",
@@ -423,7 +423,7 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Dialect::L => "L",
             Dialect::M => "M",
             Dialect::P => "P",
@@ -433,7 +433,7 @@ impl fmt::Display for Dialect {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Level::Incomplete => "incomplete",
             Level::Ssr => "ssr",
             Level::Crypto => "crypto",
@@ -445,7 +445,7 @@ impl fmt::Display for Level {
 
 impl fmt::Display for Flag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Flag::UncompressedKey => "uncompressed-key",
             Flag::SokHighBits => "sok-high-bits",
             Flag::SokWithoutPermission => "sok-without-permission",

@@ -1,0 +1,895 @@
+//! One visit: a domain from its DNS record to drafts (design §2, reference
+//! §6.2, §7.2).
+//!
+//! The domain's own entry is submitted and acknowledged before any mailbox's,
+//! since their payloads name the version they were validated under. What
+//! strangers do wrong ends in an [`Outcome`] and perhaps an [`Incident`]; only
+//! our own stores and the log make an [`Error`].
+//!
+//! Left out: records of parent domains (§1.7); a record is asked for at the
+//! exact name. Mailboxes of a domain whose record is gone are not asked for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::frontier::Job;
+use super::judge::{self, DomainSeen, KnownDomain, KnownUser, Protection, Served};
+use super::{
+    Entered, Error, Incident, IncidentKind, Metrics, Options, Outcome, Placed, Report, Rooms,
+};
+use crate::dime::certificate;
+use crate::dime::org::{self, ValidOrgSignet};
+use crate::dime::record::{self, Record, Selection};
+use crate::dime::reply::Currency;
+use crate::dime::signet::{Fingerprint, Level, Signet};
+use crate::dime::user;
+use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dmtp::client::{self, Entrance, Fault, Session, Target};
+use crate::proof::entry::{Draft, Event, Events};
+use crate::resolver::{self, Answer, Resolver};
+use crate::store;
+use crate::store::keys;
+use crate::store::rows::{self, DomainRow, Hash, LinkRow, SeenRow, UserRow};
+use crate::store::state::{Batch, Table};
+
+/// MX hosts tried (§6.2).
+const MX_HOSTS: usize = 3;
+/// Addresses tried of one host.
+const ADDRESSES: usize = 4;
+/// How often a visit opens a new connection after one broke.
+const REOPENINGS: u32 = 3;
+/// TTL that a denial or failure counts as, at most, seconds.
+const ABSENCE_TTL: u32 = 3600;
+
+/// Does visits; shared by all that go on.
+pub(super) struct Visitor {
+    pub rooms: Rooms,
+    pub options: Options,
+    pub metrics: Metrics,
+}
+
+/// What DNS says about a domain's record.
+enum Dns {
+    Found(Found),
+    Bogus,
+    Failed(resolver::Error),
+}
+
+struct Found {
+    selection: Selection,
+    /// `None`: the other name could not be asked.
+    conflict: Option<bool>,
+    protection: Protection,
+    /// Seconds.
+    ttl: u32,
+}
+
+/// Why a visit or a mailbox got no further: nobody's failure but theirs.
+struct Failure {
+    outcome: Outcome,
+    detail: String,
+}
+
+impl Failure {
+    fn dx(error: &client::Error) -> Failure {
+        Failure { outcome: Outcome::Dx(error.reason()), detail: error.to_string() }
+    }
+}
+
+impl Visitor {
+    /// Visits a domain and the mailboxes of the job; the report is filled in
+    /// as things happen, so that it is right whenever the visit is cut short.
+    pub async fn visit(&self, job: &Job, report: &mut Report) -> Result<(), Error> {
+        let domain = &job.domain;
+        let failed = |source| Error::Known { domain: domain.clone(), source };
+        let row: Option<DomainRow> = self.row(domain.as_str()).await.map_err(failed)?;
+        let mut seen = self.seen(&Name::Domain(domain.clone())).await.map_err(failed)?;
+        let known = self.known_domain(row.as_ref(), &seen).await.map_err(failed)?;
+        seen.attempted_at = report.started;
+
+        match self.ask_dns(&*self.rooms.resolver, domain).await {
+            Dns::Failed(error) => {
+                report.outcome = Outcome::DnsFailed;
+                report.detail = Some(error.to_string());
+            }
+            Dns::Bogus => self.bogus(domain, &known, &mut seen, report).await?,
+            Dns::Found(found) => {
+                report.dnssec = Some(found.protection.dnssec);
+                match &found.selection {
+                    Selection::None => {
+                        self.no_record(domain, &known, &found, &mut seen, report).await?;
+                    }
+                    Selection::Refused { text, why } => {
+                        let text = Bytes::copy_from_slice(text);
+                        self.incident(IncidentKind::RecordRefused, domain, None, why, text).await;
+                        report.outcome = Outcome::RecordRefused;
+                        report.detail = Some(why.to_string());
+                    }
+                    Selection::Ambiguous(texts) => {
+                        let why = Rejection::new("A24", "several TXT records claim to be one");
+                        let texts = Bytes::from(texts.join(&b'\n'));
+                        let kind = IncidentKind::RecordAmbiguous;
+                        self.incident(kind, domain, None, &why, texts).await;
+                        report.outcome = Outcome::RecordAmbiguous;
+                    }
+                    Selection::One(record) => {
+                        let view = View { job, row: row.as_ref(), known: &known, record };
+                        self.record_found(&view, &found, &mut seen, report).await?;
+                    }
+                }
+            }
+        }
+        self.remember(&[seen]).await.map_err(failed)
+    }
+
+    /// Both names at once (§1.1). A name that fails cannot make the other
+    /// count: an attacker must not choose.
+    async fn ask_dns(&self, resolver: &dyn Resolver, domain: &Domain) -> Dns {
+        let (dime_name, dx_name) = (format!("_dime.{domain}"), format!("_dx.{domain}"));
+        let (dime, dx) = tokio::join!(resolver.txt(&dime_name), resolver.txt(&dx_name));
+        let dime = match dime {
+            Ok(dime) => dime,
+            Err(resolver::Error::Bogus { .. }) => return Dns::Bogus,
+            Err(error) => return Dns::Failed(error),
+        };
+        let selection = record::select(&dime.records);
+        let dx = match dx {
+            Ok(dx) => dx,
+            Err(_) if selection != Selection::None => return found(selection, None, &dime),
+            Err(resolver::Error::Bogus { .. }) => return Dns::Bogus,
+            Err(error) => return Dns::Failed(error),
+        };
+        let chosen = record::choose(selection, record::select(&dx.records));
+        let conflict = Some(chosen.conflict);
+        match (&chosen.selection, chosen.label) {
+            (Selection::None, _) => {
+                // Nothing at both: as good as the weaker denial.
+                let dnssec = resolver::weaker(dime.dnssec, dx.dnssec);
+                let ttl = dime.ttl.min(dx.ttl).min(ABSENCE_TTL);
+                found(chosen.selection, conflict, &Answer { dnssec, ttl, ..dime })
+            }
+            (_, record::Label::Dime) => found(chosen.selection, conflict, &dime),
+            // That `_dime` has nothing is part of the answer.
+            (_, record::Label::Dx) => {
+                let dnssec = resolver::weaker(dime.dnssec, dx.dnssec);
+                found(chosen.selection, conflict, &Answer { dnssec, ..dx })
+            }
+        }
+    }
+
+    /// A bogus answer is an event only if another path says so too.
+    async fn bogus(
+        &self,
+        domain: &Domain,
+        known: &KnownDomain,
+        seen: &mut SeenRow,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let second = self.rooms.second_resolver.as_ref().unwrap_or(&self.rooms.resolver);
+        if !matches!(self.ask_dns(&**second, domain).await, Dns::Bogus) {
+            report.outcome = Outcome::DnsBogusUnconfirmed;
+            return Ok(());
+        }
+        report.outcome = Outcome::DnsBogus;
+        report.dnssec = Some(Dnssec::Bogus);
+        let protection = Protection { dnssec: Dnssec::Bogus, chain: None };
+        self.judge_domain(domain, known, &DomainSeen::Bogus, &protection, report).await?;
+        seen.bogus = true;
+        Ok(())
+    }
+
+    async fn no_record(
+        &self,
+        domain: &Domain,
+        known: &KnownDomain,
+        found: &Found,
+        seen: &mut SeenRow,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        self.judge_domain(domain, known, &DomainSeen::Absent, &found.protection, report).await?;
+        let gone = known.version > 0;
+        report.outcome = if gone { Outcome::RecordGone } else { Outcome::NoRecord };
+        report.refresh = record::refresh_at(report.started, found.ttl, None);
+        if known.current > 0 && known.expires_at > report.started {
+            report.refresh = report.refresh.min(known.expires_at);
+        }
+        (seen.bogus, seen.conflict, seen.last_served) = (false, false, None);
+        Ok(())
+    }
+
+    /// Submits what the judge calls for; the version in force afterwards.
+    async fn judge_domain(
+        &self,
+        domain: &Domain,
+        known: &KnownDomain,
+        seen: &DomainSeen<'_>,
+        protection: &Protection,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let (now, hold) = (report.started, self.options.hold);
+        match judge::domain(domain, known, seen, protection, now, hold) {
+            Some(draft) => {
+                let events = draft.events;
+                let name = Name::Domain(domain.clone());
+                self.enter(Draft::Domain(draft), name, events, report).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn enter(
+        &self,
+        draft: Draft,
+        name: Name,
+        events: Events,
+        report: &mut Report,
+    ) -> Result<Placed, Error> {
+        let domain = name.domain().clone();
+        let placed = self.rooms.sink.submit(draft).await;
+        let placed = placed.map_err(|source| Error::Log { domain, source })?;
+        report.entries.push(Entered { name, events, placed });
+        Ok(placed)
+    }
+
+    async fn incident(
+        &self,
+        kind: IncidentKind,
+        domain: &Domain,
+        address: Option<&Address>,
+        why: &Rejection,
+        bytes: Bytes,
+    ) {
+        self.metrics.incidents.with_label_values(&[kind.as_str()]).inc();
+        let incident = Incident {
+            kind,
+            domain: domain.clone(),
+            address: address.cloned(),
+            why: why.clone(),
+            bytes,
+            at: self.rooms.clock.now(),
+        };
+        self.rooms.incidents.report(incident).await;
+    }
+}
+
+fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
+    // The resolver keeps no chain yet, so entries say indeterminate (threat 15).
+    let protection = Protection { dnssec: answer.dnssec, chain: None };
+    Dns::Found(Found { selection, conflict, protection, ttl: answer.ttl })
+}
+
+/// What a visit with a usable record goes by.
+struct View<'a> {
+    job: &'a Job,
+    row: Option<&'a DomainRow>,
+    known: &'a KnownDomain,
+    record: &'a Record,
+}
+
+/// The DX of one visit: a connection that is opened again when it broke.
+struct Dx<'a> {
+    visitor: &'a Visitor,
+    domain: &'a Domain,
+    record: &'a Record,
+    dnssec: Dnssec,
+    session: Option<Session>,
+    reopenings: u32,
+}
+
+impl Dx<'_> {
+    async fn session(&mut self) -> Result<&mut Session, Failure> {
+        if self.session.is_none() {
+            if self.reopenings == 0 {
+                let detail = "the connection broke too often".to_owned();
+                return Err(Failure { outcome: Outcome::Dx("truncated"), detail });
+            }
+            self.reopenings -= 1;
+            let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
+            self.session = Some(reached.0);
+        }
+        self.session
+            .as_mut()
+            .ok_or_else(|| Failure { outcome: Outcome::Ours, detail: "no session".to_owned() })
+    }
+
+    /// After any error but an answer a session is of no more use.
+    fn judge(&mut self, error: &client::Error) -> Failure {
+        if error.fault() != Fault::Answer {
+            self.session = None;
+        }
+        Failure::dx(error)
+    }
+}
+
+impl Visitor {
+    async fn record_found(
+        &self,
+        view: &View<'_>,
+        found: &Found,
+        seen: &mut SeenRow,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let View { job, row, known, record } = *view;
+        let now = report.started;
+        report.refresh = record::refresh_at(now, found.ttl, record.ttl);
+        let conflict = found.conflict.unwrap_or(known.conflict);
+
+        let dnssec = found.protection.dnssec;
+        let reached = self.reach(&job.domain, record, dnssec).await;
+        let (session, mut failure) = match reached {
+            Ok((session, accepted)) => {
+                report.certificate = Some(accepted.how);
+                (Some(session), None)
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        let reopenings = if session.is_some() { REOPENINGS } else { 0 };
+        let domain = &job.domain;
+        let mut dx = Dx { visitor: self, domain, record, dnssec, session, reopenings };
+        let mut served = None;
+        if failure.is_none() {
+            match self.org_signet(&mut dx).await {
+                Ok(org) => served = Some(org),
+                Err(why) => failure = Some(why),
+            }
+        }
+
+        let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
+        self.judge_domain(domain, known, &what, &found.protection, report).await?;
+        let entered = report.entries.last().map(|entered| entered.placed);
+        let version = match entered {
+            Some(Placed::Version(version)) => version,
+            _ => known.current,
+        };
+        let running = (known.version > 0).then_some(known.expires_at);
+        let end = record::expires_at(running, now, record.expiry_days);
+        let start = seen.validity.filter(|_| running == Some(end)).map_or(now.millis(), |v| v.0);
+        seen.validity = Some((start, end.millis()));
+        (seen.bogus, seen.conflict) = (false, conflict);
+        seen.last_served = Some(sha256(&record.text));
+        if served.is_some() {
+            (seen.version, seen.confirmed_at) = (version, now);
+        }
+
+        report.outcome = match (&failure, entered) {
+            (Some(failure), _) => failure.outcome,
+            (None, Some(_)) => Outcome::Changed,
+            (None, None) => Outcome::Confirmed,
+        };
+        report.detail = failure.map(|failure| failure.detail);
+        // The org signet may be the known one, if only that could not be had.
+        let org =
+            served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
+        if let (Some(org), true) = (org, version > 0) {
+            let old = row.map(|row| row.org_signets.as_slice()).unwrap_or_default();
+            let authority = Authority { org, version, old: self.old_orgs(domain, old).await? };
+            self.users(&mut dx, &job.users, &authority, report).await?;
+        }
+        if let Some(session) = dx.session.take() {
+            session.quit().await;
+        }
+        Ok(())
+    }
+
+    /// `SGNT <domain>`, valid under one of the record's POKs.
+    async fn org_signet(&self, dx: &mut Dx<'_>) -> Result<ValidOrgSignet, Failure> {
+        let name = Name::Domain(dx.domain.clone());
+        let bytes = match dx.session().await?.signet(&name, None).await {
+            Ok(bytes) => bytes,
+            Err(client::Error::NotFound) => {
+                let detail = "the DX has no org signet".to_owned();
+                return Err(Failure { outcome: Outcome::NotFound, detail });
+            }
+            Err(error) => return Err(dx.judge(&error)),
+        };
+        let valid = Signet::decode_with_limit(&bytes, self.options.dmtp.object)
+            .and_then(|signet| org::validate(&signet, &dx.record.poks, Some(dx.domain)));
+        match valid {
+            Ok(org) => Ok(org),
+            Err(why) => {
+                let kind = IncidentKind::OrgSignetInvalid;
+                self.incident(kind, dx.domain, None, &why, bytes.into()).await;
+                Err(Failure { outcome: Outcome::OrgSignetInvalid, detail: why.to_string() })
+            }
+        }
+    }
+
+    /// Connects to the first DX host that can be had (§6.2) and whose
+    /// certificate is acceptable (§6.3).
+    async fn reach(
+        &self,
+        domain: &Domain,
+        record: &Record,
+        dnssec: Dnssec,
+    ) -> Result<(Session, certificate::Accepted), Failure> {
+        let mut failure = Failure {
+            outcome: Outcome::NoHost,
+            detail: "no host to ask, or none with an address".to_owned(),
+        };
+        for (host, entrance, port) in self.hosts(domain, record).await {
+            let addresses = match self.rooms.resolver.addresses(&host).await {
+                Ok(answer) => answer.records,
+                Err(error) => {
+                    let outcome = Outcome::DnsFailed;
+                    failure = Failure { outcome, detail: error.to_string() };
+                    continue;
+                }
+            };
+            for ip in addresses.into_iter().take(ADDRESSES) {
+                let target = Target { host: &host, addr: SocketAddr::new(ip, port), entrance };
+                match self.connect(target, domain, record, dnssec).await {
+                    Ok(reached) => return Ok(reached),
+                    Err(error) => failure = Failure::dx(&error),
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect(
+        &self,
+        target: Target<'_>,
+        domain: &Domain,
+        record: &Record,
+        dnssec: Dnssec,
+    ) -> Result<(Session, certificate::Accepted), client::Error> {
+        let now = self.rooms.clock.now();
+        let connected = client::connect(target, &self.options.dmtp, now).await?;
+        match certificate::decide(connected.facts(), Some((record, dnssec))) {
+            Ok(accepted) => Ok((connected.open().await?, accepted)),
+            Err(why) => {
+                let der = Bytes::copy_from_slice(&connected.facts().der);
+                let kind = IncidentKind::CertificateMismatch;
+                self.incident(kind, domain, None, &why, der).await;
+                Err(client::Error::Certificate(why))
+            }
+        }
+    }
+
+    /// Hosts in the order of §6.2. With `dx` fields nothing else is tried.
+    async fn hosts(&self, domain: &Domain, record: &Record) -> Vec<(String, Entrance, u16)> {
+        let port = self.options.dx_port;
+        if !record.dx.is_empty() {
+            let hosts = record.dx_hosts().into_iter();
+            return hosts.map(|host| (host.name, Entrance::Tls, port)).collect();
+        }
+        // An MX answer that fails or is bogus names nobody.
+        let exchangers = match self.rooms.resolver.mx(domain.as_str()).await {
+            Ok(answer) => answer.records,
+            Err(_) => Vec::new(),
+        };
+        let mut hosts = Vec::new();
+        for mx in exchangers.into_iter().filter(|mx| !mx.host.is_empty()).take(MX_HOSTS) {
+            hosts.push((mx.host.clone(), Entrance::Tls, port));
+            let dual = self.options.dual_ports.iter();
+            hosts.extend(dual.map(|&port| (mx.host.clone(), Entrance::StartTls, port)));
+        }
+        hosts.push((domain.as_str().to_owned(), Entrance::Tls, port));
+        hosts
+    }
+}
+
+/// By whom user signets may be signed.
+struct Authority {
+    org: ValidOrgSignet,
+    /// The domain's version that named it.
+    version: u64,
+    /// Those before it, newest first: for old links only.
+    old: Vec<(ValidOrgSignet, u64)>,
+}
+
+/// A mailbox as served.
+struct Fetched {
+    served: Vec<u8>,
+    history: Vec<Vec<u8>>,
+}
+
+impl Visitor {
+    async fn users(
+        &self,
+        dx: &mut Dx<'_>,
+        users: &[Address],
+        authority: &Authority,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        for address in users {
+            let outcome = self.user(dx, address, authority, report).await?;
+            report.users.push((address.clone(), outcome));
+        }
+        Ok(())
+    }
+
+    async fn user(
+        &self,
+        dx: &mut Dx<'_>,
+        address: &Address,
+        authority: &Authority,
+        report: &mut Report,
+    ) -> Result<Outcome, Error> {
+        let failed = |source| Error::Known { domain: address.domain().clone(), source };
+        let row = self.user_row(address).await.map_err(failed)?;
+        // Erased names are not looked at again until their owner asks.
+        if row.as_ref().is_some_and(|row| row.current == 0 && row.forgotten > 0) {
+            return Ok(Outcome::Forgotten);
+        }
+        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
+        let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
+        seen.attempted_at = self.rooms.clock.now();
+        let outcome = self.look(dx, address, &known, authority, &mut seen, report).await;
+        self.remember(&[seen]).await.map_err(failed)?;
+        match outcome {
+            Err(Stop::Failure(failure)) => Ok(failure.outcome),
+            Err(Stop::Error(error)) => Err(error),
+            Ok(outcome) => Ok(outcome),
+        }
+    }
+
+    async fn look(
+        &self,
+        dx: &mut Dx<'_>,
+        address: &Address,
+        known: &KnownUser,
+        authority: &Authority,
+        seen: &mut SeenRow,
+        report: &mut Report,
+    ) -> Result<Outcome, Stop> {
+        let observed = seen.attempted_at;
+        if self.is_claimed_current(dx, address, known, seen).await? {
+            return Ok(Outcome::Claimed);
+        }
+        let fetched = match self.fetch(dx.session().await?, address, known).await {
+            Ok(fetched) => fetched,
+            Err(client::Error::NotFound) => {
+                seen.last_served = None;
+                let version = Some(authority.version);
+                if let Some(draft) = judge::user_gone(address, known, observed, version) {
+                    let events = draft.events;
+                    let name = Name::Address(address.clone());
+                    self.enter(Draft::User(draft), name, events, report).await?;
+                }
+                return Ok(Outcome::NotFound);
+            }
+            Err(error) => return Err(dx.judge(&error).into()),
+        };
+        let path = self.validated(address, known, authority, fetched).await?;
+        seen.last_served = path.last().map(|last| sha256(last.signet.signet().bytes()));
+
+        let mut drafts = judge::user(address, known, &path, observed, self.options.hold);
+        if drafts.len() > self.options.links {
+            // The rest follows in the next visit, which need not wait.
+            drafts.truncate(self.options.links);
+            report.refresh = report.started;
+        }
+        let mut last = None;
+        for draft in drafts {
+            let events = draft.events;
+            let name = Name::Address(address.clone());
+            let placed = self.enter(Draft::User(draft), name, events, report).await?;
+            last = Some((events, placed));
+        }
+        let astray = Events::of(&[Event::Forked, Event::Reverted]);
+        Ok(match last {
+            Some((events, _)) if events.intersects(astray) => Outcome::NotInForce,
+            Some((_, Placed::Version(version))) => {
+                (seen.version, seen.confirmed_at) = (version, observed);
+                Outcome::Changed
+            }
+            Some((_, Placed::Coalesced)) => Outcome::Changed,
+            None if in_force(known, &path) => {
+                (seen.version, seen.confirmed_at) = (known.current, observed);
+                Outcome::Confirmed
+            }
+            None => Outcome::NotInForce,
+        })
+    }
+
+    /// Whether the DX says that nothing changed, and its word is enough (§7.2
+    /// step 2): the signet itself was seen not long ago.
+    async fn is_claimed_current(
+        &self,
+        dx: &mut Dx<'_>,
+        address: &Address,
+        known: &KnownUser,
+        seen: &SeenRow,
+    ) -> Result<bool, Stop> {
+        let age = seen.attempted_at.since(seen.confirmed_at);
+        let Some(tip) = known.chain.last().and_then(|tip| tip.fingerprint(Level::Crypto)) else {
+            return Ok(false);
+        };
+        if age >= self.options.trust_word || known.withdrawn {
+            return Ok(false);
+        }
+        let name = Name::Address(address.clone());
+        match dx.session().await?.verify(&name, &tip).await {
+            Ok(currency) => Ok(currency == Currency::Current),
+            Err(error) if error.fault() == Fault::Answer => Ok(false),
+            Err(error) => Err(dx.judge(&error).into()),
+        }
+    }
+
+    /// `SGNT`, and `HIST` if that is not what is known. The two may race with a
+    /// change at the DX, so once more if they disagree.
+    async fn fetch(
+        &self,
+        session: &mut Session,
+        address: &Address,
+        known: &KnownUser,
+    ) -> Result<Fetched, client::Error> {
+        let name = Name::Address(address.clone());
+        let tip = known.chain.last();
+        let start = tip.and_then(|tip| tip.fingerprint(Level::Crypto));
+        let mut again = true;
+        loop {
+            let served = session.signet(&name, None).await?;
+            let is_known = Signet::decode_with_limit(&served, self.options.dmtp.object)
+                .is_ok_and(|served| tip.is_some_and(|tip| judge::is_copy(tip, &served)));
+            if is_known {
+                return Ok(Fetched { served, history: Vec::new() });
+            }
+            let history = history(session, address, start.as_ref()).await?;
+            let agrees = history.last().is_none_or(|last| *last == served);
+            if agrees || !again {
+                return Ok(Fetched { served, history });
+            }
+            again = false;
+        }
+    }
+
+    /// The chain as served, each link valid: the served signet under the org
+    /// signet in force, older links under any that ever was. A link that is not
+    /// valid cuts off what lies before it.
+    async fn validated(
+        &self,
+        address: &Address,
+        known: &KnownUser,
+        authority: &Authority,
+        fetched: Fetched,
+    ) -> Result<Vec<Served>, Stop> {
+        let Fetched { served, history } = fetched;
+        let limit = self.options.dmtp.object;
+        let decoded = Signet::decode_with_limit(&served, limit);
+        // What is known was valid when it was logged; its signer may have retired.
+        let retired = decoded.as_ref().ok().and_then(|signet| {
+            let tip = known.chain.last().filter(|tip| judge::is_copy(tip, signet))?;
+            authority.any(tip, address)
+        });
+        let tip = match (decoded, retired) {
+            (_, Some(valid)) => Ok(valid),
+            (Ok(signet), None) => authority.current(&signet, address),
+            (Err(why), None) => Err(why),
+        };
+        let tip = match tip {
+            Ok(tip) => tip,
+            Err(why) => {
+                let kind = IncidentKind::SignetInvalid;
+                self.incident(kind, address.domain(), Some(address), &why, served.into()).await;
+                let outcome = Outcome::SignetInvalid;
+                return Err(Failure { outcome, detail: why.to_string() }.into());
+            }
+        };
+        let mut path = Vec::new();
+        for bytes in history {
+            if bytes == served {
+                continue;
+            }
+            let valid = Signet::decode_with_limit(&bytes, limit)
+                .and_then(|signet| authority.ever(&signet, address));
+            match valid {
+                Ok(link) => path.push(link),
+                Err(why) => {
+                    path.clear();
+                    let kind = IncidentKind::LinkInvalid;
+                    self.incident(kind, address.domain(), Some(address), &why, bytes.into()).await;
+                }
+            }
+        }
+        path.push(tip);
+        Ok(path)
+    }
+}
+
+impl Authority {
+    fn current(&self, signet: &Signet, address: &Address) -> Result<Served, Rejection> {
+        let signet = user::validate(signet, &self.org, Some(address))?;
+        Ok(Served { signet, domain_version: Some(self.version) })
+    }
+
+    /// Valid now, or when an older org signet was in force.
+    fn ever(&self, signet: &Signet, address: &Address) -> Result<Served, Rejection> {
+        self.current(signet, address).or_else(|why| {
+            let old = self.old.iter().find_map(|(org, version)| {
+                let signet = user::validate(signet, org, Some(address)).ok()?;
+                Some(Served { signet, domain_version: Some(*version) })
+            });
+            old.ok_or(why)
+        })
+    }
+
+    fn any(&self, signet: &Signet, address: &Address) -> Option<Served> {
+        self.ever(signet, address).ok()
+    }
+}
+
+/// `HIST` from the known tip, else all there is. Hosts that cannot give a
+/// history give none (§7.2 step 4).
+async fn history(
+    session: &mut Session,
+    address: &Address,
+    start: Option<&Fingerprint>,
+) -> Result<Vec<Vec<u8>>, client::Error> {
+    let mut tries = vec![None];
+    if start.is_some() {
+        tries.insert(0, start);
+    }
+    for start in tries {
+        match session.history(address, start, None).await {
+            Ok(history) => return Ok(history),
+            Err(error) if error.fault() == Fault::Answer => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn in_force(known: &KnownUser, path: &[Served]) -> bool {
+    match (known.chain.last(), path.last()) {
+        (Some(tip), Some(served)) => judge::is_copy(tip, served.signet.signet()),
+        _ => false,
+    }
+}
+
+/// Why a mailbox got no further.
+enum Stop {
+    Failure(Failure),
+    Error(Error),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failure(failure)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+// What is known, from rows and objects.
+impl Visitor {
+    async fn row(&self, domain: &str) -> Result<Option<DomainRow>, store::Error> {
+        rows::find(&*self.rooms.state, domain.as_bytes()).await
+    }
+
+    async fn user_row(&self, address: &Address) -> Result<Option<UserRow>, store::Error> {
+        rows::find(&*self.rooms.state, &rows::user_key(address)).await
+    }
+
+    /// The name's row, or a new one.
+    async fn seen(&self, name: &Name) -> Result<SeenRow, store::Error> {
+        let row = rows::find(&*self.rooms.state, name.as_str().as_bytes()).await?;
+        Ok(row.unwrap_or_else(|| SeenRow {
+            name: name.clone(),
+            version: 0,
+            confirmed_at: Timestamp::default(),
+            attempted_at: Timestamp::default(),
+            validity: None,
+            last_served: None,
+            bogus: false,
+            conflict: false,
+        }))
+    }
+
+    async fn remember(&self, seen: &[SeenRow]) -> Result<(), store::Error> {
+        let mut batch = Batch::new();
+        for row in seen {
+            batch.row(row);
+        }
+        self.rooms.state.apply(batch).await.map(drop)
+    }
+
+    async fn known_domain(
+        &self,
+        row: Option<&DomainRow>,
+        seen: &SeenRow,
+    ) -> Result<KnownDomain, store::Error> {
+        let Some(row) = row else { return Ok(KnownDomain::new()) };
+        let public = &self.rooms.public;
+        // A blob that was withdrawn leaves no text, and any text differs from it.
+        let text = match &row.record {
+            Some(hash) => public.get(&keys::blob(&hash.0), record::MAX_RECORD as u64).await?,
+            None => None,
+        };
+        let text = text.map(Vec::from).unwrap_or_default();
+        let org = match &row.org_signet {
+            Some(hash) => self.org_blob(hash).await?,
+            None => None,
+        };
+        let last = |event: Event| row.events.contains(&event.number());
+        // Without a row of what was seen last, the latest entry says it.
+        let fresh = seen.attempted_at == Timestamp::default();
+        let expires_at = match seen.validity {
+            Some((_, end)) => Timestamp::from_millis(end),
+            None => {
+                let days = Record::parse(&text).map_or(0, |record| record.expiry_days);
+                record::expires_at(None, row.logged_at, days)
+            }
+        };
+        Ok(KnownDomain {
+            version: row.version,
+            current: row.current,
+            poks: row.poks.iter().map(|pok| pok.0).collect(),
+            dnssec: row.dnssec,
+            record: text,
+            org,
+            org_sha256: row.org_signet.map(|hash| hash.0),
+            withdrawn: row.withdrawn,
+            expires_at,
+            bogus: seen.bogus || fresh && last(Event::DnssecBogus),
+            conflict: seen.conflict || fresh && last(Event::NameConflict),
+        })
+    }
+
+    /// The known chain. A link whose bytes are gone cuts off what is before it.
+    async fn known_user(
+        &self,
+        row: Option<&UserRow>,
+        seen: &SeenRow,
+    ) -> Result<KnownUser, store::Error> {
+        let Some(row) = row else { return Ok(KnownUser::default()) };
+        let mut chain = Vec::new();
+        for LinkRow { signet, .. } in &row.chain {
+            let bytes = self.rooms.state.get(Table::Signets, &signet.0).await?;
+            match bytes.as_deref().and_then(|bytes| self.decode(bytes)) {
+                Some(signet) => chain.push(signet),
+                None => chain.clear(),
+            }
+        }
+        Ok(KnownUser {
+            current: row.current,
+            chain,
+            withdrawn: row.withdrawn,
+            last_served: seen.last_served.map(|hash| hash.0),
+        })
+    }
+
+    /// Old org signets that can still be had, newest first. They verified when
+    /// they were logged, under the POK in their own first field.
+    async fn old_orgs(
+        &self,
+        domain: &Domain,
+        old: &[rows::OrgRow],
+    ) -> Result<Vec<(ValidOrgSignet, u64)>, Error> {
+        let mut known = BTreeMap::new();
+        for rows::OrgRow { signet, version } in old {
+            let signet = self.org_blob(signet).await;
+            let signet =
+                signet.map_err(|source| Error::Known { domain: domain.clone(), source })?;
+            let valid = signet.and_then(|signet| {
+                org::validate(&signet, &[signet.signing_key()], Some(domain)).ok()
+            });
+            if let Some(org) = valid {
+                known.insert(*version, org);
+            }
+        }
+        Ok(known.into_iter().rev().map(|(version, org)| (org, version)).collect())
+    }
+
+    async fn org_blob(&self, sha256: &Hash) -> Result<Option<Signet>, store::Error> {
+        let limit = self.options.dmtp.object as u64;
+        let bytes = self.rooms.public.get(&keys::blob(&sha256.0), limit).await?;
+        Ok(bytes.and_then(|bytes| self.decode(&bytes)))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<Signet> {
+        Signet::decode_with_limit(bytes, self.options.dmtp.object).ok()
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}

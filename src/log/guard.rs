@@ -1,0 +1,242 @@
+//! The guard file: what this machine has committed and cosigned, kept outside
+//! the blob store, so that blobs restored from an old backup cannot make it
+//! sign a second history.
+//!
+//! A text file of at most 1 MiB, replaced whole, fsynced with its folder:
+//!
+//! ```text
+//! syndicate guard v1
+//! own <origin> <commit n> <size> <root, hexadecimal>
+//! cosigned <origin> <size> <root, hexadecimal>
+//! ```
+//!
+//! It only goes forward, also when two processes share it: each change is made
+//! under the lock of `<file>.lock`. Left out: what a guard that does not fit
+//! means, which `log::recover` decides.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::proof::Hash;
+
+const HEADER: &str = "syndicate guard v1";
+const MAX_FILE: u64 = 1 << 20;
+
+/// The file. Its methods block for an fsync or two.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    path: PathBuf,
+}
+
+/// The tip of the own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnMark {
+    /// Number of the commit.
+    pub n: u64,
+    pub size: u64,
+    pub root: Hash,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    pub own: Option<(String, OwnMark)>,
+    /// By origin: size and root last cosigned.
+    pub cosigned: BTreeMap<String, (u64, Hash)>,
+}
+
+impl Guard {
+    /// The guard at this path, which need not exist yet.
+    pub fn new(path: &Path) -> Guard {
+        Guard { path: path.to_path_buf() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says; `None` if there is no file. A file that is not one of ours
+    /// is an error, never taken for a missing one.
+    pub fn read(&self) -> io::Result<Option<Marks>> {
+        match std::fs::metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+            Ok(meta) if meta.len() > MAX_FILE => return Err(damaged("it is too long")),
+            Ok(_) => {}
+        }
+        parse(&std::fs::read_to_string(&self.path)?).map(Some)
+    }
+
+    /// Moves the own mark forward to `mark`, durably. A mark behind the one in
+    /// the file changes nothing; one beside it (the same commit with another
+    /// root, or another origin) is refused.
+    pub fn advance(&self, origin: &str, mark: OwnMark) -> io::Result<()> {
+        self.change(|marks| {
+            if let Some((known, old)) = &marks.own {
+                if known != origin {
+                    return Err(damaged("it guards a log of another origin"));
+                }
+                if old.n == mark.n && *old != mark {
+                    return Err(damaged("it knows this commit with another root"));
+                }
+                if old.n >= mark.n {
+                    return Ok(false);
+                }
+            }
+            marks.own = Some((origin.to_owned(), mark));
+            Ok(true)
+        })
+    }
+
+    /// Sets the own mark by the operator's word, also backwards.
+    pub fn accept(&self, origin: &str, mark: OwnMark) -> io::Result<()> {
+        self.change(|marks| {
+            marks.own = Some((origin.to_owned(), mark));
+            Ok(true)
+        })
+    }
+
+    /// Moves forward what was cosigned of another log, durably. Refused where
+    /// it would go back, or give the same size another root.
+    pub fn cosigned(&self, origin: &str, size: u64, root: Hash) -> io::Result<()> {
+        self.change(|marks| {
+            match marks.cosigned.get(origin) {
+                Some(known) if *known == (size, root) => return Ok(false),
+                Some((known, _)) if *known >= size => {
+                    return Err(damaged("it knows a later or another tree of this origin"));
+                }
+                _ => {}
+            }
+            marks.cosigned.insert(origin.to_owned(), (size, root));
+            Ok(true)
+        })
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Marks) -> io::Result<bool>) -> io::Result<()> {
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let lock = File::options().create(true).append(true).open(self.beside("lock"))?;
+        lock.lock()?;
+        let mut marks = self.read()?.unwrap_or_default();
+        if !edit(&mut marks)? {
+            return Ok(());
+        }
+        let fresh = self.beside("new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(print(&marks).as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &self.path)?;
+        File::open(folder)?.sync_all()
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".");
+        name.push(suffix);
+        name.into()
+    }
+}
+
+fn print(marks: &Marks) -> String {
+    let mut text = format!("{HEADER}\n");
+    if let Some((origin, mark)) = &marks.own {
+        let OwnMark { n, size, root } = mark;
+        let _ = writeln!(text, "own {origin} {n} {size} {}", hex::encode(root));
+    }
+    for (origin, (size, root)) in &marks.cosigned {
+        let _ = writeln!(text, "cosigned {origin} {size} {}", hex::encode(root));
+    }
+    text
+}
+
+fn parse(text: &str) -> io::Result<Marks> {
+    let mut lines = text.lines();
+    if lines.next() != Some(HEADER) {
+        return Err(damaged("its first line is not a guard's"));
+    }
+    let mut marks = Marks::default();
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["own", origin, n, size, root] if marks.own.is_none() => {
+                let mark = OwnMark { n: number(n)?, size: number(size)?, root: hash(root)? };
+                marks.own = Some(((*origin).to_owned(), mark));
+            }
+            ["cosigned", origin, size, root] => {
+                marks.cosigned.insert((*origin).to_owned(), (number(size)?, hash(root)?));
+            }
+            _ => return Err(damaged("a line is not a guard's")),
+        }
+    }
+    Ok(marks)
+}
+
+fn number(word: &str) -> io::Result<u64> {
+    word.parse().map_err(|_| damaged("a number is none"))
+}
+
+fn hash(word: &str) -> io::Result<Hash> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(word, &mut hash).map_err(|_| damaged("a hash is none"))?;
+    Ok(hash)
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(n: u64) -> OwnMark {
+        OwnMark { n, size: n * 2 + 2, root: [n as u8; 32] }
+    }
+
+    #[test]
+    fn goes_forward_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = Guard::new(&folder.path().join("deep/guard"));
+        assert_eq!(guard.read().unwrap(), None);
+        guard.advance("log.example", mark(3)).unwrap();
+        guard.advance("log.example", mark(2)).unwrap();
+        guard.advance("log.example", mark(3)).unwrap();
+        assert_eq!(guard.read().unwrap().unwrap().own, Some(("log.example".into(), mark(3))));
+        assert!(guard.advance("log.example", OwnMark { root: [0; 32], ..mark(3) }).is_err());
+        assert!(guard.advance("other.example", mark(9)).is_err());
+        guard.accept("log.example", mark(1)).unwrap();
+        assert_eq!(guard.read().unwrap().unwrap().own, Some(("log.example".into(), mark(1))));
+    }
+
+    #[test]
+    fn remembers_what_was_cosigned() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = Guard::new(&folder.path().join("guard"));
+        guard.cosigned("peer.example", 5, [5; 32]).unwrap();
+        guard.cosigned("peer.example", 5, [5; 32]).unwrap();
+        assert!(guard.cosigned("peer.example", 5, [6; 32]).is_err());
+        assert!(guard.cosigned("peer.example", 4, [4; 32]).is_err());
+        guard.advance("log.example", mark(1)).unwrap();
+        guard.cosigned("peer.example", 9, [9; 32]).unwrap();
+        let marks = guard.read().unwrap().unwrap();
+        assert_eq!(marks.cosigned["peer.example"], (9, [9; 32]));
+        assert!(marks.own.is_some());
+    }
+
+    #[test]
+    fn damage_is_not_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = Guard::new(&folder.path().join("guard"));
+        for damage in ["", "garbage", "syndicate guard v1\nown a b c d\n"] {
+            std::fs::write(guard.path(), damage).unwrap();
+            assert!(guard.read().is_err(), "{damage:?}");
+            assert!(guard.advance("log.example", mark(1)).is_err());
+        }
+    }
+}
