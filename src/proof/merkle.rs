@@ -500,6 +500,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn roots_and_inclusion_proofs_are_those_of_rs_merkle(size in 1u64..600, at in any::<u64>()) {
             let (leaves, index) = (leaves(size), at % size);
