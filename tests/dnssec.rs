@@ -369,8 +369,8 @@ fn contents(folder: &Path, origin: &str) -> String {
         "$ORIGIN {origin}.\n_dime IN TXT \"{first}\" \"{second}\"\n@ IN MX 10 host\n\
          host IN A 127.0.0.1\nhost IN AAAA ::1\nbelow.between IN A 127.0.0.1\n\
          *.wild IN TXT \"wild\"\n*.tame IN A 127.0.0.1\n\
-         _dime.nodata IN A 127.0.0.1\n_dx.nodata IN A 127.0.0.1\n\
-         x._dime.hollow IN A 127.0.0.1\nx._dx.hollow IN A 127.0.0.1\nloop IN CNAME loop2\nloop2 IN CNAME loop\n"
+         _dime.nodata IN CAA 0 iodef \"x\"\n_dx.nodata IN CAA 0 iodef \"x\"\n\
+         x._dime.hollow IN TXT \"x\"\nx._dx.hollow IN TXT \"x\"\nloop IN CNAME loop2\nloop2 IN CNAME loop\n"
     );
     for (alias, target) in [
         ("near", "_dime"),

@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use syndicate::demo::dns::{Fault, PrivateDns};
 use syndicate::dime::{Dnssec, Domain, Timestamp};
-use syndicate::proof::dnssec::verify_observation;
-use syndicate::proof::dnssec::{Absence, Anchor, Proved, decode, encode, verify};
-use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver};
+use syndicate::proof::dnssec::{
+    Absence, Anchor, MAX_CHAIN, Proved, RecordType, Set, decode, encode, iana, verify,
+    verify_observation,
+};
+use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver, TrustAnchor};
 
 const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
 
@@ -210,7 +212,7 @@ async fn refusals_are_named() {
         change(sets.iter_mut().rfind(zone).unwrap());
         chain::rule(&encode(sets).unwrap(), &good, &anchors, now())
     };
-    use RecordType as T;
+    type T = RecordType;
     for algorithm in [1, 3, 5, 6, 7, 12, 16, 253] {
         let rule = refused(T::TXT, &|set| set.signature.algorithm = algorithm);
         assert_eq!(rule, "dnssec-algorithm");
@@ -257,7 +259,7 @@ fn the_root_of_the_real_world() {
         else {
             panic!("{digest:?}, {key:?}");
         };
-        let preimage = [&[0, 1, 1, 3, *algorithm][..], public_key].concat();
+        let preimage = [&[0, 1, 1, 3, *algorithm][..], public_key.as_slice()].concat();
         assert_eq!(Sha256::digest(preimage).as_slice(), digest);
     }
 }
