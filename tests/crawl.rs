@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
 use syndicate::crawl::{
@@ -24,6 +25,7 @@ use syndicate::dime::signet::build::{self, SignTo};
 use syndicate::dime::signet::{Dialect, Fingerprint, Signet};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{AddressFilter, client, tls::Roots};
+use syndicate::proof::dnssec::Observed;
 use syndicate::proof::entry::{Draft, Event, Events, Place, Placed as Entry};
 use syndicate::proof::vrf;
 use syndicate::resolver::{self, FixedResolver};
@@ -632,6 +634,58 @@ async fn bogus_conflicting_and_broken_answers_are_told_apart() {
     assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordAmbiguous);
     assert_eq!(world.told(), [""; 0]);
     assert_eq!(world.incidents(), [IncidentKind::RecordRefused, IncidentKind::RecordAmbiguous]);
+}
+
+/// An entry says secure or insecure only with the chain that proves just that.
+#[tokio::test]
+async fn a_status_is_logged_with_its_chain_or_not_at_all() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let domain: Domain = "a.example".parse().unwrap();
+    let text = |poks: &[u8]| world.record(poks).text();
+    let evidence = |dnssec, record: Option<String>| {
+        let observed = Observed {
+            dnssec,
+            record: record.map(String::into_bytes),
+            since: START,
+            until: START.plus(86_400_000),
+        };
+        Some(resolver::Evidence { chain: Bytes::from_static(b"a chain"), observed })
+    };
+    let say = |evidence| world.resolver.say_evidence(&domain, Ok(evidence));
+    let status = async || world.domain_row("a.example").await.dnssec;
+
+    // Without a chain, and with one about another record or another status.
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    assert_eq!(status().await, Dnssec::Indeterminate);
+    for wrong in [
+        evidence(Dnssec::Secure, Some(text(&[2]))),
+        evidence(Dnssec::Secure, None),
+        evidence(Dnssec::Insecure, None),
+    ] {
+        say(wrong);
+        world.visit("a.example").await;
+        assert_eq!(world.told(), [""; 0]);
+    }
+    say(evidence(Dnssec::Secure, Some(text(&[1]))));
+    world.visit("a.example").await;
+    assert_eq!((world.told(), status().await), (vec!["DNSSEC_GAINED".into()], Dnssec::Secure));
+    // What was proved is not lost while nothing changes and no chain is had.
+    say(None);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), [""; 0]);
+    world.publish("a.example", &text(&[1, 2]));
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["POK_ADDED, DNSSEC_LOST"]);
+    assert_eq!(status().await, Dnssec::Indeterminate);
+    // Insecure: the chain shows the cut and not the record.
+    world.resolver.set_txt("_dime.a.example", &[&text(&[1])], Dnssec::Insecure);
+    say(evidence(Dnssec::Insecure, None));
+    world.visit("a.example").await;
+    assert_eq!((world.told(), status().await), (vec!["POK_REMOVED".into()], Dnssec::Insecure));
+    // A pin alone is not enough there.
+    assert_eq!(world.incidents(), [IncidentKind::CertificateMismatch]);
 }
 
 #[tokio::test]

@@ -8,11 +8,14 @@ mod chain;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 use syndicate::demo::dns::{Fault, PrivateDns};
 use syndicate::dime::{Dnssec, Domain, Timestamp};
-use syndicate::proof::dnssec::verify_observation;
-use syndicate::proof::dnssec::{Absence, Anchor, Proved, decode, encode, verify};
-use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver};
+use syndicate::proof::dnssec::{
+    Absence, Anchor, MAX_CHAIN, Proved, RecordType, Set, decode, encode, iana, verify,
+    verify_observation,
+};
+use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver, TrustAnchor};
 
 const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
 
@@ -194,6 +197,71 @@ async fn chains_cannot_be_mixed() {
     }
     let more = encode(more).unwrap();
     assert_eq!(chain::rule(&more, &good, &anchors, now()), "chain-unused");
+}
+
+/// Each refusal has its name.
+#[tokio::test]
+async fn refusals_are_named() {
+    let dns = private().await;
+    let anchors = dns.trust_anchor().of_root();
+    let good = domain("good.example");
+    let sets = decode(&evidence(&dns, "good.example").await.unwrap().chain).unwrap();
+    let refused = |kind: RecordType, change: &dyn Fn(&mut Set)| {
+        let mut sets = sets.clone();
+        let zone = |set: &&mut Set| set.kind == kind && !set.owner.is_root();
+        change(sets.iter_mut().rfind(zone).unwrap());
+        chain::rule(&encode(sets).unwrap(), &good, &anchors, now())
+    };
+    type T = RecordType;
+    for algorithm in [1, 3, 5, 6, 7, 12, 16, 253] {
+        let rule = refused(T::TXT, &|set| set.signature.algorithm = algorithm);
+        assert_eq!(rule, "dnssec-algorithm");
+    }
+    assert_eq!(refused(T::TXT, &|set| set.signature.algorithm = 8), "dnssec-signature");
+    assert_eq!(refused(T::TXT, &|set| set.signature.labels += 1), "dnssec-labels");
+    assert_eq!(refused(T::DS, &|set| set.signature.labels -= 1), "dnssec-labels");
+    assert_eq!(refused(T::TXT, &|set| set.signature.labels -= 1), "dnssec-signature");
+    assert_eq!(refused(T::TXT, &|set| set.signature.key_tag ^= 1), "dnssec-signature");
+    assert_eq!(refused(T::TXT, &|set| set.signature.bytes.clear()), "dnssec-signature");
+    assert_eq!(refused(T::TXT, &|set| set.data[0][5] ^= 1), "dnssec-signature");
+    assert_eq!(refused(T::DS, &|set| set.data[0][9] ^= 1), "dnssec-signature");
+    // The key is revoked, or is not the zone's.
+    assert_eq!(refused(T::DNSKEY, &|set| set.data[0][1] ^= 0x80), "dnssec-ds");
+    assert_eq!(refused(T::DNSKEY, &|set| set.data[0][0] ^= 0x01), "dnssec-ds");
+    let rule = |bytes: &[u8]| chain::rule(bytes, &good, &anchors, now());
+    assert_eq!(rule(&vec![0; MAX_CHAIN + 1]), "chain-limit");
+    assert_eq!(rule(&[0]), "chain-format");
+    // An A record of the root.
+    assert_eq!(rule(&[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]), "chain-type");
+    let mut turned = sets.clone();
+    turned.reverse();
+    let split: Vec<Vec<u8>> = turned.iter().map(|set| encode(vec![set.clone()]).unwrap()).collect();
+    assert_eq!(rule(&split.concat()), "chain-order");
+    let without = |kind| sets.iter().filter(|set| set.kind != kind).cloned().collect();
+    assert_eq!(rule(&encode(without(T::TXT)).unwrap()), "chain-incomplete");
+    assert_eq!(rule(&encode(without(T::DS)).unwrap()), "chain-incomplete");
+    assert_eq!(rule(&encode(without(T::DNSKEY)).unwrap()), "dnssec-anchor");
+    let loops = ["_dime.loop.example", "a.loop.example"];
+    dns.add_zone("loop.example", true).unwrap();
+    dns.set_cname(loops[0], loops[1]).unwrap();
+    dns.set_cname(loops[1], loops[0]).unwrap();
+    assert_eq!(evidence(&dns, "loop.example").await, None);
+}
+
+/// The digests that are compiled in are those of the resolver's root keys.
+#[test]
+fn the_root_of_the_real_world() {
+    let digests = iana();
+    let keys = TrustAnchor::iana().of_root();
+    assert_eq!((digests.len(), keys.len()), (2, 2));
+    for (digest, key) in digests.iter().zip(&keys) {
+        let (Anchor::Ds { digest, .. }, Anchor::Key { algorithm, public_key }) = (digest, key)
+        else {
+            panic!("{digest:?}, {key:?}");
+        };
+        let preimage = [&[0, 1, 1, 3, *algorithm][..], public_key.as_slice()].concat();
+        assert_eq!(Sha256::digest(preimage).as_slice(), digest);
+    }
 }
 
 fn anything_goes(chain: &[u8], anchors: &[Anchor]) {

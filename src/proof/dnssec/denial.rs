@@ -1,7 +1,7 @@
 //! What NSEC (RFC 4034 §4, RFC 4035 §5.4) and NSEC3 (RFC 5155) records say.
 
 use super::MAX_ITERATIONS;
-use super::wire::{DnsName, RecordType, Set, types, u16_at};
+use super::wire::{DnsName, RecordType, Set, Types, u16_at};
 use crate::dime::Rejection;
 
 /// Bytes of an NSEC3 hash (SHA-1).
@@ -12,7 +12,7 @@ const OPT_OUT: u8 = 1;
 /// An NSEC record, as read.
 pub(super) struct Nsec {
     pub next: DnsName,
-    pub types: Vec<RecordType>,
+    pub types: Types,
 }
 
 impl Nsec {
@@ -20,7 +20,7 @@ impl Nsec {
     pub fn read(set: &Set) -> Option<Nsec> {
         let [rdata] = set.data.as_slice() else { return None };
         let (next, length, _) = DnsName::read(rdata)?;
-        Some(Nsec { next, types: types(rdata.get(length..)?)? })
+        Some(Nsec { next, types: Types::read(rdata.get(length..)?)? })
     }
 
     /// Whether `name`, which is in `zone`, lies between the record's owner and
@@ -33,7 +33,7 @@ impl Nsec {
     /// Whether the record may speak about names below its owner: not at the
     /// parent's side of a cut, and not above a DNAME (RFC 6840 §4.1).
     pub fn speaks_below(&self) -> bool {
-        !is_delegation(&self.types) && !self.types.contains(&RecordType::DNAME)
+        !is_delegation(&self.types) && !self.types.contains(RecordType::DNAME)
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Nsec3 {
     pub opt_out: bool,
     pub hash: [u8; HASH],
     pub next: [u8; HASH],
-    pub types: Vec<RecordType>,
+    pub types: Types,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ impl Nsec3 {
             opt_out: flags & OPT_OUT != 0,
             hash: base32hex(set.owner.labels().next()?)?,
             next: rdata.get(next_start..next_start + HASH)?.try_into().ok()?,
-            types: types(rdata.get(next_start + HASH..)?)?,
+            types: Types::read(rdata.get(next_start + HASH..)?)?,
         })
     }
 
@@ -101,19 +101,19 @@ impl Nsec3 {
 }
 
 /// The parent's side of a cut: NS without SOA.
-pub(super) fn is_delegation(types: &[RecordType]) -> bool {
-    types.contains(&RecordType::NS) && !types.contains(&RecordType::SOA)
+pub(super) fn is_delegation(types: &Types) -> bool {
+    types.contains(RecordType::NS) && !types.contains(RecordType::SOA)
 }
 
 /// A delegation that is proved to have no DS record.
-pub(super) fn is_unsigned_delegation(types: &[RecordType]) -> bool {
-    is_delegation(types) && !types.contains(&RecordType::DS)
+pub(super) fn is_unsigned_delegation(types: &Types) -> bool {
+    is_delegation(types) && !types.contains(RecordType::DS)
 }
 
 /// Whether a name with these types, spoken of by its own zone, has no TXT
 /// record and no alias.
-pub(super) fn denies_text(types: &[RecordType]) -> bool {
-    let there = |kind| types.contains(&kind);
+pub(super) fn denies_text(types: &Types) -> bool {
+    let there = |kind| types.contains(kind);
     !there(RecordType::TXT) && !there(RecordType::CNAME) && !is_delegation(types)
 }
 

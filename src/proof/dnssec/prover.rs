@@ -18,6 +18,8 @@ use crate::dime::{Rejection, Timestamp, ed25519};
 const SAME_TAG: usize = 4;
 /// What a collector may hold, in chains.
 const SPARE: usize = 4;
+/// Most RRsets that a collector holds, each signature counted.
+const MAX_SETS: usize = 256;
 
 /// Why nothing is proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +139,8 @@ impl<'a> Prover<'a> {
             }
         }
         let all = || self.sets.iter().flat_map(|candidate| &candidate.set.data);
-        if all().count() > SPARE * MAX_RECORDS
+        if self.sets.len() > MAX_SETS
+            || all().count() > SPARE * MAX_RECORDS
             || all().map(Vec::len).sum::<usize>() > SPARE * MAX_CHAIN
         {
             return Err(Rejection::new("chain-limit", "the answers are too large for a chain"));
@@ -401,7 +404,7 @@ impl<'a> Prover<'a> {
         owner: &DnsName,
     ) -> Result<Option<(Absence, Vec<usize>)>, Rejection> {
         if let Some((index, nsec)) = self.nsec_at(zone, owner)? {
-            let absence = match nsec.types.contains(&RecordType::NXNAME) {
+            let absence = match nsec.types.contains(RecordType::NXNAME) {
                 true => Absence::NoName,
                 false => Absence::NoData,
             };
@@ -641,7 +644,7 @@ impl<'a> Prover<'a> {
 }
 
 fn speaks_below(nsec3: &Nsec3) -> bool {
-    !denial::is_delegation(&nsec3.types) && !nsec3.types.contains(&RecordType::DNAME)
+    !denial::is_delegation(&nsec3.types) && !nsec3.types.contains(RecordType::DNAME)
 }
 
 /// RSA with SHA-256 and SHA-512, ECDSA P-256 and P-384, Ed25519.

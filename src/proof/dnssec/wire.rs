@@ -492,27 +492,50 @@ pub(super) fn text(rdata: &[u8]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// The types of a bitmap (RFC 4034 §4.1.2). `None` if it is malformed.
-pub(super) fn types(bitmap: &[u8]) -> Option<Vec<RecordType>> {
-    let mut rest = bitmap;
-    let mut types = Vec::new();
-    let mut after_window = 0;
-    while let Some((&window, after)) = rest.split_first() {
-        let (&length, after) = after.split_first()?;
-        let length = usize::from(length);
-        if !(1..=32).contains(&length) || u16::from(window) < after_window {
-            return None;
-        }
-        after_window = u16::from(window) + 1;
-        for (position, byte) in after.get(..length)?.iter().enumerate() {
-            for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                let low = u16::try_from(position * 8 + bit).ok()?;
-                types.push(RecordType(u16::from(window) << 8 | low));
+/// The types of a bitmap (RFC 4034 §4.1.2), as received.
+#[derive(Clone)]
+pub(super) struct Types(Vec<u8>);
+
+impl Types {
+    /// Longest bitmap, bytes: all assigned types fit in four windows of 34.
+    const MAX: usize = 512;
+
+    /// `None` if it is malformed or longer than [`Types::MAX`].
+    pub fn read(bitmap: &[u8]) -> Option<Types> {
+        let mut before = None;
+        for (window, bits) in Types::windows(bitmap) {
+            if !(1..=32).contains(&bits?.len()) || before >= Some(window) {
+                return None;
             }
+            before = Some(window);
         }
-        rest = after.get(length..)?;
+        (bitmap.len() <= Types::MAX).then(|| Types(bitmap.to_vec()))
     }
-    Some(types)
+
+    pub fn contains(&self, kind: RecordType) -> bool {
+        let [window, low] = kind.0.to_be_bytes();
+        Types::windows(&self.0)
+            .filter(|(number, _)| *number == window)
+            .filter_map(|(_, bits)| bits?.get(usize::from(low / 8)).copied())
+            .any(|byte| byte & (0x80 >> (low % 8)) != 0)
+    }
+
+    /// Number and bits of each window; `None` where it is cut off.
+    fn windows(bitmap: &[u8]) -> impl Iterator<Item = (u8, Option<&[u8]>)> {
+        let mut rest = bitmap;
+        std::iter::from_fn(move || {
+            let (&window, after) = rest.split_first()?;
+            let bits = after.split_first().and_then(|(length, bits)| {
+                let (bits, after) = bits.split_at_checked(usize::from(*length))?;
+                rest = after;
+                Some(bits)
+            });
+            if bits.is_none() {
+                rest = &[];
+            }
+            Some((window, bits))
+        })
+    }
 }
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
