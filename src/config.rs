@@ -146,6 +146,9 @@ pub struct Config {
     pub origin: Option<String>,
     pub batch_millis: u64,
     pub heartbeat_millis: u64,
+    /// The operator's word, for this start, that the clock is right although
+    /// the last root is more than an hour old. Not in the file: it is said once.
+    pub accept_clock: bool,
     pub http: SocketAddr,
     pub public_url: Option<String>,
     pub dmtp: SocketAddr,
@@ -227,6 +230,7 @@ impl File {
             origin: self.log.origin.clone(),
             batch_millis: self.log.batch_secs.saturating_mul(1000),
             heartbeat_millis: self.log.heartbeat_secs.saturating_mul(1000),
+            accept_clock: false,
             http: address("http.listen", &self.http.listen)?,
             public_url: self.http.public_url.clone(),
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,

@@ -33,6 +33,10 @@ pub struct Args {
     /// Listen for DMTP here instead.
     #[arg(long, value_name = "IP:PORT")]
     dmtp: Option<String>,
+    /// After an hour or more without a batch: the machine's clock is right. One
+    /// batch with a wrong time would keep everybody from cosigning this log.
+    #[arg(long)]
+    accept_clock: bool,
     /// Print events as JSON lines.
     #[arg(long)]
     json: bool,
@@ -84,7 +88,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
     if let Some(dmtp) = &args.dmtp {
         file.dmtp.listen.clone_from(dmtp);
     }
-    Ok(file.check()?)
+    Ok(Config { accept_clock: args.accept_clock, ..file.check()? })
 }
 
 async fn mirror(config: Config, json: bool) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@
 //! Left out: cosignatures, which the peers room collects, and what an
 //! observation means, which is the crawl room's.
 
+pub mod answer;
 pub mod chain;
 pub mod check;
 pub mod commit;
@@ -225,7 +226,8 @@ impl fmt::Display for Blocked {
             Blocked::ClockAhead { ahead } => {
                 return write!(
                     f,
-                    "the clock is {} s past the last directory root; if it is right, accept it",
+                    "the clock is {} s past the last directory root; if it is right, start once with \
+                     --accept-clock",
                     ahead / 1000
                 );
             }
