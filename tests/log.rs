@@ -19,7 +19,7 @@ use syndicate::proof::vrf;
 use syndicate::store::rows::{self, DomainRow, Place, UserRow};
 use syndicate::store::sled::{Sled, set_aside};
 use syndicate::store::testing::{Answer, Fault, Faults, MemoryState, Operation};
-use syndicate::store::{State, Store, keys};
+use syndicate::store::{State, Store};
 use tokio::task::JoinHandle;
 
 const ORIGIN: &str = "log.example/test";
