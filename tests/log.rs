@@ -19,7 +19,7 @@ use syndicate::proof::vrf;
 use syndicate::store::rows::{self, DomainRow, Place, UserRow};
 use syndicate::store::sled::{Sled, set_aside};
 use syndicate::store::testing::{Answer, Fault, Faults, MemoryState, Operation};
-use syndicate::store::{State, Store, keys};
+use syndicate::store::{State, Store};
 use tokio::task::JoinHandle;
 
 const ORIGIN: &str = "log.example/test";
@@ -875,27 +875,186 @@ async fn the_loop_sequences_beats_and_stops() {
     assert_eq!(refused, Err(Refused::Stopped));
 }
 
-#[tokio::test]
-async fn a_forgotten_mailbox_leaves_the_index() {
-    let store = Store::memory();
-    let machine = Machine::new();
-    let mut opened = small_log(&machine, &store).await;
+async fn forget_and_come_back(machine: &Machine, opened: &mut Opened, version: u64) {
     let bob: syndicate::dime::Address = "bob@b.example".parse().unwrap();
     let forget = Draft::Forget { address: bob.clone() };
     let handles = submit_all(&opened.log, vec![forget]).await;
     round(&mut opened.sequencer).await;
     for handle in handles {
-        assert_eq!(handle.await.unwrap().unwrap().version, 3);
+        assert_eq!(handle.await.unwrap().unwrap().version, version);
     }
     let row: Option<UserRow> = rows::find(&*machine.state, &rows::user_key(&bob)).await.unwrap();
     assert_eq!(row, None);
-    assert!(keys_under(&store, "payload").await.iter().all(|key| key.starts_with("payload/")));
-    let again = user("bob@b.example", Event::FirstSeen, "bob 9");
+    let again = user("bob@b.example", Event::FirstSeen, "bob again");
     let handles = submit_all(&opened.log, vec![again]).await;
     round(&mut opened.sequencer).await;
     for handle in handles {
-        assert_eq!(handle.await.unwrap().unwrap().version, 4);
+        assert_eq!(handle.await.unwrap().unwrap().version, version + 1);
     }
+}
+
+/// Whether any object anywhere holds these bytes.
+async fn anywhere(store: &Store, needle: &[u8]) -> bool {
+    for blobs in [&store.public, &store.private] {
+        for found in blobs.list_all("", 100_000).await.unwrap() {
+            let bytes = blobs.get(&found.key, found.size).await.unwrap().unwrap();
+            if bytes.windows(needle.len()).any(|window| window == needle) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_forgotten_mailbox_is_gone_from_index_and_blobs() {
+    let store = Store::memory();
+    let mut machine = Machine::new();
+    let mut opened = small_log(&machine, &store).await;
+    let backup = copy(&store).await;
+    assert!(anywhere(&store, b"bob 1").await && anywhere(&store, b"bob 2").await);
+    forget_and_come_back(&machine, &mut opened, 3).await;
+    assert!(!anywhere(&store, b"bob 1").await && !anywhere(&store, b"bob 2").await);
+    assert!(anywhere(&store, b"bob again").await && anywhere(&store, b"alice 1").await);
     whole(&store).await;
-    assert!(store.private.head(&keys::commit(4)).await.unwrap().is_some());
+    drop(opened);
+
+    // A backup brings the payloads back; the markers take them away again.
+    for found in backup.private.list_all("payload", 100).await.unwrap() {
+        let bytes = backup.private.get(&found.key, found.size).await.unwrap().unwrap();
+        store.private.overwrite(&found.key, bytes).await.unwrap();
+    }
+    assert!(anywhere(&store, b"bob 1").await);
+    machine.state = Arc::new(MemoryState::default());
+    let opened = machine.open(&store).await;
+    assert!(!anywhere(&store, b"bob 1").await && !anywhere(&store, b"bob 2").await);
+    let bob = "bob@b.example".parse().unwrap();
+    let row: UserRow = rows::find(&*machine.state, &rows::user_key(&bob)).await.unwrap().unwrap();
+    assert_eq!((row.version, row.chain.len()), (4, 1));
+    drop(opened);
+
+    // Any other payload that is missing is a fault.
+    let payloads = store.private.list_all("payload", 100).await.unwrap();
+    store.private.delete(&payloads.last().unwrap().key).await.unwrap();
+    assert!(check(&store, &keys().log.verifier()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_mailbox_is_forgotten_out_of_segments_too() {
+    let store = Store::memory();
+    let mut machine = Machine::new();
+    let mut opened = machine.open_with(merging(&machine), &store).await.unwrap();
+    let first = vec![
+        domain("b.example", &[Event::FirstSeen], "record b"),
+        user("bob@b.example", Event::FirstSeen, "bob 1"),
+    ];
+    let handles = submit_all(&opened.log, first).await;
+    round(&mut opened.sequencer).await;
+    drop(handles);
+    grow(&machine, &mut opened, 0, 30).await;
+    assert!(anywhere(&store, b"bob 1").await);
+    forget_and_come_back(&machine, &mut opened, 2).await;
+    assert!(!anywhere(&store, b"bob 1").await);
+    whole(&store).await;
+    let expected = all_rows(&*machine.state).await;
+    drop(opened);
+    machine.state = Arc::new(MemoryState::default());
+    drop(machine.open_with(merging(&machine), &store).await.unwrap());
+    assert_eq!(all_rows(&*machine.state).await, expected);
+}
+
+#[tokio::test]
+async fn what_a_lost_race_left_behind_is_swept() {
+    let store = Store::memory();
+    let (left, right) = (Machine::new(), Machine::new());
+    let mut one = left.open_with(merging(&left), &store).await.unwrap();
+    let mut two = right.open_with(merging(&right), &store).await.unwrap();
+    for turn in 0..30 {
+        let address = |who| user(&format!("{who}{turn}@b.example"), Event::FirstSeen, who);
+        let handles = submit_all(&one.log, vec![address("left")]).await;
+        let more = submit_all(&two.log, vec![address("right")]).await;
+        left.clock.advance(1000);
+        right.clock.advance(1000);
+        let (a, b) = tokio::join!(one.sequencer.round(), two.sequencer.round());
+        a.unwrap();
+        b.unwrap();
+        drop((handles, more));
+    }
+    let checked = whole(&store).await;
+    let commits = keys_under(&store, "commit").await.len();
+    let orphans = keys_under(&store, "batch").await.len() - commits;
+    assert!(orphans <= 8 + 16, "{orphans} of {} commits", checked.commits);
+}
+
+/// Counts what lies in a store after many heartbeats and nothing else.
+#[tokio::test]
+async fn an_idle_log_stays_small() {
+    let store = Store::memory();
+    let machine = Machine::new();
+    machine.clock.set(Timestamp::from_millis(Clock::system().now().millis() + 10_000_000));
+    let options =
+        Options { segment: 100, prune_after: Some(Duration::from_secs(0)), ..machine.options() };
+    let mut opened = machine.open_with(options, &store).await.unwrap();
+    for _ in 0..1000 {
+        machine.clock.advance(600_000);
+        round(&mut opened.sequencer).await;
+    }
+    let objects = count(&store).await;
+    // Commit, batch and checkpoint of at most 100 + 16 heartbeats; three objects
+    // a segment; three full tiles, three bundles; partial ones of the fourth.
+    assert!(objects <= 3 * 116 + 3 * 10 + 6 + 2 * 256 + 10, "{objects}");
+    assert_eq!(whole(&store).await.entries.len(), 1002);
+}
+
+async fn count(store: &Store) -> usize {
+    let public = store.public.list_all("", 10_000_000).await.unwrap().len();
+    public + store.private.list_all("", 10_000_000).await.unwrap().len()
+}
+
+/// The figures in the README. Takes minutes: `cargo test --release -- --ignored`.
+#[tokio::test]
+#[ignore = "measures; takes minutes"]
+async fn objects_of_an_idle_year_and_of_a_million_entries() {
+    let store = Store::memory();
+    let machine = Machine::new();
+    machine.clock.set(Timestamp::from_millis(Clock::system().now().millis() + 10_000_000));
+    let mut opened = machine.open(&store).await;
+    let mut most = 0;
+    for beat in 0..52_560 {
+        machine.clock.advance(600_000);
+        round(&mut opened.sequencer).await;
+        if beat % 1000 == 0 {
+            most = most.max(count(&store).await);
+        }
+    }
+    println!("an idle year: {} objects, at most {most} on the way", count(&store).await);
+
+    let store = Store::memory();
+    let machine = Machine::new();
+    machine.clock.set(Timestamp::from_millis(Clock::system().now().millis() + 10_000_000));
+    let mut opened = machine.open(&store).await;
+    let mut entries = 0;
+    while entries < 1_000_000 {
+        let drafts: Vec<Draft> = (entries..entries + 100)
+            .map(|i| domain(&format!("d{i}.example"), &[Event::FirstSeen], "one record"))
+            .collect();
+        entries += 100;
+        let _handles = submit_all(&opened.log, drafts).await;
+        machine.clock.advance(10_000);
+        round(&mut opened.sequencer).await;
+    }
+    let blobs = store.public.list_all("blob", 10_000_000).await.unwrap().len();
+    println!(
+        "a million entries, 100 a batch: {} objects, {blobs} of them blobs",
+        count(&store).await
+    );
+}
+
+/// Both are spawned by whoever wires the rooms.
+#[expect(dead_code, reason = "it is enough that this compiles")]
+fn futures_may_move_between_threads(sequencer: Sequencer, options: Options, store: Store) {
+    fn sent(_: impl Send) {}
+    sent(sequencer.run(tokio_util::sync::CancellationToken::new()));
+    let state: Arc<dyn State> = Arc::new(MemoryState::default());
+    sent(log::open(options, store, state, keys(), Clock::system()));
 }

@@ -60,35 +60,33 @@ pub async fn check(store: &Store, key: &VerifierKey) -> Result<Option<Checked>, 
     let mut frontier = Frontier::new();
     let (mut entries, mut leaves, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     let mut previous = record_hash;
-    chain
-        .each(0, tail, async |step| {
-            let commit = &step.commit;
-            let n = commit.n;
-            if commit.previous != previous {
-                return Err(Error::broken(n, "it does not follow the commit before it"));
-            }
-            previous = step.hash;
-            for entry in &step.batch.entries {
-                replayer.push(&mut map, entry.clone()).map_err(|stop| match stop {
-                    Stop::Fault(fault) => Error::Rule { n, fault },
-                    Stop::Unknown(unknown) => Error::Unknown { n, unknown },
-                    Stop::Engine(never) => match never {},
-                })?;
-                leaves.push(leaf_hash(entry));
-                frontier.push(leaf_hash(entry));
-                entries.push(entry.clone());
-            }
-            if (commit.size, commit.root) != (frontier.size(), frontier.root()) {
-                return Err(Error::broken(n, "size or root is not that of its entries"));
-            }
-            if commit.directory_root != map.root() || commit.time != replayer.position().time {
-                return Err(Error::broken(n, "directory root or time is not that of its entries"));
-            }
-            chain.records(commit).await?;
-            ends.push((commit.size, commit.root));
-            Ok(())
-        })
-        .await?;
+    let mut steps = chain.steps(0, tail).await?;
+    while let Some(step) = steps.next().await? {
+        let commit = &step.commit;
+        let n = commit.n;
+        if commit.previous != previous {
+            return Err(Error::broken(n, "it does not follow the commit before it"));
+        }
+        previous = step.hash;
+        for entry in &step.batch.entries {
+            replayer.push(&mut map, entry.clone()).map_err(|stop| match stop {
+                Stop::Fault(fault) => Error::Rule { n, fault },
+                Stop::Unknown(unknown) => Error::Unknown { n, unknown },
+                Stop::Engine(never) => match never {},
+            })?;
+            leaves.push(leaf_hash(entry));
+            frontier.push(leaf_hash(entry));
+            entries.push(entry.clone());
+        }
+        if (commit.size, commit.root) != (frontier.size(), frontier.root()) {
+            return Err(Error::broken(n, "size or root is not that of its entries"));
+        }
+        if commit.directory_root != map.root() || commit.time != replayer.position().time {
+            return Err(Error::broken(n, "directory root or time is not that of its entries"));
+        }
+        chain.records(commit).await?;
+        ends.push((commit.size, commit.root));
+    }
     replayer.finish().map_err(|fault| Error::Rule { n: tail, fault })?;
     let checkpoints = check_checkpoints(store, key, &record.origin, &ends).await?;
     if let Some((size, _)) = checkpoints.last() {

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod chain;
 pub mod check;
 pub mod commit;
+pub mod erase;
 pub mod guard;
 pub mod index;
 mod publish;
@@ -448,6 +449,10 @@ impl Log {
     /// `root` must be those of the last commit.
     pub async fn accept_tip(&self, size: u64, root: Hash) -> Result<(), Error> {
         accept_tip(&self.0.options.guard, &self.0.store, size, root).await?;
+        if matches!(self.standing_block(), Some(Blocked::StateAhead { .. })) {
+            // It indexed commits that are given up now.
+            rebuild(&self.0.store, &*self.0.state).await?;
+        }
         self.word().standing = None;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! gets them checks them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -136,9 +137,8 @@ impl Reader {
         for node in ranges.into_iter().flat_map(|(start, end)| complete_nodes(start, end)) {
             let unknown = || Error::Proof(Unprovable::Missing(node));
             let (at, ..) = TileCoordinate::of_node(node, published).ok_or_else(unknown)?;
-            if !tiles.tiles.contains_key(&at) {
-                let bytes = self.tile(at).await?.ok_or_else(unknown)?;
-                tiles.tiles.insert(at, bytes);
+            if let Entry::Vacant(vacant) = tiles.tiles.entry(at) {
+                vacant.insert(self.tile(at).await?.ok_or_else(unknown)?);
             }
         }
         merkle::subtree_proof(&tiles, start, end, size).map_err(Error::Proof)
