@@ -872,7 +872,7 @@ async fn sessions_that_end_early_are_taken_up_again() {
     world.found("a.example", 1);
     let record = Template { dx: vec!["short.example".into()], ..world.record(&[1]) };
     world.publish("a.example", &record.text());
-    let users: Vec<String> = (b'a'..b'z').map(|c| format!("{}@a.example", c as char)).collect();
+    let users: Vec<String> = (b'a'..=b'y').map(|c| format!("{}@a.example", c as char)).collect();
     for user in &users {
         world.serve(user, &[link(user, 11, None, 1)]);
         world.handle.watch(user.parse().unwrap(), "test").await.unwrap();
