@@ -128,6 +128,7 @@ impl Visitor {
                 }
             }
         }
+        seen.outcome = report.outcome.to_string();
         self.remember(&[seen]).await.map_err(failed)
     }
 
@@ -615,6 +616,7 @@ impl Visitor {
         // A chain that comes in parts was served to its end, not logged to it.
         let complete = entries.len() < self.options.links || astray;
         seen.last_served = if complete { served } else { None };
+        seen.outcome = outcome.to_string();
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         self.remember(&[seen]).await.map_err(failed)?;
         Ok(outcome)
@@ -870,6 +872,7 @@ impl Visitor {
             last_served: None,
             bogus: false,
             conflict: false,
+            outcome: String::new(),
         }))
     }
 
