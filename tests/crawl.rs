@@ -64,6 +64,8 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    /// Drafts that wait now, and the most that ever did.
+    waiting: Mutex<(usize, usize)>,
 }
 
 #[async_trait]
@@ -72,6 +74,14 @@ impl Sink for Ledger {
         if *self.closed.lock().unwrap() {
             return Err(Unplaced::Later("stopping".into()));
         }
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.0 += 1;
+            waiting.1 = waiting.1.max(waiting.0);
+        }
+        // A batch takes its time.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.waiting.lock().unwrap().0 -= 1;
         let state = &*self.state;
         let domain: Option<DomainRow> =
             rows::find(state, draft.domain().as_str().as_bytes()).await.unwrap();
@@ -337,6 +347,7 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            waiting: Mutex::default(),
         });
         let evidence = Arc::new(Evidence::default());
         let rooms = Rooms {
@@ -926,7 +937,7 @@ async fn sessions_that_end_early_are_taken_up_again() {
     world.found("a.example", 1);
     let record = Template { dx: vec!["short.example".into()], ..world.record(&[1]) };
     world.publish("a.example", &record.text());
-    let users: Vec<String> = (b'a'..b'z').map(|c| format!("{}@a.example", c as char)).collect();
+    let users: Vec<String> = (b'a'..=b'y').map(|c| format!("{}@a.example", c as char)).collect();
     for user in &users {
         world.serve(user, &[link(user, 11, None, 1)]);
         world.handle.watch(user.parse().unwrap(), "test").await.unwrap();
@@ -935,6 +946,7 @@ async fn sessions_that_end_early_are_taken_up_again() {
     assert_eq!(report.users.len(), users.len());
     assert!(report.users.iter().all(|(_, outcome)| outcome.is_good()), "{:?}", report.users);
     assert_eq!(world.told().len(), users.len() + 1);
+    assert!(world.ledger.waiting.lock().unwrap().1 > 1, "mailboxes wait for the log together");
 }
 
 #[tokio::test]
@@ -966,8 +978,18 @@ async fn the_log_may_refuse_for_a_while() {
     assert_eq!(report.outcome, Outcome::Ours);
     assert!(report.detail.as_ref().unwrap().contains("a.example"));
     *world.ledger.closed.lock().unwrap() = false;
-    assert_eq!(world.visit("a.example").await.outcome, Outcome::Changed);
-    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    let chain = [link(X, 11, None, 1), link(X, 12, Some(11), 1)];
+    world.serve(X, &chain);
+    assert_eq!(world.visit(X).await.outcome, Outcome::Changed);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN", "ROTATED"]);
+    // An alarm that could not be logged is told when it can be.
+    world.serve(X, &[chain[0].clone(), link(X, 13, Some(11), 1)]);
+    *world.ledger.closed.lock().unwrap() = true;
+    assert_eq!(world.visit(X).await.outcome, Outcome::Ours);
+    *world.ledger.closed.lock().unwrap() = false;
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FORKED"]);
+    assert_eq!(world.seen(X).await.outcome, "not-in-force");
 }
 
 #[tokio::test]
