@@ -324,6 +324,85 @@ fn what_waits_for_publication_is_bounded() {
     assert_eq!(directory.publish(0).unwrap(), first);
 }
 
+/// Labels that share up to 255 bits with a neighbour, and one that stands alone.
+fn crowded() -> Vec<Label> {
+    let mut labels = vec![Label([0x80; 32])];
+    for at in [0, 7, 8, 9, 100, 238, 239, 240, 255] {
+        let mut label = [0x3c; 32];
+        label[at / 8] ^= 0x80 >> (at % 8);
+        labels.push(Label(label));
+    }
+    labels.push(Label([0x3c; 32]));
+    labels.sort();
+    labels
+}
+
+#[test]
+fn every_changed_byte_of_a_proof_is_refused() {
+    let labels = crowded();
+    let directory = Directory::new(options(1, true));
+    directory.apply(&all(&labels, 1)).unwrap();
+    let absent = (0..=255).map(|at| {
+        let mut label = [0x3c; 32];
+        label[at / 8] ^= 0x80 >> (at % 8);
+        label[31] ^= 0x10;
+        Label(label)
+    });
+    for label in labels.iter().copied().chain(absent) {
+        let lookup = directory.lookup(&label);
+        assert!(proves(&label, &lookup));
+        let refused = |change: &dyn Fn(&mut Lookup)| {
+            let mut changed = lookup.clone();
+            change(&mut changed);
+            changed == lookup || !proves(&label, &changed)
+        };
+        for at in 0..lookup.proof.path.len() {
+            assert!(refused(&|changed| drop(changed.proof.path.remove(at))));
+            for bit in 0..8 {
+                assert!(refused(&|changed| changed.proof.path[at].length ^= 1 << bit));
+            }
+            for byte in 0..32 {
+                assert!(refused(&|changed| changed.proof.path[at].sibling[byte] ^= 1));
+            }
+        }
+        for byte in 0..32 {
+            assert!(refused(&|changed| {
+                match &mut changed.proof.end {
+                    End::Present => changed.tip.as_mut().unwrap().chain[byte] ^= 1,
+                    End::Leaf { label, .. } => label.0[byte] ^= 1,
+                    End::Inner { prefix, .. } => prefix[byte] ^= 1,
+                    End::Empty => {}
+                }
+            }));
+            assert!(refused(&|changed| {
+                match &mut changed.proof.end {
+                    End::Leaf { chain, .. } => chain[byte] ^= 1,
+                    End::Inner { left, .. } => left[byte] ^= 1,
+                    End::Present | End::Empty => {}
+                }
+            }));
+            assert!(refused(&|changed| {
+                if let End::Inner { right, .. } = &mut changed.proof.end {
+                    right[byte] ^= 1;
+                }
+            }));
+        }
+        assert!(refused(&|changed| {
+            match &mut changed.proof.end {
+                End::Present => changed.tip.as_mut().unwrap().version += 1,
+                End::Leaf { version, .. } => *version += 1,
+                End::Inner { length, .. } => *length ^= 1,
+                End::Empty => {}
+            }
+        }));
+        assert!(refused(&|changed| changed.head.root[0] ^= 1));
+        // Nor does it prove anything of the neighbours.
+        for other in labels.iter().filter(|other| **other != label) {
+            assert!(lookup.tip.is_none() || !proves(other, &lookup));
+        }
+    }
+}
+
 #[test]
 fn readers_see_one_head_while_a_writer_goes_on() {
     let labels = spread(2_000);

@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod chain;
+pub mod check;
 pub mod commit;
 pub mod guard;
 pub mod index;
@@ -55,6 +56,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(600);
 pub const POOL: usize = 10_000;
 /// Commits that become one segment.
 pub const SEGMENT: u64 = 10_000;
+/// Entries between two snapshots of the directory, at least.
+pub const SNAPSHOT: u64 = 50_000;
 /// Partial tiles go when the full one is this old.
 pub const PRUNE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How far the clock may be past the last root before somebody must look.
@@ -79,6 +82,9 @@ pub struct Options {
     pub pool: usize,
     /// Commits that become one segment, at least 1.
     pub segment: u64,
+    /// Entries after which the directory is written out again, at least; a
+    /// quarter of its labels if that is more.
+    pub snapshot: u64,
     /// Age of a full tile at which its partial ones go; `None`: they stay.
     pub prune_after: Option<Duration>,
     pub clock_ahead: Duration,
@@ -100,6 +106,7 @@ impl Options {
             batch: commit::MAX_ENTRIES,
             pool: POOL,
             segment: SEGMENT,
+            snapshot: SNAPSHOT,
             prune_after: Some(PRUNE_AFTER),
             clock_ahead: CLOCK_AHEAD,
             clock_behind: CLOCK_BEHIND,
@@ -218,7 +225,8 @@ impl fmt::Display for Blocked {
             Blocked::ClockAhead { ahead } => {
                 return write!(
                     f,
-                    "the clock is {} s past the last directory root; if it is right, accept it",
+                    "the clock is {} s past the last directory root; if it is right, start once with \
+                     --accept-clock",
                     ahead / 1000
                 );
             }

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::{Error, Head, Log};
+use crate::dime::Rejection;
 use crate::proof::Hash;
 use crate::proof::merkle::{
     self, HashReader, Node, Unprovable, complete_nodes, subtree_proof_ranges,
 };
 use crate::proof::tile::{
-    BundleCoordinate, MAX_BUNDLE, MAX_TILE, Resource, TileCoordinate, decode_bundle_prefix,
+    BundleCoordinate, MAX_BUNDLE, MAX_TILE, Resource, TileCoordinate, decode_bundle,
+    decode_bundle_prefix,
 };
 use crate::store::{Blobs, keys};
 
@@ -108,7 +110,7 @@ impl Reader {
         let Some((at, place)) = BundleCoordinate::of_entry(index, size) else { return Ok(None) };
         let missing = || Error::broken(0, format!("bundle {at} is missing"));
         let bytes = self.bundle(at).await?.ok_or_else(missing)?;
-        let entries = decode_bundle_prefix(&bytes, at.width).map_err(Error::Tiles)?;
+        let entries = entries(&bytes, at).map_err(Error::Tiles)?;
         Ok(entries.get(place).map(|entry| bytes.slice_ref(entry)))
     }
 
@@ -195,4 +197,9 @@ pub(super) async fn bundle(public: &Blobs, at: BundleCoordinate) -> Result<Optio
     }
     let full = BundleCoordinate { width: crate::proof::tile::WIDTH, ..at };
     Ok(public.get(&full.path(), MAX_BUNDLE as u64).await?)
+}
+
+/// The entries of a bundle, out of its bytes or those of the full one.
+pub(super) fn entries(bytes: &[u8], at: BundleCoordinate) -> Result<Vec<&[u8]>, Rejection> {
+    decode_bundle(bytes, at.width).or_else(|_| decode_bundle_prefix(bytes, at.width))
 }

@@ -23,7 +23,7 @@ use crate::proof::entry::is_origin;
 use crate::proof::merkle::leaf_hash;
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::Position;
-use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate, decode_bundle_prefix};
+use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate};
 use crate::proof::wire::{Malformed, Reader, Writer};
 use crate::store::blobs::{Claim, Probe};
 use crate::store::{Blobs, State, Store, keys};
@@ -536,7 +536,7 @@ async fn read_bundle(public: &Blobs, size: u64, edge: &Edge) -> Result<Vec<Bytes
     }
     let bytes = super::reader::bundle(public, at).await?;
     let bytes = bytes.ok_or_else(|| Error::broken(0, format!("bundle {at} is missing")))?;
-    let entries = decode_bundle_prefix(&bytes, at.width).map_err(Error::Tiles)?;
+    let entries = super::reader::entries(&bytes, at).map_err(Error::Tiles)?;
     let entries: Vec<Bytes> = entries.into_iter().map(|entry| bytes.slice_ref(entry)).collect();
     let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
     let tile = edge.tiles().find(|tile| tile.at == at.tile());

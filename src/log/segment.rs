@@ -6,10 +6,12 @@
 //! worst both, and the next merge deletes the rest.
 
 use bytes::Bytes;
-use tracing::{debug, info};
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
 
 use super::chain::Chain;
 use super::commit::{Floor, Records, Segment};
+use super::recover::snapshot;
 use super::tip::Tip;
 use super::{Error, Options};
 use crate::dime::Timestamp;
@@ -33,6 +35,9 @@ pub(super) struct Upkeep {
     bundles_pruned: u64,
     /// Where commits begin; known after the first look.
     floor: Option<u64>,
+    /// Leaves at the last snapshot of the directory that this process knows of.
+    snapshot: u64,
+    writing: Option<JoinHandle<()>>,
 }
 
 impl Upkeep {
@@ -56,8 +61,16 @@ impl Upkeep {
         if tip.next.saturating_sub(floor) >= options.segment.saturating_add(KEPT) {
             self.floor = Some(merge(options, store, chain, tip.next).await?);
         }
+        let due = options.snapshot.max(tip.map.committed().labels / 4);
+        let idle = self.writing.as_ref().is_none_or(JoinHandle::is_finished);
+        if idle && tip.size().saturating_sub(self.snapshot) >= due {
+            self.snapshot = tip.size();
+            self.writing = Some(tokio::spawn(snapshot_aside(store.clone(), tip.clone())));
+        }
         if let Some(age) = options.prune_after {
-            let before = options_now(tip).millis().saturating_sub(age.as_millis() as u64);
+            // Ages are counted from the last root's time, which the clock made.
+            let now = tip.position.time.millis();
+            let before = now.saturating_sub(age.as_millis() as u64);
             self.prune(store, tip.size(), Timestamp::from_millis(before)).await?;
         }
         Ok(())
@@ -107,9 +120,13 @@ fn full_tiles(level: u8, size: u64) -> u64 {
     size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0)
 }
 
-/// The time that ages are counted from: of the last root, which the clock made.
-fn options_now(tip: &Tip) -> Timestamp {
-    tip.position.time
+/// Writes a snapshot beside the rounds. One that fails is tried again at the
+/// next occasion; nothing depends on it but the time of the next start.
+async fn snapshot_aside(store: Store, tip: Tip) {
+    match snapshot(&store, &tip).await {
+        Ok(()) => debug!(size = tip.size(), "wrote a snapshot of the directory"),
+        Err(error) => warn!(%error, "could not write a snapshot of the directory"),
+    }
 }
 
 /// Deletes the partial ones of one full tile or bundle; `false` if that is too

@@ -384,7 +384,7 @@ fn lines<T>(answer: Answer<T>, found: impl FnOnce(T) -> Lines) -> (bool, Lines) 
         Answer::Found(value) => (true, found(value)),
         Answer::Held { url } => (true, make::held(&url)),
         Answer::NotFound => (false, make::not_found()),
-        Answer::Unavailable => (true, make::line(421, "TRY AGAIN LATER")),
+        Answer::Unavailable => (true, make::line(451, "TRY AGAIN LATER")),
     }
 }
 

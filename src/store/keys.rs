@@ -116,6 +116,12 @@ pub fn snapshot_part(size: u64, part: usize) -> String {
     format!("{}.{part:03}", snapshot(size))
 }
 
+/// Private: what failed validation, by the incident's id.
+pub fn incident(id: &[u8; 32]) -> String {
+    let id = hex::encode(id);
+    format!("incident/{}/{id}", &id[..2])
+}
+
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.
 pub fn seen(day: u64, part: &str) -> String {
     format!("seen/{}/{part}", number(day))
