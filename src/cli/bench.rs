@@ -1,6 +1,7 @@
 //! `syndicate bench`: what this machine does, measured on the real code.
 
 mod measure;
+mod receipts;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,8 +90,8 @@ fn figures(args: &Args, cores: usize, threads: usize) -> anyhow::Result<Value> {
     say("proofs");
     let cached = measure::lookup_us(&grown, labels);
     let with_vrf = measure::lookup_with_vrf_us(&writer);
-    let verify = measure::verify_us(&grown, labels)?;
-    let history = measure::history(&writer)?;
+    say("receipts");
+    let receipts = receipts::receipts(&writer, labels)?;
     let per_label = |bytes: u64| round(bytes as f64 / labels as f64);
     Ok(json!({
         "labels": labels,
@@ -108,10 +109,13 @@ fn figures(args: &Args, cores: usize, threads: usize) -> anyhow::Result<Value> {
         "process_bytes_per_label": per_label(restart.resident),
         "latest_proof_cached_us": round(cached),
         "latest_proof_us": round(with_vrf),
-        "latest_proof_verify_us": round(verify),
-        "history100_bytes": history.bytes,
-        "history100_make_us": round(history.make_us),
-        "history100_verify_us": round(history.verify_us),
+        "receipt_bytes": receipts.lookup_bytes,
+        "receipt_make_us": round(receipts.lookup_make_us),
+        "receipt_verify_us": round(receipts.lookup_verify_us),
+        "history100_bytes": receipts.history_bytes,
+        "history100_make_us": round(receipts.history_make_us),
+        "history100_verify_us": round(receipts.history_verify_us),
+        "history100_verify_whole_us": round(receipts.history_whole_us),
         "snapshot_ms": round(snapshot.as_secs_f64() * 1e3),
         "restore_ms": round(restored.as_secs_f64() * 1e3),
         "restart_ms": round(restart.wall.as_secs_f64() * 1e3),

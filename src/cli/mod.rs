@@ -9,9 +9,13 @@ mod demo;
 mod dmtp;
 mod dx;
 mod mirror;
+mod lookup;
 mod output;
 mod record;
+mod report;
 mod signet;
+mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -50,6 +54,12 @@ enum Command {
     AcceptTip(mirror::AcceptTipArgs),
     /// Show the configuration.
     Config(mirror::ConfigArgs),
+    /// Ask a mirror for a key, and check its proof here.
+    Lookup(lookup::LookupArgs),
+    /// The same for every version that there ever was.
+    History(lookup::HistoryArgs),
+    /// Check a saved answer, with no network.
+    Verify(verify::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -67,5 +77,8 @@ pub fn main() -> ExitCode {
         Command::Rebuild(args) => mirror::rebuild(args),
         Command::AcceptTip(args) => mirror::accept_tip(args),
         Command::Config(args) => mirror::show_config(args),
+        Command::Lookup(args) => lookup::lookup(args),
+        Command::History(args) => lookup::history(args),
+        Command::Verify(args) => verify::run(args),
     }
 }

@@ -594,8 +594,13 @@ impl Crawler {
         let now = self.now();
         let Visited { report, elsewhere_until } = visited;
         let pace = self.visitor.options.pace;
+        // A visit that got somewhere and ran out of time goes on at once.
+        let unfinished = report.outcome == Outcome::Deadline && !report.users.is_empty();
+        let reached = report.users.last().filter(|_| unfinished).map(|(user, _)| user.clone());
+        self.frontier.reached(&job.domain, reached);
         let (due, failures) = match elsewhere_until {
             Some(until) => (until, job.failures),
+            None if unfinished => (now, 0),
             None if report.outcome.is_good() => {
                 (pace.after_success(&job.domain, now, report.refresh), 0)
             }

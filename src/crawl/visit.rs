@@ -27,7 +27,7 @@ use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
-use crate::dmtp::client::{self, Entrance, Fault, Session, Target};
+use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
 use crate::proof::entry::{Draft, Event, Events};
 use crate::resolver::{self, Answer, Resolver};
 use crate::store;
@@ -39,7 +39,7 @@ use crate::store::state::{Batch, Table};
 const MX_HOSTS: usize = 3;
 /// Addresses tried of one host.
 const ADDRESSES: usize = 4;
-/// How often a visit opens a new connection after one broke.
+/// How often in a row a visit opens a new connection after one broke.
 const REOPENINGS: u32 = 3;
 /// TTL that a denial or failure counts as, at most, seconds.
 const ABSENCE_TTL: u32 = 3600;
@@ -62,7 +62,7 @@ struct Found {
     selection: Selection,
     /// `None`: the other name could not be asked.
     conflict: Option<bool>,
-    protection: Protection,
+    dnssec: Dnssec,
     /// Seconds.
     ttl: u32,
 }
@@ -97,7 +97,7 @@ impl Visitor {
             }
             Dns::Bogus => self.bogus(domain, &known, &mut seen, report).await?,
             Dns::Found(found) => {
-                report.dnssec = Some(found.protection.dnssec);
+                report.dnssec = Some(found.dnssec);
                 match &found.selection {
                     Selection::None => {
                         self.no_record(domain, &known, &found, &mut seen, report).await?;
@@ -175,8 +175,7 @@ impl Visitor {
         }
         report.outcome = Outcome::DnsBogus;
         report.dnssec = Some(Dnssec::Bogus);
-        let protection = Protection { dnssec: Dnssec::Bogus, chain: None };
-        self.judge_domain(domain, known, &DomainSeen::Bogus, &protection, report).await?;
+        self.judge_domain(domain, known, &DomainSeen::Bogus, Dnssec::Bogus, report).await?;
         seen.bogus = true;
         Ok(())
     }
@@ -189,7 +188,7 @@ impl Visitor {
         seen: &mut SeenRow,
         report: &mut Report,
     ) -> Result<(), Error> {
-        self.judge_domain(domain, known, &DomainSeen::Absent, &found.protection, report).await?;
+        self.judge_domain(domain, known, &DomainSeen::Absent, found.dnssec, report).await?;
         let gone = known.version > 0;
         report.outcome = if gone { Outcome::RecordGone } else { Outcome::NoRecord };
         report.refresh = record::refresh_at(report.started, found.ttl, None);
@@ -200,24 +199,48 @@ impl Visitor {
         Ok(())
     }
 
-    /// Submits what the judge calls for; the version in force afterwards.
+    /// Submits what the judge calls for. The chain that proves what DNS said is
+    /// fetched only then: a visit that finds nothing new needs none.
     async fn judge_domain(
         &self,
         domain: &Domain,
         known: &KnownDomain,
         seen: &DomainSeen<'_>,
-        protection: &Protection,
+        dnssec: Dnssec,
         report: &mut Report,
     ) -> Result<(), Error> {
         let (now, hold) = (report.started, self.options.hold);
-        match judge::domain(domain, known, seen, protection, now, hold) {
-            Some(draft) => {
-                let events = draft.events;
-                let name = Name::Domain(domain.clone());
-                self.enter(Draft::Domain(draft), name, events, report).await.map(drop)
-            }
-            None => Ok(()),
+        let judge =
+            |chain| judge::domain(domain, known, seen, &Protection { dnssec, chain }, now, hold);
+        if judge(Some(Bytes::new())).is_none() {
+            return Ok(());
         }
+        let Some(draft) = judge(self.chain(domain, seen, dnssec).await) else { return Ok(()) };
+        let (name, events) = (Name::Domain(domain.clone()), draft.events);
+        self.enter(Draft::Domain(draft), name, events, report).await.map(drop)
+    }
+
+    /// The DNSSEC chain of what was seen, if it can be had and says the same.
+    async fn chain(&self, domain: &Domain, seen: &DomainSeen<'_>, dnssec: Dnssec) -> Option<Bytes> {
+        let text = match seen {
+            DomainSeen::Record { record, .. } => Some(record.text.as_slice()),
+            DomainSeen::Absent => None,
+            DomainSeen::Bogus => return None,
+        };
+        if !matches!(dnssec, Dnssec::Secure | Dnssec::Insecure) {
+            return None;
+        }
+        let evidence = match self.rooms.resolver.evidence(domain, self.rooms.clock.now()).await {
+            Ok(evidence) => evidence?,
+            Err(error) => {
+                tracing::debug!(%domain, %error, "no DNSSEC chain");
+                return None;
+            }
+        };
+        let observed = &evidence.observed;
+        // What an insecure domain says is in no chain.
+        let same = dnssec == Dnssec::Insecure || observed.record.as_deref() == text;
+        (observed.dnssec == dnssec && same).then_some(evidence.chain)
     }
 
     async fn enter(
@@ -256,9 +279,7 @@ impl Visitor {
 }
 
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
-    // The resolver keeps no chain yet, so entries say indeterminate (threat 15).
-    let protection = Protection { dnssec: answer.dnssec, chain: None };
-    Dns::Found(Found { selection, conflict, protection, ttl: answer.ttl })
+    Dns::Found(Found { selection, conflict, dnssec: answer.dnssec, ttl: answer.ttl })
 }
 
 /// What a visit with a usable record goes by.
@@ -276,6 +297,8 @@ struct Dx<'a> {
     record: &'a Record,
     dnssec: Dnssec,
     session: Option<Session>,
+    /// Signets that this session has given.
+    given: u32,
     reopenings: u32,
 }
 
@@ -289,15 +312,35 @@ impl Dx<'_> {
             self.reopenings -= 1;
             let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
             self.session = Some(reached.0);
+            self.given = 0;
         }
         self.session
             .as_mut()
             .ok_or_else(|| Failure { outcome: Outcome::Ours, detail: "no session".to_owned() })
     }
 
+    /// The session is good: whatever breaks later is another break.
+    fn gave(&mut self) {
+        self.given += 1;
+        self.reopenings = REOPENINGS;
+    }
+
+    /// Whether the host may only have ended a session that was used for long
+    /// enough. Its goodbye is text that nothing asked for, so it is malformed.
+    fn is_used_up(&self, error: &client::Error) -> bool {
+        use client::Error::{Malformed, Refused, Slow, Truncated};
+        let ended = match error {
+            Truncated | Malformed(_) | Slow(Phase::Session) => true,
+            Refused { code, .. } => *code == 421,
+            _ => false,
+        };
+        ended && self.given > 0
+    }
+
     /// After any error but an answer a session is of no more use.
     fn judge(&mut self, error: &client::Error) -> Failure {
-        if error.fault() != Fault::Answer {
+        let closing = matches!(error, client::Error::Refused { code: 421, .. });
+        if error.fault() != Fault::Answer || closing {
             self.session = None;
         }
         Failure::dx(error)
@@ -317,7 +360,7 @@ impl Visitor {
         report.refresh = record::refresh_at(now, found.ttl, record.ttl);
         let conflict = found.conflict.unwrap_or(known.conflict);
 
-        let dnssec = found.protection.dnssec;
+        let dnssec = found.dnssec;
         let reached = self.reach(&job.domain, record, dnssec).await;
         let (session, mut failure) = match reached {
             Ok((session, accepted)) => {
@@ -328,7 +371,7 @@ impl Visitor {
         };
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
-        let mut dx = Dx { visitor: self, domain, record, dnssec, session, reopenings };
+        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given: 0, reopenings };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -338,7 +381,7 @@ impl Visitor {
         }
 
         let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
-        self.judge_domain(domain, known, &what, &found.protection, report).await?;
+        self.judge_domain(domain, known, &what, found.dnssec, report).await?;
         let entered = report.entries.last().map(|entered| entered.placed);
         let version = match entered {
             Some(Placed::Version(version)) => version,
@@ -540,8 +583,16 @@ impl Visitor {
         if self.is_claimed_current(dx, address, known, seen).await? {
             return Ok(Outcome::Claimed);
         }
-        let fetched = match self.fetch(dx.session().await?, address, known).await {
-            Ok(fetched) => fetched,
+        let mut fetched = self.fetch(dx.session().await?, address, known).await;
+        if let Some(error) = fetched.as_ref().err().filter(|error| dx.is_used_up(error)) {
+            dx.judge(error);
+            fetched = self.fetch(dx.session().await?, address, known).await;
+        }
+        let fetched = match fetched {
+            Ok(fetched) => {
+                dx.gave();
+                fetched
+            }
             Err(client::Error::NotFound) => {
                 seen.last_served = None;
                 let version = Some(authority.version);

@@ -8,6 +8,7 @@
 //! Left out: cosignatures, which the peers room collects, and what an
 //! observation means, which is the crawl room's.
 
+pub mod answer;
 pub mod chain;
 pub mod check;
 pub mod commit;

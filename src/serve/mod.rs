@@ -5,4 +5,6 @@ pub mod dmtp;
 pub mod dx;
 pub mod http;
 pub mod identity;
+pub mod metrics;
+mod percent;
 pub mod syn;

@@ -16,9 +16,8 @@ use bytes::Bytes;
 use syndicate::dime::{Address, Timestamp};
 use syndicate::directory::{self, Directory, Options};
 use syndicate::proof::entry::{DirectoryRoot, Entry, Event, Kind, UserObservation};
-use syndicate::proof::map::CHAIN_START;
 use syndicate::proof::replay::{Change, Expected, Position, Replayer};
-use syndicate::proof::vrf::{self, SecretKey};
+use syndicate::proof::vrf::SecretKey;
 use syndicate::proof::{Label, map};
 use syndicate::store::Blobs;
 
@@ -37,11 +36,8 @@ const LOOKUPS: u64 = 200_000;
 /// Lookups with a fresh VRF proof that are measured.
 const VRF_LOOKUPS: u64 = 2_000;
 
-/// Versions in the history that is measured.
-pub const VERSIONS: u64 = 100;
-
 /// Of all entries: a mailbox's entry carries its root's time.
-const TIME: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub const TIME: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 /// How long something took, by the clock and on the processors.
 #[derive(Clone, Copy, Debug, Default)]
@@ -291,97 +287,6 @@ pub fn lookup_with_vrf_us(directory: &Directory) -> f64 {
         }
     });
     took.cpu_us(VRF_LOOKUPS)
-}
-
-/// Microseconds of CPU to verify a latest-version proof (entry, chain, path).
-pub fn verify_us(directory: &Directory, labels: u64) -> anyhow::Result<f64> {
-    let mut numbers = Numbers(3);
-    let mut proofs = Vec::new();
-    for n in 0..2_000 {
-        let label = label(numbers.below(labels));
-        let lookup = directory.lookup(&label);
-        let tip = lookup.tip.with_context(|| format!("lookup {n}"))?;
-        proofs.push((label, lookup, tip, entry(label, tip.version)));
-    }
-    let (outcome, took) = Took::thread(|| -> anyhow::Result<()> {
-        for (label, lookup, tip, entry) in &proofs {
-            // The chain before the last version is not kept; its step is made all the same.
-            std::hint::black_box(map::chain_next(&CHAIN_START, &map::entry_leaf_hash(entry)));
-            lookup.proof.verify_present(&lookup.head.root, label, tip.version, &tip.chain)?;
-        }
-        Ok(())
-    });
-    outcome?;
-    Ok(took.cpu_us(2_000))
-}
-
-/// Bytes of a VRF proof.
-pub const VRF_PROOF: usize = 80;
-
-/// Microseconds of CPU to verify a VRF proof.
-pub fn vrf_verify_us() -> anyhow::Result<f64> {
-    const ROUNDS: u64 = 1_000;
-    let key = SecretKey::from_seed(&[7; 32]);
-    let public = key.public();
-    let (_, proof) = key.prove(b"measured");
-    let (outcome, took) = Took::thread(|| {
-        (0..ROUNDS).try_for_each(|_| vrf::verify(&public, b"measured", &proof).map(drop))
-    });
-    outcome?;
-    Ok(took.cpu_us(ROUNDS))
-}
-
-/// Mean bytes of a latest-version proof: path, chain before, entry, VRF proof.
-pub fn latest_bytes(directory: &Directory, labels: u64) -> anyhow::Result<f64> {
-    const COUNT: u64 = 2_000;
-    let mut numbers = Numbers(4);
-    let mut bytes = 0;
-    for _ in 0..COUNT {
-        let label = label(numbers.below(labels));
-        let lookup = directory.lookup(&label);
-        let tip = lookup.tip.context("every label is there")?;
-        bytes += 33 * lookup.proof.path.len() + 32 + entry(label, tip.version).len() + VRF_PROOF;
-    }
-    Ok(bytes as f64 / COUNT as f64)
-}
-
-/// A history of [`VERSIONS`] versions: one path and the entries.
-pub struct History {
-    pub bytes: usize,
-    pub make_us: f64,
-    pub verify_us: f64,
-}
-
-/// Gives one label many versions and proves them all. Entries are in memory;
-/// payloads, openings, VRF and signatures are left out.
-pub fn history(directory: &Directory) -> anyhow::Result<History> {
-    const ROUNDS: u64 = 2_000;
-    let label = label(0);
-    let known = directory.tip(&label).context("the first label is there")?.version;
-    let entries: Vec<Bytes> = (known + 1..=VERSIONS).map(|version| entry(label, version)).collect();
-    let head = directory.apply(&changes(0, &entries)?)?;
-    directory.publish(head.batch)?;
-    let entries: Vec<Bytes> = (1..=VERSIONS).map(|version| entry(label, version)).collect();
-    let make = || {
-        let lookup = directory.lookup(&label);
-        (lookup.head.root, lookup.proof, entries.clone())
-    };
-    let (_, made) = Took::thread(|| {
-        for _ in 0..ROUNDS {
-            std::hint::black_box(make());
-        }
-    });
-    let (root, proof, entries) = make();
-    let bytes = entries.iter().map(|entry| entry.len() + 2).sum::<usize>() + 33 * proof.path.len();
-    let (outcome, verified) = Took::thread(|| -> anyhow::Result<()> {
-        for _ in 0..ROUNDS {
-            let bytes = entries.iter().map(Bytes::as_ref);
-            proof.verify_history(&root, &label, 1, &CHAIN_START, bytes)?;
-        }
-        Ok(())
-    });
-    outcome?;
-    Ok(History { bytes, make_us: made.cpu_us(ROUNDS), verify_us: verified.cpu_us(ROUNDS) })
 }
 
 /// Writes a snapshot into a folder and gives the time that took.
