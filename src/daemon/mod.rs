@@ -25,11 +25,12 @@ use crate::crawl::{self, Crawler, Pace};
 use crate::dmtp;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
+use crate::log::answer::Answerer;
 use crate::log::{self, Log};
 use crate::proof::note::VerifierKey;
 use crate::resolver::{self, HickoryResolver, NameServers, TrustAnchor};
 use crate::serve::identity::Identity;
-use crate::serve::{self, dmtp as dmtp_face, http};
+use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
 use crate::store::{self, State, Store};
 
@@ -122,7 +123,7 @@ impl Mirror {
         let identity = identity(config, &folder).await?;
         let state: Arc<dyn State> = Arc::new(folder.open_state().await?);
         let store = folder.store().context("cannot open the blob store")?;
-        let registry = prometheus::Registry::new();
+        let faces = serve::metrics::Metrics::new()?;
 
         let options = log_options(config, &folder, &secrets);
         let opened = log::open(options, store, state, secrets.keys(), clock.clone())
@@ -140,7 +141,7 @@ impl Mirror {
             sink: Arc::new(joints::IntoLog(log.clone())),
             incidents: Arc::new(Filed::new(log.store().private.clone())),
         };
-        let metrics = crawl::Metrics::new(&registry)?;
+        let metrics = crawl::Metrics::new(faces.registry())?;
         // The index is locked to one process, so a lease in it is of this mirror,
         // from before a crash: under another name its domain would wait it out.
         let owner = "this mirror";
@@ -150,15 +151,14 @@ impl Mirror {
         let dmtp_listener = bind(config.dmtp, "DMTP").await?;
         let (http, dmtp) = (http_listener.local_addr()?, dmtp_listener.local_addr()?);
         let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
-        let reader = log.reader();
-        let web =
-            http::Server::new(reader.clone(), clock.clone(), http::Options::default(), registry)?;
-        let signets = Arc::new(serve::syn::Syn::new(reader, clock.clone(), public_url));
-        let face = dmtp_face::Server::new(
-            signets,
-            identity.server_config()?,
-            dmtp_face::Options::new(config.dmtp_host.clone()),
-        );
+        let answers = Arc::new(Answerer::new(log.reader()));
+        let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
+        // Both faces draw on one budget for unknown mailboxes (threat 21).
+        let web_options = http::Options::new(&clock);
+        let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
+        face_options.budget = Some(Arc::clone(&web_options.budget));
+        let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
+        let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
 
         let shutdown = Shutdown { first: CancellationToken::new(), then: CancellationToken::new() };
         let (first, then) = (shutdown.first.clone(), shutdown.then.clone());
