@@ -142,7 +142,9 @@ impl Mirror {
             incidents: Arc::new(Filed::new(log.store().private.clone())),
         };
         let metrics = crawl::Metrics::new(faces.registry())?;
-        let owner = format!("pid {}", std::process::id());
+        // The index is locked to one process, so a lease in it is of this mirror,
+        // from before a crash: under another name its domain would wait it out.
+        let owner = "this mirror";
         let (crawler, crawl) = Crawler::new(rooms, crawl_options(config)?, metrics, owner);
 
         let http_listener = bind(config.http, "HTTP").await?;
