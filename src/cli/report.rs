@@ -480,5 +480,8 @@ fn explain(note: &Note) -> String {
         }
         Note::Withdrawn(count) => format!("the operator withdrew {count} of the files named here"),
         Note::NoOrgSignet => "the log has no org signet of this domain".into(),
+        Note::DnssecUnchecked => {
+            "the DNSSEC chain does not lead to the root key used here: on the mirror's word".into()
+        }
     }
 }

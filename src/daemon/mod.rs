@@ -154,8 +154,10 @@ impl Mirror {
         let answers = Arc::new(Answerer::new(log.reader()));
         let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
         // Both faces draw on one budget for unknown mailboxes (threat 21).
-        let web_options = http::Options::new(&clock);
+        let mut web_options = http::Options::new(&clock);
+        web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
+        face_options.sessions = Some(faces.dmtp_sessions.clone());
         face_options.budget = Some(Arc::clone(&web_options.budget));
         let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
         let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
