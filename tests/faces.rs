@@ -361,7 +361,10 @@ async fn connections_are_bounded() {
     assert_eq!(&answer, b"HTTP/1.1 200");
     let mut third = TcpStream::connect(address).await.unwrap();
     // Closed at once: end of file, or a reset.
-    assert!(third.read(&mut answer).await.is_ok_and(|read| read == 0) || third.read(&mut answer).await.is_err());
+    assert!(
+        third.read(&mut answer).await.is_ok_and(|read| read == 0)
+            || third.read(&mut answer).await.is_err()
+    );
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(10), first.read_to_end(&mut rest))
         .await
@@ -432,17 +435,17 @@ async fn the_client_is_not_led_astray() {
     let swapped = axum::Router::new().route("/v1/lookup", post(async || other));
     assert_eq!(ask(&impostor(swapped).await).await.rule(), "other-name");
     let there = format!("{}/v1/lookup", url.replace("127.0.0.1", "localhost"));
-    let away = axum::Router::new()
-        .route("/v1/lookup", post(async move || Redirect::temporary(&there)));
+    let away =
+        axum::Router::new().route("/v1/lookup", post(async move || Redirect::temporary(&there)));
     let error = ask(&impostor(away).await).await;
     assert!(matches!(error, client::Error::Status { status: 307, .. }), "{error}");
     assert_eq!(error.fault(), client::Fault::Mirror);
-    let long = axum::Router::new()
-        .route("/v1/lookup", post(async || vec![b' '; 40 * 1024 * 1024]));
+    let long = axum::Router::new().route("/v1/lookup", post(async || vec![b' '; 40 * 1024 * 1024]));
     assert_eq!(ask(&impostor(long).await).await.rule(), "too-large");
     let junk = axum::Router::new().route("/v1/lookup", post(async || "{\"name\":1}"));
     assert_eq!(ask(&impostor(junk).await).await.rule(), "json");
-    for bad in ["mirror.example", "ftp://mirror.example", "http://user:x@mirror.example", "http://"] {
+    for bad in ["mirror.example", "ftp://mirror.example", "http://user:x@mirror.example", "http://"]
+    {
         assert_eq!(ask(bad).await.rule(), "url", "{bad}");
     }
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
