@@ -153,6 +153,7 @@ mod tests {
             last_served: None,
             bogus: false,
             conflict: false,
+            outcome: String::new(),
         }
     }
 
