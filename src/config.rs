@@ -4,12 +4,14 @@
 //! not say is a default, named here with its unit. `syndicate config print`
 //! shows the effective file, and reading that back gives the same file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dime::Name;
+use crate::dmtp::address::Network;
+use crate::proof::entry::is_origin;
 
 /// Where a mirror listens for HTTP unless told otherwise.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8090";
@@ -144,6 +146,9 @@ pub struct Config {
     pub origin: Option<String>,
     pub batch_millis: u64,
     pub heartbeat_millis: u64,
+    /// The operator's word, for this start, that the clock is right although
+    /// the last root is more than an hour old. Not in the file: it is said once.
+    pub accept_clock: bool,
     pub http: SocketAddr,
     pub public_url: Option<String>,
     pub dmtp: SocketAddr,
@@ -157,7 +162,7 @@ pub struct Config {
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
-    pub allow_networks: Vec<(IpAddr, u8)>,
+    pub allow_networks: Vec<Network>,
     pub dx_port: u16,
     pub roots: Option<PathBuf>,
 }
@@ -225,6 +230,7 @@ impl File {
             origin: self.log.origin.clone(),
             batch_millis: self.log.batch_secs.saturating_mul(1000),
             heartbeat_millis: self.log.heartbeat_secs.saturating_mul(1000),
+            accept_clock: false,
             http: address("http.listen", &self.http.listen)?,
             public_url: self.http.public_url.clone(),
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,
@@ -273,23 +279,13 @@ fn address(key: &'static str, text: &str) -> Result<SocketAddr, Error> {
     text.parse().map_err(|_| value(key, format!("{text:?} is not an IP address and port")))
 }
 
-fn network(key: &'static str, text: &str) -> Result<(IpAddr, u8), Error> {
-    let wrong = || value(key, format!("{text:?} is not a network such as 10.0.0.0/8"));
-    let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
-    let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-    let bits: u8 = bits.parse().map_err(|_| wrong())?;
-    let most = if ip.is_ipv4() { 32 } else { 128 };
-    if bits > most { Err(wrong()) } else { Ok((ip, bits)) }
+fn network(key: &'static str, text: &str) -> Result<Network, Error> {
+    text.parse().map_err(|error| value(key, format!("{text:?}: {error}")))
 }
 
-/// A scheme-less URL (tlog-checkpoint): no white space, no `+`, at most 255 bytes.
+/// The rule of the genesis entry, and what a URL without scheme looks like.
 fn check_origin(origin: &str) -> Result<(), Error> {
-    let legal = !origin.is_empty()
-        && origin.len() <= 255
-        && !origin.contains("://")
-        && !origin.ends_with('/')
-        && origin.bytes().all(|b| b.is_ascii_graphic() && b != b'+');
-    if legal {
+    if is_origin(origin) && !origin.contains("://") && !origin.ends_with('/') {
         Ok(())
     } else {
         Err(value("log.origin", "a URL without scheme, such as mirror.example/log"))

@@ -474,7 +474,7 @@ async fn a_held_name_is_never_current() {
         assert_eq!((error.reason(), error.fault()), ("held", Fault::Answer));
     }
     let error = session.history(&address("alice@public.example"), None, None).await.unwrap_err();
-    assert!(matches!(error, Error::Refused { code: 421, .. }), "{error:?}");
+    assert!(matches!(error, Error::Refused { code: 451, .. }), "{error:?}");
 }
 
 #[tokio::test]

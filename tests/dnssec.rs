@@ -5,15 +5,19 @@
 //! `bind9-utils`). Without them the test says SKIPPED and passes, unless `CI`
 //! is `true` or `SYNDICATE_REQUIRE_BIND` is `1`: then it fails.
 
+#[path = "support/chain.rs"]
+mod chain;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use syndicate::dime::Dnssec;
+use syndicate::dime::{Dnssec, Domain, Timestamp};
+use syndicate::proof::dnssec::{RecordType, decode, encode};
 use syndicate::resolver::{
     Answer, Denial, Error, HickoryResolver, NameServers, Options, Resolver, TrustAnchor,
 };
@@ -42,6 +46,7 @@ enum Harm {
 
 const EXPIRED: &[&str] = &["-s", "20200101000000", "-e", "20200201000000", "-P"];
 const NSEC3: &[&str] = &["-3", "-"];
+const NSEC3_SALTED: &[&str] = &["-3", "c0ffee", "-H", "10"];
 const NSEC3_OPT_OUT: &[&str] = &["-3", "-", "-A"];
 const ECDSA: Option<&str> = Some("ECDSAP256SHA256");
 
@@ -50,8 +55,10 @@ const ZONES: &[Made] = &[
     made("ecdsa.test", ECDSA, &[], Harm::None),
     made("ed25519.test", Some("ED25519"), &[], Harm::None),
     made("rsa.test", Some("RSASHA256"), &[], Harm::None),
+    made("rsa512.test", Some("RSASHA512"), NSEC3, Harm::None),
     made("p384.test", Some("ECDSAP384SHA384"), NSEC3, Harm::None),
     made("nsec3.test", ECDSA, NSEC3, Harm::None),
+    made("salted.test", ECDSA, NSEC3_SALTED, Harm::None),
     made("bogus.test", ECDSA, &[], Harm::Changed),
     made("expired.test", ECDSA, EXPIRED, Harm::None),
     made("mismatch.test", ECDSA, &[], Harm::OtherKey),
@@ -109,6 +116,7 @@ async fn verdicts_agree_with_bind() {
     unproved_absence(&direct).await;
     aliases(&direct).await;
     anchors(&authority, &tree).await;
+    evidence(&authority, &judge, &tree).await;
 
     // Known: our validator calls a wildcard under NSEC bogus (hickory-dns PR
     // 3812). When this fails, the README's advice to operators can go.
@@ -194,6 +202,83 @@ async fn anchors(authority: &Named, tree: &Tree) {
     options.trust_anchor = TrustAnchor::iana();
     let outcome = HickoryResolver::new(options).unwrap().txt("_dime.ecdsa.test").await;
     assert!(matches!(outcome, Err(Error::Bogus { .. })), "{outcome:?}");
+}
+
+/// Chains for every kind of zone and answer, each held against all that a chain
+/// must refuse, and one of each algorithm with every byte changed in turn.
+async fn evidence(authority: &Named, judge: &Named, tree: &Tree) {
+    let anchors = TrustAnchor::parse(&tree.root_key).unwrap().of_root();
+    let digest = TrustAnchor::parse(&tree.root_digest).unwrap().of_root();
+    let strangers = syndicate::proof::dnssec::iana();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let at = Timestamp::from_secs(since.as_secs());
+    let secure = (Dnssec::Secure, Some(TEXT.as_bytes().to_vec()));
+    let (denied, insecure) = ((Dnssec::Secure, None), (Dnssec::Insecure, None));
+    for (name, expected) in [
+        ("ecdsa.test", &secure),
+        ("ed25519.test", &secure),
+        ("rsa.test", &secure),
+        ("rsa512.test", &secure),
+        ("p384.test", &secure),
+        ("nsec3.test", &secure),
+        ("signed.optout", &secure),
+        ("alias.ecdsa.test", &secure),
+        // NXDOMAIN, NODATA, NODATA of an empty non-terminal, a wildcard that
+        // gives a text, and one that gives none: by NSEC, then by NSEC3.
+        ("nobody.test", &denied),
+        ("nobody.nowhere", &denied),
+        ("a.b.ecdsa.test", &denied),
+        ("nodata.ecdsa.test", &denied),
+        ("hollow.ecdsa.test", &denied),
+        ("wild.ecdsa.test", &denied),
+        ("tame.ecdsa.test", &denied),
+        ("a.b.nsec3.test", &denied),
+        ("nodata.nsec3.test", &denied),
+        ("hollow.nsec3.test", &denied),
+        ("wild.nsec3.test", &denied),
+        ("deep.wild.nsec3.test", &denied),
+        ("tame.nsec3.test", &denied),
+        ("a.b.salted.test", &denied),
+        // A delegation without DS record: by NSEC, by NSEC3 in an opt-out span.
+        ("plain.test", &insecure),
+        ("a.plain.test", &insecure),
+        ("down.ecdsa.test", &insecure),
+        ("plain.optout", &insecure),
+        ("nobody.optout", &insecure),
+    ] {
+        let domain: Domain = name.parse().unwrap();
+        for server in [authority, judge] {
+            let found = resolver(server, &tree.root_key).evidence(&domain, at).await.unwrap();
+            let found = found.unwrap_or_else(|| panic!("{name}: no evidence"));
+            let observed = (found.observed.dnssec, found.observed.record.clone());
+            assert_eq!(observed, *expected, "{name}");
+            chain::check(&found.chain, &found.observed, &domain, &anchors, &strangers, at);
+            chain::check(&found.chain, &found.observed, &domain, &digest, &strangers, at);
+        }
+    }
+    for name in ["ecdsa.test", "ed25519.test", "rsa.test", "a.b.nsec3.test", "plain.optout"] {
+        let domain: Domain = name.parse().unwrap();
+        let found = resolver(authority, &tree.root_digest).evidence(&domain, at).await.unwrap();
+        chain::flipped(&found.unwrap().chain, &domain, &anchors, at);
+    }
+    // More iterations than are computed, whoever signed them.
+    let domain: Domain = "a.b.nsec3.test".parse().unwrap();
+    let found = resolver(authority, &tree.root_key).evidence(&domain, at).await.unwrap().unwrap();
+    let mut sets = decode(&found.chain).unwrap();
+    for set in sets.iter_mut().filter(|set| set.kind == RecordType::NSEC3) {
+        set.data[0][2..4].copy_from_slice(&151u16.to_be_bytes());
+    }
+    let rule = chain::rule(&encode(sets).unwrap(), &domain, &anchors, at);
+    assert_eq!(rule, "nsec3-iterations");
+    for name in ["bogus.test", "expired.test", "mismatch.test", "broken.ecdsa.test"] {
+        let domain: Domain = name.parse().unwrap();
+        let found = resolver(authority, &tree.root_key).evidence(&domain, at).await.unwrap();
+        assert_eq!(found, None, "{name}");
+    }
+    let mut options = options(authority, &tree.root_key);
+    options.trust_anchor = TrustAnchor::iana();
+    let stranger = HickoryResolver::new(options).unwrap();
+    assert_eq!(stranger.evidence(&"ecdsa.test".parse().unwrap(), at).await.unwrap(), None);
 }
 
 fn options(server: &Named, anchor: &str) -> Options {
@@ -283,7 +368,9 @@ fn contents(folder: &Path, origin: &str) -> String {
     let mut text = format!(
         "$ORIGIN {origin}.\n_dime IN TXT \"{first}\" \"{second}\"\n@ IN MX 10 host\n\
          host IN A 127.0.0.1\nhost IN AAAA ::1\nbelow.between IN A 127.0.0.1\n\
-         *.wild IN TXT \"wild\"\nloop IN CNAME loop2\nloop2 IN CNAME loop\n"
+         *.wild IN TXT \"wild\"\n*.tame IN A 127.0.0.1\n\
+         _dime.nodata IN CAA 0 iodef \"x\"\n_dx.nodata IN CAA 0 iodef \"x\"\n\
+         x._dime.hollow IN TXT \"x\"\nx._dx.hollow IN TXT \"x\"\nloop IN CNAME loop2\nloop2 IN CNAME loop\n"
     );
     for (alias, target) in [
         ("near", "_dime"),
@@ -291,6 +378,9 @@ fn contents(folder: &Path, origin: &str) -> String {
         ("down", "_dime.plain.test."),
         ("up", "_dime.ecdsa.test."),
         ("broken", "_dime.bogus.test."),
+        ("_dime.alias", "_dime.nsec3.test."),
+        ("_dime.down", "_dime.plain.test."),
+        ("_dime.broken", "_dime.bogus.test."),
     ] {
         text.push_str(&format!("{alias} IN CNAME {target}\n"));
     }

@@ -329,3 +329,123 @@ fn sizes_stay_within_their_goals() {
     let verdict = receipt::verify(&receipt, &asker, now).unwrap();
     assert_eq!(verdict.statement().latest, 100);
 }
+
+/// What a mirror could make up, and the rule that it breaks. Everything that it
+/// signs itself is in order.
+#[test]
+fn each_lie_of_a_mirror_has_its_name() {
+    use syndicate::dime::Dnssec;
+    use syndicate::proof::entry::{Draft, Event};
+
+    let policy = Policy::of_log(log_vkey()).unwrap();
+    let [one, two, _] = orgs();
+    let key = |byte| key(syndicate::dime::key::Owner::User, byte);
+    let name = "alice@one.example";
+    let begin = |org: Draft, user: Option<Draft>| {
+        let mut log = MiniLog::new();
+        log.batch(at(MINUTE), [org]);
+        log.batch(at(2 * MINUTE), user);
+        log
+    };
+    let rule = |receipt: &Receipt| match judge(receipt, &policy) {
+        Err(fault) => fault.rule(),
+        Ok(verdict) => panic!("{verdict:?}"),
+    };
+    let answer = |log: &MiniLog, name: &str| log.receipt(name, 1, log.checkpoint(&[]), None);
+    let honest = || one.draft(&[Event::FirstSeen], Dnssec::Secure);
+    let first = one.user(name, &key(1), None, None);
+    let alice = || one.user_draft(name, &first, Event::FirstSeen, at(2 * MINUTE));
+
+    // Another label, or another's.
+    let mut log = begin(honest(), Some(alice()));
+    log.vrf = syndicate::proof::vrf::SecretKey::from_seed(&[77; 32]);
+    assert_eq!(rule(&answer(&log, name)), "vrf");
+    let log = begin(honest(), Some(alice()));
+    let mut receipt = answer(&log, name);
+    let mut other = answer(&log, "bob@one.example");
+    std::mem::swap(&mut receipt.subject.vrf_proof, &mut other.subject.vrf_proof);
+    assert_eq!(rule(&receipt), "vrf");
+    receipt.name = other.name.clone();
+    assert_eq!(rule(&receipt), "label");
+
+    // Absence of what is there, presence of what is not.
+    let mut receipt = answer(&log, name);
+    receipt.subject.items.clear();
+    receipt.blobs.clear();
+    receipt.subject.map.end = syndicate::proof::map::End::Empty;
+    assert_eq!(rule(&receipt), "map-leftover");
+    receipt.subject.map.path.clear();
+    assert_eq!(rule(&receipt), "map-root");
+
+    // A swap that is called a rotation.
+    let mut log = begin(honest(), Some(alice()));
+    let swapped = one.user(name, &key(2), None, None);
+    log.batch(at(3 * MINUTE), [one.user_draft(name, &swapped, Event::Rotated, at(0))]);
+    assert_eq!(rule(&answer(&log, name)), "custody");
+
+    // Versions left out, at the end, in the middle, at the beginning.
+    log.batch(at(4 * MINUTE), [one.absent_draft(name, at(0))]);
+    let whole = answer(&log, name);
+    let mut receipt = whole.clone();
+    receipt.subject.items.pop();
+    assert_eq!(rule(&receipt), "map-root");
+    let mut receipt = whole.clone();
+    receipt.subject.items.remove(1);
+    assert_eq!(rule(&receipt), "version");
+    let mut receipt = whole.clone();
+    receipt.subject.items.remove(0);
+    assert_eq!(rule(&receipt), "map-root");
+    let mut receipt = whole.clone();
+    receipt.subject.items.drain(..2);
+    assert_eq!(rule(&receipt), "current-missing");
+    let mut receipt = whole;
+    receipt.subject.items[0].hidden = None;
+    assert_eq!(rule(&receipt), "payload-missing");
+
+    // Facts about a signet that are not so.
+    let lie = |change: &dyn Fn(&mut syndicate::proof::entry::UserDraft)| {
+        let Draft::User(mut draft) = alice() else { unreachable!() };
+        change(&mut draft);
+        rule(&answer(&begin(honest(), Some(Draft::User(draft))), name))
+    };
+    assert_eq!(lie(&|draft| draft.signers = vec![0, 1, 0]), "signet-facts");
+    assert_eq!(lie(&|draft| draft.crypto_sha256 = Some([1; 32])), "signet-facts");
+    assert_eq!(lie(&|draft| draft.domain_version = Some(2)), "domain-version");
+    let foreign = two.user("alice@two.example", &key(1), None, None);
+    let foreign = Bytes::copy_from_slice(foreign.bytes());
+    assert_eq!(lie(&|draft| draft.signet = Some(foreign.clone())), "user-signet");
+    let renamed = one.user("bob@one.example", &key(1), None, None);
+    let renamed = Bytes::copy_from_slice(renamed.bytes());
+    assert_eq!(lie(&|draft| draft.signet = Some(renamed.clone())), "user-signet");
+
+    // About a domain.
+    let lie = |change: &dyn Fn(&mut syndicate::proof::entry::DomainDraft)| {
+        let Draft::Domain(mut draft) = honest() else { unreachable!() };
+        change(&mut draft);
+        rule(&answer(&begin(Draft::Domain(draft), None), "one.example"))
+    };
+    assert_eq!(lie(&|draft| draft.poks.push([9; 32])), "record-poks");
+    assert_eq!(lie(&|draft| draft.record = Some(Bytes::from_static(b"ver=1"))), "record");
+    let org = Bytes::copy_from_slice(two.signet().bytes());
+    assert_eq!(lie(&|draft| draft.org_signet = Some(org.clone())), "org-signet");
+
+    // A checkpoint whose last leaf is no root, a root for another map.
+    let mut log = begin(honest(), Some(alice()));
+    log.entries.push(log.entries[1].clone());
+    assert_eq!(rule(&answer(&log, name)), "root-kind");
+    let mut log = begin(honest(), Some(alice()));
+    let forged = syndicate::proof::Kind::Root(syndicate::proof::entry::DirectoryRoot {
+        root: [9; 32],
+        labels: 2,
+        covered: log.entries.len() as u64,
+    });
+    log.entries.push(syndicate::proof::Entry::new(log.time, forged).encode().into());
+    assert_eq!(rule(&answer(&log, name)), "map-root");
+
+    // A word about another state.
+    let log = begin(honest(), Some(alice()));
+    let mut receipt = log.receipt(name, 1, log.checkpoint(&[]), Some(at(0)));
+    let Some(seen) = &mut receipt.subject.seen else { unreachable!() };
+    seen.confirmed_at = at(1);
+    assert_eq!(rule(&receipt), "seen");
+}

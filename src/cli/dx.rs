@@ -15,29 +15,28 @@ use syndicate::serve::dmtp::{Options, Server};
 use syndicate::serve::dx::Folder;
 use syndicate::serve::identity::Identity;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::output;
 
-/// Serve a domain's signets over DMTP, from a folder.
-///
-/// The folder holds, binary or armoured:
-///
-///   DIR/org.signet               the org signet, or several org*.signet
-///   DIR/users/alice.signet       a mailbox with one signet
-///   DIR/users/alice/1-*.signet   a mailbox with a chain of signets
-///
-/// Names are in lower case. Several files sort by the number they begin with,
-/// then by name: the last is current, the others answer HIST. Files are read
-/// anew for each question, so a key is rotated by putting the next file there
-/// (write it under another name, then rename it).
-///
-/// Without --cert and --key an RSA key and a certificate are made at the first
-/// start and kept as DIR/dx-cert.pem and DIR/dx-key.pem. The printed `tls=`
-/// field goes into the domain's management record.
+/// What `--help` says below the options.
+const FOLDER: &str = "\
+The folder holds, binary or armoured:
+
+  DIR/org.signet               the org signet, or several org*.signet
+  DIR/users/alice.signet       a mailbox with one signet
+  DIR/users/alice/1-*.signet   a mailbox with a chain of signets
+
+Names are in lower case. Several files sort by the number they begin with,
+then by name: the last is current, the others answer HIST. Files are read anew
+for each question, so a key is rotated by putting the next file there (write
+it under another name, then rename it).
+
+Without --cert and --key an RSA key and a certificate are made at the first
+start and kept as DIR/dx-key.pem and DIR/dx-cert.pem. The printed tls= field
+goes into the domain's management record. SIGINT and SIGTERM end it.";
+
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = FOLDER)]
 pub struct Args {
     /// The domain whose signets are served.
     #[arg(long, value_name = "DOMAIN")]
@@ -90,7 +89,7 @@ fn serve(args: Args) -> anyhow::Result<()> {
 
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
-        let shutdown = stop_on_signals()?;
+        let shutdown = output::interrupted()?;
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("listening on {}", args.listen))?;
@@ -142,20 +141,4 @@ fn tls_field(der: &[u8], pok: Option<&Path>) -> anyhow::Result<(&'static str, St
         },
     };
     Ok(("signature", STANDARD_NO_PAD.encode(signature)))
-}
-
-/// Cancelled by SIGINT or SIGTERM.
-fn stop_on_signals() -> anyhow::Result<CancellationToken> {
-    let shutdown = CancellationToken::new();
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(shutdown)
 }

@@ -4,11 +4,18 @@
 //! 2 the call itself was wrong. `--json` prints one JSON object a line.
 
 mod bench;
+#[cfg(feature = "demo")]
+mod demo;
 mod dmtp;
 mod dx;
+mod lookup;
+mod mirror;
 mod output;
 mod record;
+mod report;
 mod signet;
+mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -26,6 +33,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See the whole thing on a private internet, with no set-up.
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
     /// Look into signets, check them, make them.
     Signet(signet::Args),
     /// Read and write management records (the TXT record at _dime.DOMAIN).
@@ -36,16 +46,39 @@ enum Command {
     Bench(bench::Args),
     /// Serve a domain's signets over DMTP, from a folder.
     Dx(dx::Args),
+    /// Run a mirror: crawl, log, answer.
+    Mirror(mirror::Args),
+    /// Make a mirror's index again from its blobs.
+    Rebuild(mirror::RebuildArgs),
+    /// Say that a mirror's log really ends where its folder ends.
+    AcceptTip(mirror::AcceptTipArgs),
+    /// Show the configuration.
+    Config(mirror::ConfigArgs),
+    /// Ask a mirror for a key, and check its proof here.
+    Lookup(lookup::LookupArgs),
+    /// The same for every version that there ever was.
+    History(lookup::HistoryArgs),
+    /// Check a saved answer, with no network.
+    Verify(verify::Args),
 }
 
 pub fn main() -> ExitCode {
     // reqwest and object_store panic without a process-wide TLS provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(args),
         Command::Signet(args) => signet::run(args),
         Command::Record(args) => record::run(args),
         Command::Dmtp(args) => dmtp::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Dx(args) => dx::run(args),
+        Command::Mirror(args) => mirror::run(args),
+        Command::Rebuild(args) => mirror::rebuild(args),
+        Command::AcceptTip(args) => mirror::accept_tip(args),
+        Command::Config(args) => mirror::show_config(args),
+        Command::Lookup(args) => lookup::lookup(args),
+        Command::History(args) => lookup::history(args),
+        Command::Verify(args) => verify::run(args),
     }
 }

@@ -24,6 +24,8 @@ struct Slot {
     /// Failed visits since the last good one.
     failures: u32,
     users: BTreeSet<Address>,
+    /// The mailbox that the last visit came to before its time was up.
+    reached: Option<Address>,
     visiting: bool,
     /// Asked for while it was visited: visit once more.
     again: bool,
@@ -105,8 +107,14 @@ impl Frontier {
         let domain = name.domain();
         let new_domain = !self.slots.contains_key(domain);
         if new_domain {
-            let slot =
-                Slot { due, failures: 0, users: BTreeSet::new(), visiting: false, again: false };
+            let slot = Slot {
+                due,
+                failures: 0,
+                users: BTreeSet::new(),
+                reached: None,
+                visiting: false,
+                again: false,
+            };
             self.slots.insert(domain.clone(), slot);
             self.queue.insert((due, domain.clone()));
         }
@@ -154,7 +162,10 @@ impl Frontier {
         let slot = self.slots.get_mut(&domain)?;
         slot.visiting = true;
         slot.again = false;
-        let users = slot.users.iter().cloned().collect();
+        // Those that the last visit did not come to are first.
+        let (before, after): (Vec<_>, Vec<_>) =
+            slot.users.iter().cloned().partition(|user| slot.reached.as_ref() >= Some(user));
+        let users = after.into_iter().chain(before).collect();
         Some(Job { failures: slot.failures, domain, users })
     }
 
@@ -175,6 +186,13 @@ impl Frontier {
         slot.failures = failures;
         self.queue.insert((due, domain.clone()));
         due
+    }
+
+    /// A visit's time was up after this mailbox; `None`: it came to the end.
+    pub fn reached(&mut self, domain: &Domain, user: Option<Address>) {
+        if let Some(slot) = self.slots.get_mut(domain) {
+            slot.reached = user;
+        }
     }
 
     /// When the next domain is due, if any waits.
@@ -235,6 +253,24 @@ mod tests {
         frontier.hasten(&"a.example".parse().unwrap(), at(500));
         assert_eq!(frontier.next_due(), Some(at(10)));
         assert_eq!(frontier.len(), 1);
+    }
+
+    #[test]
+    fn a_visit_cut_short_is_taken_up_where_it_ended() {
+        let mut frontier = Frontier::new();
+        for user in ["a@a.example", "b@a.example", "c@a.example"] {
+            frontier.add(&name(user), at(0));
+        }
+        let mut users = |reached: Option<&str>| {
+            let job = frontier.next(at(0)).unwrap();
+            frontier.done(&job.domain, at(0), at(0), 0);
+            frontier.reached(&job.domain, reached.map(|user| user.parse().unwrap()));
+            job.users.iter().map(|user| user.local().to_owned()).collect::<String>()
+        };
+        assert_eq!(users(Some("a@a.example")), "abc");
+        assert_eq!(users(Some("b@a.example")), "bca");
+        assert_eq!(users(None), "cab");
+        assert_eq!(users(None), "abc");
     }
 
     #[test]

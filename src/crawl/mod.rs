@@ -594,8 +594,13 @@ impl Crawler {
         let now = self.now();
         let Visited { report, elsewhere_until } = visited;
         let pace = self.visitor.options.pace;
+        // A visit that got somewhere and ran out of time goes on at once.
+        let unfinished = report.outcome == Outcome::Deadline && !report.users.is_empty();
+        let reached = report.users.last().filter(|_| unfinished).map(|(user, _)| user.clone());
+        self.frontier.reached(&job.domain, reached);
         let (due, failures) = match elsewhere_until {
             Some(until) => (until, job.failures),
+            None if unfinished => (now, 0),
             None if report.outcome.is_good() => {
                 (pace.after_success(&job.domain, now, report.refresh), 0)
             }
@@ -708,7 +713,7 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
             let visited = Visited::ours(&job.domain, now, "another process visits it".to_owned());
             return Visited { elsewhere_until: Some(until), ..visited };
         }
-        Err(error) => return Visited::ours(&job.domain, now, error.to_string()),
+        Err(error) => return Visited::ours(&job.domain, now, whole(&error)),
     }
     let mut report = Report::new(&job.domain, now);
     let visit = visitor.visit(job, &mut report);
@@ -716,12 +721,23 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             report.outcome = Outcome::Ours;
-            report.detail = Some(error.to_string());
+            report.detail = Some(whole(&error));
         }
         Err(_) => report.outcome = Outcome::Deadline,
     }
     report.ended = visitor.rooms.clock.now();
     Visited { report, elsewhere_until: None }
+}
+
+/// An error with its sources.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 /// Takes a domain's lease; `Some` says until when somebody else has it.

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use sha2::{Digest as _, Sha256};
 
 use super::frontier::Job;
@@ -27,8 +29,8 @@ use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
-use crate::dmtp::client::{self, Entrance, Fault, Session, Target};
-use crate::proof::entry::{Draft, Event, Events};
+use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
+use crate::proof::entry::{Draft, Event, Events, UserDraft};
 use crate::resolver::{self, Answer, Resolver};
 use crate::store;
 use crate::store::keys;
@@ -39,8 +41,12 @@ use crate::store::state::{Batch, Table};
 const MX_HOSTS: usize = 3;
 /// Addresses tried of one host.
 const ADDRESSES: usize = 4;
-/// How often a visit opens a new connection after one broke.
+/// How often in a row a visit opens a new connection after one broke.
 const REOPENINGS: u32 = 3;
+/// Mailboxes of one visit whose drafts wait for the log, which may take one
+/// batch a second, and the bytes of their signets.
+const PENDING: usize = 1024;
+const PENDING_BYTES: usize = 4 << 20;
 /// TTL that a denial or failure counts as, at most, seconds.
 const ABSENCE_TTL: u32 = 3600;
 
@@ -62,7 +68,7 @@ struct Found {
     selection: Selection,
     /// `None`: the other name could not be asked.
     conflict: Option<bool>,
-    protection: Protection,
+    dnssec: Dnssec,
     /// Seconds.
     ttl: u32,
 }
@@ -97,7 +103,7 @@ impl Visitor {
             }
             Dns::Bogus => self.bogus(domain, &known, &mut seen, report).await?,
             Dns::Found(found) => {
-                report.dnssec = Some(found.protection.dnssec);
+                report.dnssec = Some(found.dnssec);
                 match &found.selection {
                     Selection::None => {
                         self.no_record(domain, &known, &found, &mut seen, report).await?;
@@ -122,6 +128,7 @@ impl Visitor {
                 }
             }
         }
+        seen.outcome = report.outcome.to_string();
         self.remember(&[seen]).await.map_err(failed)
     }
 
@@ -175,8 +182,7 @@ impl Visitor {
         }
         report.outcome = Outcome::DnsBogus;
         report.dnssec = Some(Dnssec::Bogus);
-        let protection = Protection { dnssec: Dnssec::Bogus, chain: None };
-        self.judge_domain(domain, known, &DomainSeen::Bogus, &protection, report).await?;
+        self.judge_domain(domain, known, &DomainSeen::Bogus, Dnssec::Bogus, report).await?;
         seen.bogus = true;
         Ok(())
     }
@@ -189,7 +195,7 @@ impl Visitor {
         seen: &mut SeenRow,
         report: &mut Report,
     ) -> Result<(), Error> {
-        self.judge_domain(domain, known, &DomainSeen::Absent, &found.protection, report).await?;
+        self.judge_domain(domain, known, &DomainSeen::Absent, found.dnssec, report).await?;
         let gone = known.version > 0;
         report.outcome = if gone { Outcome::RecordGone } else { Outcome::NoRecord };
         report.refresh = record::refresh_at(report.started, found.ttl, None);
@@ -200,38 +206,57 @@ impl Visitor {
         Ok(())
     }
 
-    /// Submits what the judge calls for; the version in force afterwards.
+    /// Submits what the judge calls for. The chain that proves what DNS said is
+    /// fetched only then: a visit that finds nothing new needs none.
     async fn judge_domain(
         &self,
         domain: &Domain,
         known: &KnownDomain,
         seen: &DomainSeen<'_>,
-        protection: &Protection,
+        dnssec: Dnssec,
         report: &mut Report,
     ) -> Result<(), Error> {
         let (now, hold) = (report.started, self.options.hold);
-        match judge::domain(domain, known, seen, protection, now, hold) {
-            Some(draft) => {
-                let events = draft.events;
-                let name = Name::Domain(domain.clone());
-                self.enter(Draft::Domain(draft), name, events, report).await.map(drop)
-            }
-            None => Ok(()),
+        let judge =
+            |chain| judge::domain(domain, known, seen, &Protection { dnssec, chain }, now, hold);
+        if judge(Some(Bytes::new())).is_none() {
+            return Ok(());
         }
+        let Some(draft) = judge(self.chain(domain, seen, dnssec).await) else { return Ok(()) };
+        let (name, events) = (Name::Domain(domain.clone()), draft.events);
+        let entered = self.enter(Draft::Domain(draft), name, events).await?;
+        report.entries.push(entered);
+        Ok(())
     }
 
-    async fn enter(
-        &self,
-        draft: Draft,
-        name: Name,
-        events: Events,
-        report: &mut Report,
-    ) -> Result<Placed, Error> {
-        let domain = name.domain().clone();
-        let placed = self.rooms.sink.submit(draft).await;
-        let placed = placed.map_err(|source| Error::Log { domain, source })?;
-        report.entries.push(Entered { name, events, placed });
-        Ok(placed)
+    /// The DNSSEC chain of what was seen, if it can be had and says the same.
+    async fn chain(&self, domain: &Domain, seen: &DomainSeen<'_>, dnssec: Dnssec) -> Option<Bytes> {
+        let text = match seen {
+            DomainSeen::Record { record, .. } => Some(record.text.as_slice()),
+            DomainSeen::Absent => None,
+            DomainSeen::Bogus => return None,
+        };
+        if !matches!(dnssec, Dnssec::Secure | Dnssec::Insecure) {
+            return None;
+        }
+        let evidence = match self.rooms.resolver.evidence(domain, self.rooms.clock.now()).await {
+            Ok(evidence) => evidence?,
+            Err(error) => {
+                tracing::debug!(%domain, %error, "no DNSSEC chain");
+                return None;
+            }
+        };
+        let observed = &evidence.observed;
+        // What an insecure domain says is in no chain.
+        let same = dnssec == Dnssec::Insecure || observed.record.as_deref() == text;
+        (observed.dnssec == dnssec && same).then_some(evidence.chain)
+    }
+
+    async fn enter(&self, draft: Draft, name: Name, events: Events) -> Result<Entered, Error> {
+        match self.rooms.sink.submit(draft).await {
+            Ok(placed) => Ok(Entered { name, events, placed }),
+            Err(source) => Err(Error::Log { domain: name.domain().clone(), source }),
+        }
     }
 
     async fn incident(
@@ -256,9 +281,7 @@ impl Visitor {
 }
 
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
-    // The resolver keeps no chain yet, so entries say indeterminate (threat 15).
-    let protection = Protection { dnssec: answer.dnssec, chain: None };
-    Dns::Found(Found { selection, conflict, protection, ttl: answer.ttl })
+    Dns::Found(Found { selection, conflict, dnssec: answer.dnssec, ttl: answer.ttl })
 }
 
 /// What a visit with a usable record goes by.
@@ -276,6 +299,8 @@ struct Dx<'a> {
     record: &'a Record,
     dnssec: Dnssec,
     session: Option<Session>,
+    /// Signets that this session has given.
+    given: u32,
     reopenings: u32,
 }
 
@@ -289,15 +314,35 @@ impl Dx<'_> {
             self.reopenings -= 1;
             let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
             self.session = Some(reached.0);
+            self.given = 0;
         }
         self.session
             .as_mut()
             .ok_or_else(|| Failure { outcome: Outcome::Ours, detail: "no session".to_owned() })
     }
 
+    /// The session is good: whatever breaks later is another break.
+    fn gave(&mut self) {
+        self.given += 1;
+        self.reopenings = REOPENINGS;
+    }
+
+    /// Whether the host may only have ended a session that was used for long
+    /// enough. Its goodbye is text that nothing asked for, so it is malformed.
+    fn is_used_up(&self, error: &client::Error) -> bool {
+        use client::Error::{Malformed, Refused, Slow, Truncated};
+        let ended = match error {
+            Truncated | Malformed(_) | Slow(Phase::Session) => true,
+            Refused { code, .. } => *code == 421,
+            _ => false,
+        };
+        ended && self.given > 0
+    }
+
     /// After any error but an answer a session is of no more use.
     fn judge(&mut self, error: &client::Error) -> Failure {
-        if error.fault() != Fault::Answer {
+        let closing = matches!(error, client::Error::Refused { code: 421, .. });
+        if error.fault() != Fault::Answer || closing {
             self.session = None;
         }
         Failure::dx(error)
@@ -317,7 +362,7 @@ impl Visitor {
         report.refresh = record::refresh_at(now, found.ttl, record.ttl);
         let conflict = found.conflict.unwrap_or(known.conflict);
 
-        let dnssec = found.protection.dnssec;
+        let dnssec = found.dnssec;
         let reached = self.reach(&job.domain, record, dnssec).await;
         let (session, mut failure) = match reached {
             Ok((session, accepted)) => {
@@ -328,7 +373,7 @@ impl Visitor {
         };
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
-        let mut dx = Dx { visitor: self, domain, record, dnssec, session, reopenings };
+        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given: 0, reopenings };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -338,7 +383,7 @@ impl Visitor {
         }
 
         let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
-        self.judge_domain(domain, known, &what, &found.protection, report).await?;
+        self.judge_domain(domain, known, &what, found.dnssec, report).await?;
         let entered = report.entries.last().map(|entered| entered.placed);
         let version = match entered {
             Some(Placed::Version(version)) => version,
@@ -487,7 +532,39 @@ struct Fetched {
     history: Vec<Vec<u8>>,
 }
 
+/// What a look at a mailbox came to: drafts to submit, or none.
+struct Looked {
+    seen: SeenRow,
+    drafts: Vec<UserDraft>,
+    /// Served now, as [`SeenRow::last_served`].
+    served: Option<Hash>,
+    /// If there is no draft.
+    outcome: Outcome,
+}
+
+impl Looked {
+    fn nothing(seen: SeenRow, outcome: Outcome) -> Looked {
+        Looked { drafts: Vec::new(), served: seen.last_served, seen, outcome }
+    }
+
+    /// Bytes that wait with it.
+    fn size(&self) -> usize {
+        self.drafts.iter().filter_map(|draft| draft.signet.as_ref()).map(Bytes::len).sum()
+    }
+}
+
+/// A mailbox that is done with.
+struct Settled {
+    address: Address,
+    size: usize,
+    outcome: Result<Outcome, Error>,
+    entries: Vec<Entered>,
+}
+
 impl Visitor {
+    /// Looks at one mailbox after the other, over one connection, while the
+    /// log takes its time with those before. Each mailbox's links go to the
+    /// log one by one: if one is refused, none may follow it.
     async fn users(
         &self,
         dx: &mut Dx<'_>,
@@ -495,95 +572,139 @@ impl Visitor {
         authority: &Authority,
         report: &mut Report,
     ) -> Result<(), Error> {
+        let mut pending = FuturesUnordered::new();
+        let mut waiting = 0;
         for address in users {
-            let outcome = self.user(dx, address, authority, report).await?;
-            report.users.push((address.clone(), outcome));
+            let look = self.user(dx, address, authority);
+            tokio::pin!(look);
+            let looked = loop {
+                tokio::select! {
+                    Some(settled) = pending.next(), if !pending.is_empty() => {
+                        settle(settled, &mut waiting, report)?;
+                    }
+                    looked = &mut look => break looked?,
+                }
+            };
+            if looked.drafts.len() > self.options.links {
+                // The rest follows in the next visit, which need not wait.
+                report.refresh = report.started;
+            }
+            waiting += looked.size();
+            pending.push(self.submit(address, looked));
+            while pending.len() > PENDING || waiting > PENDING_BYTES {
+                let Some(settled) = pending.next().await else { break };
+                settle(settled, &mut waiting, report)?;
+            }
+        }
+        while let Some(settled) = pending.next().await {
+            settle(settled, &mut waiting, report)?;
         }
         Ok(())
     }
 
+    /// Submits the drafts of a mailbox in order, and writes down what was seen:
+    /// only what the log has taken counts as seen.
+    async fn submit(&self, address: &Address, looked: Looked) -> Settled {
+        let size = looked.size();
+        let mut entries = Vec::new();
+        let outcome = self.submit_all(address, looked, &mut entries).await;
+        Settled { address: address.clone(), size, outcome, entries }
+    }
+
+    async fn submit_all(
+        &self,
+        address: &Address,
+        looked: Looked,
+        entries: &mut Vec<Entered>,
+    ) -> Result<Outcome, Error> {
+        let Looked { mut seen, drafts, served, mut outcome } = looked;
+        let name = Name::Address(address.clone());
+        let mut astray = false;
+        for draft in drafts.into_iter().take(self.options.links) {
+            let events = draft.events;
+            let entered = self.enter(Draft::User(draft), name.clone(), events).await?;
+            astray = events.intersects(Events::of(&[Event::Forked, Event::Reverted]));
+            outcome = match () {
+                () if events.contains(Event::Withdrawn) => Outcome::NotFound,
+                () if astray => Outcome::NotInForce,
+                () => Outcome::Changed,
+            };
+            if let (Placed::Version(version), Outcome::Changed) = (entered.placed, outcome) {
+                (seen.version, seen.confirmed_at) = (version, seen.attempted_at);
+            }
+            entries.push(entered);
+        }
+        // A chain that comes in parts was served to its end, not logged to it.
+        let complete = entries.len() < self.options.links || astray;
+        seen.last_served = if complete { served } else { None };
+        seen.outcome = outcome.to_string();
+        let failed = |source| Error::Known { domain: address.domain().clone(), source };
+        self.remember(&[seen]).await.map_err(failed)?;
+        Ok(outcome)
+    }
+
+    /// Looks at one mailbox. What the DX does wrong is an outcome.
     async fn user(
         &self,
         dx: &mut Dx<'_>,
         address: &Address,
         authority: &Authority,
-        report: &mut Report,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Looked, Error> {
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         let row = self.user_row(address).await.map_err(failed)?;
+        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
         // Erased names are not looked at again until their owner asks.
         if row.as_ref().is_some_and(|row| row.current == 0 && row.forgotten > 0) {
-            return Ok(Outcome::Forgotten);
+            return Ok(Looked::nothing(seen, Outcome::Forgotten));
         }
-        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
         let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
         seen.attempted_at = self.rooms.clock.now();
-        let outcome = self.look(dx, address, &known, authority, &mut seen, report).await;
-        self.remember(&[seen]).await.map_err(failed)?;
-        match outcome {
-            Err(Stop::Failure(failure)) => Ok(failure.outcome),
-            Err(Stop::Error(error)) => Err(error),
-            Ok(outcome) => Ok(outcome),
-        }
+        Ok(match self.look(dx, address, &known, authority, &seen).await {
+            Ok((drafts, served, outcome)) => {
+                if outcome == Outcome::Confirmed {
+                    (seen.version, seen.confirmed_at) = (known.current, seen.attempted_at);
+                }
+                Looked { seen, drafts, served, outcome }
+            }
+            Err(failure) => Looked::nothing(seen, failure.outcome),
+        })
     }
 
+    /// Drafts, what was served, and the outcome if there is no draft.
     async fn look(
         &self,
         dx: &mut Dx<'_>,
         address: &Address,
         known: &KnownUser,
         authority: &Authority,
-        seen: &mut SeenRow,
-        report: &mut Report,
-    ) -> Result<Outcome, Stop> {
+        seen: &SeenRow,
+    ) -> Result<(Vec<UserDraft>, Option<Hash>, Outcome), Failure> {
         let observed = seen.attempted_at;
         if self.is_claimed_current(dx, address, known, seen).await? {
-            return Ok(Outcome::Claimed);
+            return Ok((Vec::new(), seen.last_served, Outcome::Claimed));
         }
-        let fetched = match self.fetch(dx.session().await?, address, known).await {
-            Ok(fetched) => fetched,
-            Err(client::Error::NotFound) => {
-                seen.last_served = None;
-                let version = Some(authority.version);
-                if let Some(draft) = judge::user_gone(address, known, observed, version) {
-                    let events = draft.events;
-                    let name = Name::Address(address.clone());
-                    self.enter(Draft::User(draft), name, events, report).await?;
-                }
-                return Ok(Outcome::NotFound);
+        let mut fetched = self.fetch(dx.session().await?, address, known).await;
+        if let Some(error) = fetched.as_ref().err().filter(|error| dx.is_used_up(error)) {
+            dx.judge(error);
+            fetched = self.fetch(dx.session().await?, address, known).await;
+        }
+        let fetched = match fetched {
+            Ok(fetched) => {
+                dx.gave();
+                fetched
             }
-            Err(error) => return Err(dx.judge(&error).into()),
+            Err(client::Error::NotFound) => {
+                let gone = judge::user_gone(address, known, observed, Some(authority.version));
+                return Ok((gone.into_iter().collect(), None, Outcome::NotFound));
+            }
+            Err(error) => return Err(dx.judge(&error)),
         };
         let path = self.validated(address, known, authority, fetched).await?;
-        seen.last_served = path.last().map(|last| sha256(last.signet.signet().bytes()));
-
-        let mut drafts = judge::user(address, known, &path, observed, self.options.hold);
-        if drafts.len() > self.options.links {
-            // The rest follows in the next visit, which need not wait.
-            drafts.truncate(self.options.links);
-            report.refresh = report.started;
-        }
-        let mut last = None;
-        for draft in drafts {
-            let events = draft.events;
-            let name = Name::Address(address.clone());
-            let placed = self.enter(Draft::User(draft), name, events, report).await?;
-            last = Some((events, placed));
-        }
-        let astray = Events::of(&[Event::Forked, Event::Reverted]);
-        Ok(match last {
-            Some((events, _)) if events.intersects(astray) => Outcome::NotInForce,
-            Some((_, Placed::Version(version))) => {
-                (seen.version, seen.confirmed_at) = (version, observed);
-                Outcome::Changed
-            }
-            Some((_, Placed::Coalesced)) => Outcome::Changed,
-            None if in_force(known, &path) => {
-                (seen.version, seen.confirmed_at) = (known.current, observed);
-                Outcome::Confirmed
-            }
-            None => Outcome::NotInForce,
-        })
+        let served = path.last().map(|last| sha256(last.signet.signet().bytes()));
+        let drafts = judge::user(address, known, &path, observed, self.options.hold);
+        let is_current = in_force(known, &path);
+        let outcome = if is_current { Outcome::Confirmed } else { Outcome::NotInForce };
+        Ok((drafts, served, outcome))
     }
 
     /// Whether the DX says that nothing changed, and its word is enough (§7.2
@@ -594,7 +715,7 @@ impl Visitor {
         address: &Address,
         known: &KnownUser,
         seen: &SeenRow,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, Failure> {
         let age = seen.attempted_at.since(seen.confirmed_at);
         let Some(tip) = known.chain.last().and_then(|tip| tip.fingerprint(Level::Crypto)) else {
             return Ok(false);
@@ -606,7 +727,7 @@ impl Visitor {
         match dx.session().await?.verify(&name, &tip).await {
             Ok(currency) => Ok(currency == Currency::Current),
             Err(error) if error.fault() == Fault::Answer => Ok(false),
-            Err(error) => Err(dx.judge(&error).into()),
+            Err(error) => Err(dx.judge(&error)),
         }
     }
 
@@ -647,7 +768,7 @@ impl Visitor {
         known: &KnownUser,
         authority: &Authority,
         fetched: Fetched,
-    ) -> Result<Vec<Served>, Stop> {
+    ) -> Result<Vec<Served>, Failure> {
         let Fetched { served, history } = fetched;
         let limit = self.options.dmtp.object;
         let decoded = Signet::decode_with_limit(&served, limit);
@@ -667,7 +788,7 @@ impl Visitor {
                 let kind = IncidentKind::SignetInvalid;
                 self.incident(kind, address.domain(), Some(address), &why, served.into()).await;
                 let outcome = Outcome::SignetInvalid;
-                return Err(Failure { outcome, detail: why.to_string() }.into());
+                return Err(Failure { outcome, detail: why.to_string() });
             }
         };
         let mut path = Vec::new();
@@ -741,22 +862,13 @@ fn in_force(known: &KnownUser, path: &[Served]) -> bool {
     }
 }
 
-/// Why a mailbox got no further.
-enum Stop {
-    Failure(Failure),
-    Error(Error),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Stop {
-        Stop::Failure(failure)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Error(error)
-    }
+/// Puts what became of a mailbox into the report.
+fn settle(settled: Settled, waiting: &mut usize, report: &mut Report) -> Result<(), Error> {
+    *waiting = waiting.saturating_sub(settled.size);
+    report.entries.extend(settled.entries);
+    let outcome = settled.outcome?;
+    report.users.push((settled.address, outcome));
+    Ok(())
 }
 
 // What is known, from rows and objects.
@@ -781,6 +893,7 @@ impl Visitor {
             last_served: None,
             bogus: false,
             conflict: false,
+            outcome: String::new(),
         }))
     }
 

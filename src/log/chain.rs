@@ -3,8 +3,9 @@
 //!
 //! Left out: whether what is read is right, which `log::tip` decides.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
-use futures::stream::{StreamExt, TryStreamExt};
 
 use super::Error;
 use super::commit::{
@@ -16,7 +17,7 @@ use crate::proof::wire::Malformed;
 use crate::store::{Blobs, keys};
 
 /// Commits that are fetched ahead of the one being replayed.
-const AHEAD: usize = 16;
+const AHEAD: u64 = 16;
 
 /// A commit with the batch that it names.
 #[derive(Clone, Debug)]
@@ -155,46 +156,26 @@ impl Chain {
         Ok(segment)
     }
 
-    /// Hands the commits `from` to `to` (inclusive) to `visit`, in order, from
-    /// segments and objects alike. Every commit must be there.
-    pub async fn each<F>(&self, from: u64, to: u64, mut visit: F) -> Result<(), Error>
-    where
-        F: AsyncFnMut(Step) -> Result<(), Error>,
-    {
+    /// The commits `from` to `to` (inclusive), to be read in order, from
+    /// segments and objects alike. Every one must be there.
+    pub async fn steps(&self, from: u64, to: u64) -> Result<Steps<'_>, Error> {
         let floor = self.floor().await?;
-        let mut next = from;
-        if from < floor {
-            for (first, end) in self.segments_below(floor).await? {
-                if end <= from || first > to {
-                    continue;
-                }
-                for (n, (commit, batch)) in (first..).zip(self.segment(first).await?.steps) {
-                    if n >= end {
-                        break;
-                    }
-                    if n == next && n <= to {
-                        visit(Step::read(n, commit, batch)?).await?;
-                        next += 1;
-                    }
-                }
-            }
-            if next < floor.min(to.saturating_add(1)) {
-                return Err(Error::broken(next, "it is below the floor and in no segment"));
-            }
+        let segments = if from < floor { self.segments_below(floor).await? } else { Vec::new() };
+        Ok(Steps { chain: self, next: from, to, floor, segments, ready: VecDeque::new() })
+    }
+
+    /// Commit `n`, which must be there.
+    pub async fn at(&self, n: u64) -> Result<Step, Error> {
+        self.steps(n, n).await?.next().await?.ok_or(Error::Moved { n })
+    }
+
+    /// Commit `n` from its own object, at or above the floor.
+    async fn needed(&self, n: u64) -> Result<Step, Error> {
+        match self.step(n).await? {
+            Some(step) => Ok(step),
+            None if self.floor().await? > n => Err(Error::Moved { n }),
+            None => Err(Error::broken(n, "it is missing")),
         }
-        let mut steps = futures::stream::iter(next..=to)
-            .map(|n| async move {
-                match self.step(n).await? {
-                    Some(step) => Ok(step),
-                    None if self.floor().await? > n => Err(Error::Moved { n }),
-                    None => Err(Error::broken(n, "it is missing")),
-                }
-            })
-            .buffered(AHEAD);
-        while let Some(step) = steps.try_next().await? {
-            visit(step).await?;
-        }
-        Ok(())
     }
 
     /// Each segment with the number after its last commit.
@@ -260,6 +241,49 @@ impl Chain {
             return Ok(None);
         };
         Records::decode(&bytes).map(Some).map_err(broken(first, "the merged payloads"))
+    }
+}
+
+/// A stretch of the log that is being read.
+pub struct Steps<'a> {
+    chain: &'a Chain,
+    next: u64,
+    to: u64,
+    floor: u64,
+    /// First commit of each segment, and the number after its last.
+    segments: Vec<(u64, u64)>,
+    ready: VecDeque<Step>,
+}
+
+impl Steps<'_> {
+    /// The next commit; `None` past the last.
+    pub async fn next(&mut self) -> Result<Option<Step>, Error> {
+        if self.ready.is_empty() && self.next <= self.to {
+            self.load().await?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    async fn load(&mut self) -> Result<(), Error> {
+        let n = self.next;
+        if n >= self.floor {
+            let last = self.to.min(n.saturating_add(AHEAD - 1));
+            let fetched = (n..=last).map(|n| self.chain.needed(n));
+            self.ready.extend(futures::future::try_join_all(fetched).await?);
+            self.next = last + 1;
+            return Ok(());
+        }
+        let held = self.segments.iter().find(|(first, end)| *first <= n && n < *end);
+        let missing = || Error::broken(n, "it is below the floor and in no segment");
+        let (first, end) = held.copied().ok_or_else(missing)?;
+        let steps = self.chain.segment(first).await?.steps;
+        for (n, (commit, batch)) in (first..end).zip(steps) {
+            if n == self.next && n <= self.to {
+                self.ready.push_back(Step::read(n, commit, batch)?);
+                self.next += 1;
+            }
+        }
+        if self.ready.is_empty() { Err(missing()) } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! From commits to rows: what [`State`] says of domains, mailboxes and
 //! versions. The same function indexes a fresh commit and rebuilds everything.
 //!
+//! A FORGOTTEN entry erases, here and in the private blobs (`log::erase`).
+//!
 //! Idempotent: a row that is already as new as an entry is left as it is, so a
 //! commit may be indexed again after a crash in its middle.
 
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use super::Error;
 use super::chain::{Chain, Step, broken};
 use super::commit::PrivateRecord;
+use super::erase::{self, Erased};
 use crate::dime::Timestamp;
 use crate::proof::entry::{
     DomainObservation, Entry, Event, Events, Kind, UserObservation, UserPayload,
@@ -131,7 +134,7 @@ pub async fn index(state: &dyn State, chain: &Chain, step: &Step) -> Result<(), 
             }
             Kind::Forgotten(forgotten) => {
                 place(&mut rows, forgotten.label, forgotten.version, at, n, bytes, None);
-                forget(&mut rows, forgotten.label, forgotten.version).await?;
+                forget(&mut rows, chain, forgotten.label, forgotten.version).await?;
             }
             Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) => {}
         }
@@ -318,9 +321,15 @@ fn chain_step(events: Events) -> ChainStep {
 
 /// Takes a mailbox out of the index: its name, its signets, what opened its
 /// commitments. The entries stay where they are, sealed.
-async fn forget(rows: &mut Rows<'_>, label: Label, version: u64) -> Result<(), Error> {
+async fn forget(
+    rows: &mut Rows<'_>,
+    chain: &Chain,
+    label: Label,
+    version: u64,
+) -> Result<(), Error> {
     // What this commit wrote of the label must be in the state to be found.
     rows.apply().await?;
+    let mut erased = Erased::new();
     let mut next = 1;
     while next < version {
         let page: Vec<Place> =
@@ -328,14 +337,16 @@ async fn forget(rows: &mut Rows<'_>, label: Label, version: u64) -> Result<(), E
         let Some(last) = page.last().map(|place| place.version) else { break };
         for place in page.into_iter().filter(|place| place.version < version) {
             let Some(hidden) = &place.hidden else { continue };
+            erased.entry(place.commit).or_default().insert(hidden.record);
             if let Some(signet) = hidden.signet {
                 rows.write(Table::Signets, signet.0.into(), None);
             }
             rows.put(&Place { hidden: None, ..place });
         }
-        rows.spill().await?;
         next = last + 1;
     }
+    // The index still knows what there is to erase, should this be cut off.
+    erase::erase(chain, &erased).await?;
     let known: Option<Labelled> = rows.find(&label.0).await?;
     if let Some(Labelled { name: crate::dime::Name::Address(address), .. }) = known {
         rows.write(Table::Users, rows::user_key(&address), None);

@@ -8,8 +8,11 @@
 //! Left out: cosignatures, which the peers room collects, and what an
 //! observation means, which is the crawl room's.
 
+pub mod answer;
 pub mod chain;
+pub mod check;
 pub mod commit;
+pub mod erase;
 pub mod guard;
 pub mod index;
 mod publish;
@@ -54,6 +57,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(600);
 pub const POOL: usize = 10_000;
 /// Commits that become one segment.
 pub const SEGMENT: u64 = 10_000;
+/// Entries between two snapshots of the directory, at least.
+pub const SNAPSHOT: u64 = 50_000;
 /// Partial tiles go when the full one is this old.
 pub const PRUNE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How far the clock may be past the last root before somebody must look.
@@ -78,6 +83,9 @@ pub struct Options {
     pub pool: usize,
     /// Commits that become one segment, at least 1.
     pub segment: u64,
+    /// Entries after which the directory is written out again, at least; a
+    /// quarter of its labels if that is more.
+    pub snapshot: u64,
     /// Age of a full tile at which its partial ones go; `None`: they stay.
     pub prune_after: Option<Duration>,
     pub clock_ahead: Duration,
@@ -99,6 +107,7 @@ impl Options {
             batch: commit::MAX_ENTRIES,
             pool: POOL,
             segment: SEGMENT,
+            snapshot: SNAPSHOT,
             prune_after: Some(PRUNE_AFTER),
             clock_ahead: CLOCK_AHEAD,
             clock_behind: CLOCK_BEHIND,
@@ -217,7 +226,8 @@ impl fmt::Display for Blocked {
             Blocked::ClockAhead { ahead } => {
                 return write!(
                     f,
-                    "the clock is {} s past the last directory root; if it is right, accept it",
+                    "the clock is {} s past the last directory root; if it is right, start once with \
+                     --accept-clock",
                     ahead / 1000
                 );
             }
@@ -439,6 +449,10 @@ impl Log {
     /// `root` must be those of the last commit.
     pub async fn accept_tip(&self, size: u64, root: Hash) -> Result<(), Error> {
         accept_tip(&self.0.options.guard, &self.0.store, size, root).await?;
+        if matches!(self.standing_block(), Some(Blocked::StateAhead { .. })) {
+            // It indexed commits that are given up now.
+            rebuild(&self.0.store, &*self.0.state).await?;
+        }
         self.word().standing = None;
         Ok(())
     }

@@ -4,17 +4,20 @@
 //! gets them checks them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::{Error, Head, Log};
+use crate::dime::Rejection;
 use crate::proof::Hash;
 use crate::proof::merkle::{
     self, HashReader, Node, Unprovable, complete_nodes, subtree_proof_ranges,
 };
 use crate::proof::tile::{
-    BundleCoordinate, MAX_BUNDLE, MAX_TILE, Resource, TileCoordinate, decode_bundle_prefix,
+    BundleCoordinate, MAX_BUNDLE, MAX_TILE, Resource, TileCoordinate, decode_bundle,
+    decode_bundle_prefix,
 };
 use crate::store::{Blobs, keys};
 
@@ -108,7 +111,7 @@ impl Reader {
         let Some((at, place)) = BundleCoordinate::of_entry(index, size) else { return Ok(None) };
         let missing = || Error::broken(0, format!("bundle {at} is missing"));
         let bytes = self.bundle(at).await?.ok_or_else(missing)?;
-        let entries = decode_bundle_prefix(&bytes, at.width).map_err(Error::Tiles)?;
+        let entries = entries(&bytes, at).map_err(Error::Tiles)?;
         Ok(entries.get(place).map(|entry| bytes.slice_ref(entry)))
     }
 
@@ -134,9 +137,8 @@ impl Reader {
         for node in ranges.into_iter().flat_map(|(start, end)| complete_nodes(start, end)) {
             let unknown = || Error::Proof(Unprovable::Missing(node));
             let (at, ..) = TileCoordinate::of_node(node, published).ok_or_else(unknown)?;
-            if !tiles.tiles.contains_key(&at) {
-                let bytes = self.tile(at).await?.ok_or_else(unknown)?;
-                tiles.tiles.insert(at, bytes);
+            if let Entry::Vacant(vacant) = tiles.tiles.entry(at) {
+                vacant.insert(self.tile(at).await?.ok_or_else(unknown)?);
             }
         }
         merkle::subtree_proof(&tiles, start, end, size).map_err(Error::Proof)
@@ -195,4 +197,9 @@ pub(super) async fn bundle(public: &Blobs, at: BundleCoordinate) -> Result<Optio
     }
     let full = BundleCoordinate { width: crate::proof::tile::WIDTH, ..at };
     Ok(public.get(&full.path(), MAX_BUNDLE as u64).await?)
+}
+
+/// The entries of a bundle, out of its bytes or those of the full one.
+pub(super) fn entries(bytes: &[u8], at: BundleCoordinate) -> Result<Vec<&[u8]>, Rejection> {
+    decode_bundle(bytes, at.width).or_else(|_| decode_bundle_prefix(bytes, at.width))
 }

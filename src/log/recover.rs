@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::chain::{Chain, Step};
 use super::commit::{Commit, Fence, LogRecord, MAX_SMALL};
+use super::erase;
 use super::guard::{Guard, Marks, OwnMark};
 use super::index::{self, Indexed};
 use super::tip::{Grown, Tip};
@@ -23,10 +24,10 @@ use crate::proof::entry::is_origin;
 use crate::proof::merkle::leaf_hash;
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::Position;
-use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate, decode_bundle_prefix};
+use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate};
 use crate::proof::wire::{Malformed, Reader, Writer};
 use crate::store::blobs::{Claim, Probe};
-use crate::store::{Blobs, State, Store, keys};
+use crate::store::{Blobs, State, Store, keys, seen};
 
 /// A log that is ready: the handle, and its writer to be run.
 pub struct Opened {
@@ -63,8 +64,13 @@ pub async fn open(
     check_record(&record, &options, &keys)?;
     let indexed = read_index(&*state).await?;
     let tail = chain.tail(indexed.map_or(0, |indexed| indexed.n)).await?;
+    erase::apply_markers(&chain, tail).await?;
     let mut reading = Reading { chain: &chain, state: &*state, indexed };
     reading.check_index(tail).await?;
+    if reading.indexed.is_none() {
+        let known = seen::load(&store.private, &*state).await?;
+        info!(rows = known, "a new index: read back what was seen");
+    }
     let mut tip = match restore(&options, &store, &chain, &record, tail).await? {
         Some(tip) => tip,
         None => {
@@ -120,7 +126,11 @@ pub async fn rebuild(store: &Store, state: &dyn State) -> Result<u64, Error> {
     let chain = Chain::new(store.private.clone());
     index::clear(state).await?;
     let Some(tail) = chain.tail(0).await? else { return Ok(0) };
-    chain.each(0, tail, async |step| index::index(state, &chain, &step).await).await?;
+    let mut steps = chain.steps(0, tail).await?;
+    while let Some(step) = steps.next().await? {
+        index::index(state, &chain, &step).await?;
+    }
+    seen::load(&store.private, state).await?;
     state.flush().await?;
     Ok(tail + 1)
 }
@@ -133,14 +143,7 @@ pub async fn accept_tip(guard: &Path, store: &Store, size: u64, root: Hash) -> R
     let foreign = |what: &str| Error::Foreign { what: what.to_owned() };
     let (record, _) = chain.record().await?.ok_or_else(|| foreign("the store holds no log"))?;
     let tail = chain.tail(0).await?.ok_or_else(|| foreign("the log has no commit"))?;
-    let mut last = None;
-    chain
-        .each(tail, tail, async |step| {
-            last = Some(step.commit);
-            Ok(())
-        })
-        .await?;
-    let last = last.ok_or(Error::Moved { n: tail })?;
+    let last = chain.at(tail).await?.commit;
     if (last.size, last.root) != (size, root) {
         let what =
             format!("its last commit has size {} and root {}", last.size, hex::encode(last.root));
@@ -255,13 +258,7 @@ impl Reading<'_> {
             // Judged later, by those who know the tail.
             return Ok(());
         }
-        let mut hash = None;
-        let keep = async |step: Step| {
-            hash = Some(step.hash);
-            Ok(())
-        };
-        self.chain.each(indexed.n, indexed.n, keep).await?;
-        if hash != Some(indexed.hash) {
+        if self.chain.at(indexed.n).await?.hash != indexed.hash {
             warn!(commit = indexed.n, "the index is of another log and is made anew");
             index::clear(self.state).await?;
             self.indexed = None;
@@ -282,25 +279,25 @@ impl Reading<'_> {
         if let Some(before) = tip.next.checked_sub(1)
             && unindexed <= before
         {
-            let index = async |step: Step| index::index(state, chain, &step).await;
-            chain.each(unindexed, before, index).await?;
+            let mut steps = chain.steps(unindexed, before).await?;
+            while let Some(step) = steps.next().await? {
+                index::index(state, chain, &step).await?;
+            }
         }
         let mut last: Option<(Step, Grown)> = None;
-        chain
-            .each(tip.next, tail, async |step| {
-                let grown = tip.follow(&step)?;
-                let n = step.commit.n;
-                if n < tail {
-                    if n >= unindexed {
-                        index::index(state, chain, &step).await?;
-                    }
-                    // Lookups are answered at the tail or just before it.
-                    tip.map.publish(grown.map_batch)?;
+        let mut steps = chain.steps(tip.next, tail).await?;
+        while let Some(step) = steps.next().await? {
+            let grown = tip.follow(&step)?;
+            let n = step.commit.n;
+            if n < tail {
+                if n >= unindexed {
+                    index::index(state, chain, &step).await?;
                 }
-                last = Some((step, grown));
-                Ok(())
-            })
-            .await?;
+                // Lookups are answered at the tail or just before it.
+                tip.map.publish(grown.map_batch)?;
+            }
+            last = Some((step, grown));
+        }
         if unindexed <= tail {
             state.flush().await?;
         }
@@ -339,13 +336,8 @@ async fn judge(
     if mark.n > n {
         return Ok(Some(Blocked::GuardAhead { size, root }));
     }
-    let mut known = None;
-    let keep = async |step: Step| {
-        known = Some((step.commit.size, step.commit.root));
-        Ok(())
-    };
-    chain.each(mark.n, mark.n, keep).await?;
-    if known != Some((mark.size, mark.root)) {
+    let known = chain.at(mark.n).await?.commit;
+    if (known.size, known.root) != (mark.size, mark.root) {
         return Ok(Some(Blocked::GuardDiffers { size, root }));
     }
     // One behind: killed between a commit and its guard.
@@ -363,13 +355,7 @@ impl Log {
         let Some(before) = last.as_ref().and_then(|(step, _)| step.commit.n.checked_sub(1)) else {
             return Ok(());
         };
-        let mut found = None;
-        let keep = async |step: Step| {
-            found = Some(step);
-            Ok(())
-        };
-        chain.each(before, before, keep).await?;
-        let Some(step) = found else { return Ok(()) };
+        let step = chain.at(before).await?;
         let Commit { n, size, root, directory_root, labels, time, .. } = step.commit;
         let key = keys::checkpoint(size);
         let checkpoint = self.store().public.get(&key, MAX_NOTE as u64).await?;
@@ -487,14 +473,8 @@ async fn restore_one(
     if notes.n >= tail {
         return Ok(None);
     }
-    let mut commit = None;
-    let keep = async |step: Step| {
-        commit = Some((step.hash, step.commit));
-        Ok(())
-    };
-    chain.each(notes.n, notes.n, keep).await?;
     let n = notes.n;
-    let Some((hash, commit)) = commit else { return Err(Error::Moved { n }) };
+    let Step { hash, commit, .. } = chain.at(n).await?;
     let head = restored.directory.committed();
     if hash != notes.hash
         || commit.size != notes.position.size
@@ -536,7 +516,7 @@ async fn read_bundle(public: &Blobs, size: u64, edge: &Edge) -> Result<Vec<Bytes
     }
     let bytes = super::reader::bundle(public, at).await?;
     let bytes = bytes.ok_or_else(|| Error::broken(0, format!("bundle {at} is missing")))?;
-    let entries = decode_bundle_prefix(&bytes, at.width).map_err(Error::Tiles)?;
+    let entries = super::reader::entries(&bytes, at).map_err(Error::Tiles)?;
     let entries: Vec<Bytes> = entries.into_iter().map(|entry| bytes.slice_ref(entry)).collect();
     let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
     let tile = edge.tiles().find(|tile| tile.at == at.tile());

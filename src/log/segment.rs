@@ -5,16 +5,22 @@
 //! payloads, floor, then the originals, lowest commit first. A crash leaves at
 //! worst both, and the next merge deletes the rest.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tracing::{debug, info};
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
 
 use super::chain::Chain;
-use super::commit::{Floor, Records, Segment};
+use super::commit::{Batch, Floor, MAX_BATCH, Records, Segment};
+use super::erase;
+use super::recover::snapshot;
 use super::tip::Tip;
 use super::{Error, Options};
 use crate::dime::Timestamp;
 use crate::proof::tile::{TileCoordinate, WIDTH};
-use crate::store::{Store, keys};
+use crate::store::{State, Store, keys, seen};
 
 /// Newest commits that always stay objects of their own.
 pub const KEPT: u64 = 16;
@@ -22,6 +28,8 @@ pub const KEPT: u64 = 16;
 const MAX_BYTES: usize = 32 << 20;
 /// Folders of partial tiles that are emptied after one round.
 const PRUNED_AT_ONCE: usize = 4;
+/// Batches and payloads that a sweep looks at, at most.
+const MAX_SWEPT: usize = 1_000_000;
 /// Partial objects in one folder, at most: widths 1 to 255.
 const PARTIALS: usize = 256;
 
@@ -33,6 +41,11 @@ pub(super) struct Upkeep {
     bundles_pruned: u64,
     /// Where commits begin; known after the first look.
     floor: Option<u64>,
+    /// Leaves at the last snapshot of the directory that this process knows of.
+    snapshot: u64,
+    writing: Option<JoinHandle<()>>,
+    /// The last day whose copy of what was seen is known to be there.
+    seen: u64,
 }
 
 impl Upkeep {
@@ -42,9 +55,15 @@ impl Upkeep {
         &mut self,
         options: &Options,
         store: &Store,
+        state: &Arc<dyn State>,
         chain: &Chain,
         tip: &Tip,
     ) -> Result<(), Error> {
+        let day = seen::day(tip.position.time);
+        if day > self.seen {
+            self.seen = day;
+            tokio::spawn(save_seen(store.clone(), state.clone(), day));
+        }
         let floor = match self.floor {
             Some(floor) => floor,
             None => {
@@ -56,8 +75,16 @@ impl Upkeep {
         if tip.next.saturating_sub(floor) >= options.segment.saturating_add(KEPT) {
             self.floor = Some(merge(options, store, chain, tip.next).await?);
         }
+        let due = options.snapshot.max(tip.map.committed().labels / 4);
+        let idle = self.writing.as_ref().is_none_or(JoinHandle::is_finished);
+        if idle && tip.size().saturating_sub(self.snapshot) >= due {
+            self.snapshot = tip.size();
+            self.writing = Some(tokio::spawn(snapshot_aside(store.clone(), tip.clone())));
+        }
         if let Some(age) = options.prune_after {
-            let before = options_now(tip).millis().saturating_sub(age.as_millis() as u64);
+            // Ages are counted from the last root's time, which the clock made.
+            let now = tip.position.time.millis();
+            let before = now.saturating_sub(age.as_millis() as u64);
             self.prune(store, tip.size(), Timestamp::from_millis(before)).await?;
         }
         Ok(())
@@ -107,9 +134,26 @@ fn full_tiles(level: u8, size: u64) -> u64 {
     size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0)
 }
 
-/// The time that ages are counted from: of the last root, which the clock made.
-fn options_now(tip: &Tip) -> Timestamp {
-    tip.position.time
+/// Writes a snapshot beside the rounds. One that fails is tried again at the
+/// next occasion; nothing depends on it but the time of the next start.
+async fn snapshot_aside(store: Store, tip: Tip) {
+    match snapshot(&store, &tip).await {
+        Ok(()) => debug!(size = tip.size(), "wrote a snapshot of the directory"),
+        Err(error) => warn!(%error, "could not write a snapshot of the directory"),
+    }
+}
+
+/// Keeps the day's copy of what was seen, beside the rounds.
+async fn save_seen(store: Store, state: Arc<dyn State>, day: u64) {
+    let saved = match seen::is_saved(&store.private, day).await {
+        Ok(true) => return,
+        Ok(false) => seen::save(&store.private, &*state, day).await,
+        Err(error) => Err(error),
+    };
+    match saved {
+        Ok(rows) => debug!(rows, "kept what was seen"),
+        Err(error) => warn!(%error, "could not keep what was seen"),
+    }
 }
 
 /// Deletes the partial ones of one full tile or bundle; `false` if that is too
@@ -163,10 +207,44 @@ pub async fn merge(
     // Not `put`: an erasure may have rewritten it since.
     let _ = store.private.put_if_absent(&keys::records(first), records).await?;
     store.private.settle(&keys::records(first)).await?;
+    // A record may have been erased between reading and writing.
+    erase::apply_markers(chain, floor.checked_sub(1)).await?;
     store.private.put(keys::floor(floor), Floor { n: floor, previous: below }.encode()).await?;
     delete_originals(store, &segment).await?;
+    sweep(store, chain, floor, next).await?;
     info!(first, floor, "merged commits into a segment");
     Ok(floor)
+}
+
+/// Deletes batches and payloads of commits that were lost to another sequencer
+/// (threat 5): those meant for an n that exists and names another batch.
+async fn sweep(store: &Store, chain: &Chain, floor: u64, next: u64) -> Result<(), Error> {
+    let mut named = HashSet::new();
+    for n in floor..next {
+        let bytes = chain.commit_bytes(n).await?.ok_or(Error::Moved { n })?;
+        let commit =
+            super::commit::Commit::decode(&bytes).map_err(super::chain::broken(n, "the commit"))?;
+        named.insert(keys::batch(&commit.batch));
+        named.insert(keys::payload(n, &commit.batch));
+    }
+    for found in store.private.list_all("batch", MAX_SWEPT).await? {
+        if named.contains(&found.key) {
+            continue;
+        }
+        let Some(bytes) = store.private.get(&found.key, MAX_BATCH).await? else { continue };
+        // What was not written as a batch is not ours to delete.
+        if Batch::decode(&bytes).is_ok_and(|batch| batch.n < next) {
+            store.private.delete(&found.key).await?;
+        }
+    }
+    for found in store.private.list_all("payload", MAX_SWEPT).await? {
+        let name = found.key.rsplit('/').next().unwrap_or_default();
+        let n = name.split_once('-').and_then(|(n, _)| keys::parse_number(n));
+        if !named.contains(&found.key) && n.is_some_and(|n| n < next) {
+            store.private.delete(&found.key).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Goes on with a deletion that a crash has stopped: the highest commit goes last.

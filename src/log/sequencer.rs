@@ -68,6 +68,15 @@ enum Stage {
     Following(Box<Committed>),
 }
 
+/// A batch with everything that must be written before its commit.
+struct Made {
+    step: Step,
+    grown: Grown,
+    blobs: Vec<(Hash, Bytes)>,
+    records: Vec<Bytes>,
+    drafts: Vec<(Waiting, Placed)>,
+}
+
 /// A batch whose objects are written, and that waits for its commit.
 struct Prepared {
     step: Step,
@@ -329,7 +338,7 @@ impl Sequencer {
     /// Makes the batch and writes its objects. On an error the drafts wait again.
     async fn prepare(&mut self, time: Timestamp, drafts: Vec<Waiting>) -> Result<Prepared, Error> {
         let map_before = self.tip.map.committed().batch;
-        let (made, blobs, records, drafts) = match self.make(time, drafts).await {
+        let Made { step, grown, blobs, records, drafts } = match self.make(time, drafts).await {
             Ok(made) => made,
             Err((error, drafts)) => {
                 self.give_back(drafts);
@@ -337,7 +346,6 @@ impl Sequencer {
                 return Err(error);
             }
         };
-        let (step, grown) = made;
         let prepared = Prepared { step, grown, map_before, drafts };
         match self.write_objects(&prepared.step, &blobs, records).await {
             Ok(()) => Ok(prepared),
@@ -352,15 +360,11 @@ impl Sequencer {
 
     /// Gives drafts their places and closes the batch with the next directory
     /// root. Drafts that cannot have a place are answered here.
-    #[expect(clippy::type_complexity, reason = "the parts of one batch, taken apart at once")]
     async fn make(
         &mut self,
         time: Timestamp,
         drafts: Vec<Waiting>,
-    ) -> Result<
-        ((Step, Grown), Vec<(Hash, Bytes)>, Vec<Bytes>, Vec<(Waiting, Placed)>),
-        (Error, Vec<Waiting>),
-    > {
+    ) -> Result<Made, (Error, Vec<Waiting>)> {
         let n = self.tip.next;
         let first = self.tip.size();
         let mut entries: Vec<Bytes> = Vec::with_capacity(drafts.len() + 2);
@@ -410,7 +414,7 @@ impl Sequencer {
                 for (_, place) in &mut placed {
                     place.size = grown.size;
                 }
-                Ok(((step, grown), blobs, records, placed))
+                Ok(Made { step, grown, blobs, records, drafts: placed })
             }
             Err(error) => Err((error, placed.into_iter().map(|(waiting, _)| waiting).collect())),
         }
@@ -677,7 +681,9 @@ impl Sequencer {
     /// Merges old commits and prunes partial tiles, when there is enough.
     async fn maintain(&mut self) -> Result<(), Error> {
         let shared = self.log.0.clone();
-        self.upkeep.after_round(&shared.options, &shared.store, &self.chain, &self.tip).await
+        self.upkeep
+            .after_round(&shared.options, &shared.store, &shared.state, &self.chain, &self.tip)
+            .await
     }
 
     pub(super) fn log(&self) -> &Log {

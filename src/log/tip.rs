@@ -17,6 +17,9 @@ use crate::proof::tile::{BundleCoordinate, Edge, Tile, encode_bundle, new_bundle
 /// Entries in a full bundle.
 const BUNDLE: u64 = 256;
 
+/// A bundle and its bytes.
+type Bundle = (BundleCoordinate, Bytes);
+
 /// The log up to one commit.
 #[derive(Clone, Debug)]
 pub struct Tip {
@@ -48,7 +51,7 @@ pub struct Grown {
     /// Number of the batch in the directory, to publish it by.
     pub map_batch: u64,
     pub tiles: Vec<Tile>,
-    pub bundles: Vec<(BundleCoordinate, Bytes)>,
+    pub bundles: Vec<Bundle>,
 }
 
 /// A map whose batch was applied already, when its root was computed.
@@ -148,7 +151,7 @@ impl Tip {
         n: u64,
         entries: &[Bytes],
         size: u64,
-    ) -> Result<(Vec<Bytes>, Vec<(BundleCoordinate, Bytes)>), Error> {
+    ) -> Result<(Vec<Bytes>, Vec<Bundle>), Error> {
         let all: Vec<Bytes> = self.bundle.iter().chain(entries).cloned().collect();
         let start = self.size() - self.bundle.len() as u64;
         let mut bundles = Vec::new();

@@ -1,11 +1,10 @@
-//! All that a doubter needs to check us, pure: bytes, limits and a time in,
-//! values out. Nothing here opens a file, a socket or a clock.
 //! All that a doubter needs to check the log and its answers, pure: bytes,
 //! limits and a time in, values out. Merkle hashes and proofs, tiles, signed
 //! notes, checkpoints, trust policies; entries, labels, the map, the replay,
 //! receipts.
 
 pub mod checkpoint;
+pub mod dnssec;
 pub mod entry;
 pub mod label;
 pub mod map;

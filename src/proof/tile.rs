@@ -557,6 +557,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn steps_do_not_matter(
             size in 0u64..1500, steps in prop::collection::vec(0usize..600, 0..6),

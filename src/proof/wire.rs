@@ -277,7 +277,8 @@ impl<'a> Reader<'a> {
 
     fn next_tag(&mut self) -> Result<(u32, u8), Malformed> {
         let tag = self.varint()?;
-        let field = u32::try_from(tag >> 3).map_err(|_| Malformed::Varint)?;
+        // Protobuf ends at 2^29 - 1; what is above is as unknown as the rest.
+        let field = u32::try_from(tag >> 3).unwrap_or(u32::MAX);
         Ok((field, (tag & 7) as u8))
     }
 

@@ -16,6 +16,7 @@ use hickory_proto::dnssec::{
 use hickory_proto::rr::Name;
 
 use super::Error;
+use crate::proof::dnssec::Anchor;
 
 /// Largest trust anchor file, bytes.
 pub const MAX_ANCHOR_FILE: usize = 64 * 1024;
@@ -37,7 +38,7 @@ impl TrustAnchor {
 
     /// Reads a file of DNSKEY or DS records, one a line, as `dig` and
     /// `dnssec-keygen` print them; `;` begins a comment. At least one record,
-    /// at most [`MAX_ANCHOR_FILE`] bytes.
+    /// at most 64 KiB.
     pub fn from_file(path: &Path) -> Result<TrustAnchor, Error> {
         let refuse = |why: String| Error::Setup {
             reason: format!("trust anchor file {}: {why}", path.display()),
@@ -66,6 +67,23 @@ impl TrustAnchor {
             return Err(refuse("no trust anchor: no DNSKEY or DS record".into()));
         }
         Ok(anchor)
+    }
+
+    /// The anchors of the root zone, as `proof::dnssec` takes them. Chains
+    /// start there and nowhere else.
+    pub fn of_root(&self) -> Vec<Anchor> {
+        let keys = self.keys.iter().filter(|(owner, _)| owner.is_root()).map(|(_, key)| {
+            let algorithm = u8::from(key.algorithm());
+            Anchor::Key { algorithm, public_key: key.public_bytes().to_vec() }
+        });
+        let digests = self.digests.iter().filter(|(owner, _)| owner.is_root());
+        let digests = digests.map(|(_, digest)| Anchor::Ds {
+            key_tag: digest.key_tag(),
+            algorithm: u8::from(digest.algorithm()),
+            digest_type: u8::from(digest.digest_type()),
+            digest: digest.digest().to_vec(),
+        });
+        keys.chain(digests).collect()
     }
 
     /// The anchors that are known by digest only.

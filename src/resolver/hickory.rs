@@ -24,11 +24,12 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use tokio::sync::{RwLock, Semaphore};
 
+use super::evidence::Collector;
 use super::{
-    Answer, Denial, Error, MAX_CNAMES, MAX_RECORDS, MAX_TTL, MAX_TXT_BYTES, Mx, Resolver,
+    Answer, Denial, Error, Evidence, MAX_CNAMES, MAX_RECORDS, MAX_TTL, MAX_TXT_BYTES, Mx, Resolver,
     TrustAnchor, ask_name, weaker,
 };
-use crate::dime::Dnssec;
+use crate::dime::{Dnssec, Domain, Timestamp};
 
 /// Longest time that a denial is taken from a cache, seconds (RFC 2308 §5).
 pub const MAX_NEGATIVE_TTL: u32 = 10_800;
@@ -81,6 +82,7 @@ pub struct HickoryResolver {
     /// no network. Replaced when a fresh one trusts what this one does not.
     current: RwLock<Option<TokioResolver>>,
     denials: Mutex<Denials>,
+    collector: Collector,
     slots: Semaphore,
 }
 
@@ -106,6 +108,7 @@ impl HickoryResolver {
         build(&options, None)?;
         Ok(HickoryResolver {
             denials: Mutex::new(Denials::new(options.cache as usize)),
+            collector: Collector::new(&options)?,
             slots: Semaphore::new(options.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             options,
             current: RwLock::new(None),
@@ -116,6 +119,7 @@ impl HickoryResolver {
     pub async fn clear_cache(&self) {
         *self.current.write().await = None;
         self.denials().clear();
+        self.collector.clear();
     }
 
     fn denials(&self) -> std::sync::MutexGuard<'_, Denials> {
@@ -245,6 +249,15 @@ impl Resolver for HickoryResolver {
                 denial,
             },
         })
+    }
+
+    async fn evidence(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error> {
+        let late = || Error::Timeout { name: domain.as_str().to_owned() };
+        let collected = async {
+            let _slot = self.slots.acquire().await.map_err(|_| late())?;
+            self.collector.collect(domain, at).await
+        };
+        tokio::time::timeout(self.options.deadline, collected).await.map_err(|_| late())?
     }
 }
 

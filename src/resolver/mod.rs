@@ -7,10 +7,15 @@
 //! answer, a server failure and a timeout stay three different errors. None of
 //! them means "no record".
 //!
-//! Left out: what the records mean (`dime::record`), the second path over which
-//! a bogus answer is confirmed (`crawl`), and the chain kept as evidence.
+//! With an answer about a management record comes, when asked for, the chain of
+//! signed records that proves it to others ([`Evidence`]).
+//!
+//! Left out: what the records mean (`dime::record`), how a chain is checked
+//! (`proof::dnssec`), and the second path over which a bogus answer is
+//! confirmed (`crawl`).
 
 mod anchor;
+mod evidence;
 mod fixed;
 mod hickory;
 
@@ -18,9 +23,10 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 
-use crate::dime::Dnssec;
+use crate::dime::{Dnssec, Domain, Timestamp};
 
 pub use anchor::TrustAnchor;
+pub use evidence::{EVIDENCE_MARGIN, Evidence, MAX_QUESTIONS};
 pub use fixed::FixedResolver;
 pub use hickory::{HickoryResolver, MAX_NEGATIVE_TTL, NameServers, Options};
 
@@ -52,6 +58,13 @@ pub trait Resolver: Send + Sync {
     /// The IPv4 and IPv6 addresses of `host`, IPv6 first. The status is the
     /// weaker one of the two answers. An IP literal is [`Error::Name`].
     async fn addresses(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, Error>;
+
+    /// The signed records that prove, offline and at `at`, what DNS says about
+    /// the management record of `domain`: secure, or insecure by the signed
+    /// denial of a DS record. `None` if nothing can be proved, or not for
+    /// [`EVIDENCE_MARGIN`] more. The answer may differ from one heard a moment
+    /// ago: compare [`Evidence::observed`].
+    async fn evidence(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error>;
 }
 
 /// What DNS said at a name.

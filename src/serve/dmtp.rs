@@ -83,6 +83,8 @@ pub struct Options {
     pub session: Duration,
     /// Unknown names a client may ask for; `None`: any number.
     pub budget: Option<Arc<Budget>>,
+    /// Counts connections that are served; `Metrics::dmtp_sessions`.
+    pub sessions: Option<prometheus::IntCounter>,
 }
 
 impl Options {
@@ -97,6 +99,7 @@ impl Options {
             write: Duration::from_secs(30),
             session: Duration::from_secs(300),
             budget: None,
+            sessions: None,
         }
     }
 }
@@ -178,6 +181,9 @@ impl Seat {
             return None;
         }
         open.insert(client, own + 1);
+        if let Some(sessions) = &shared.options.sessions {
+            sessions.inc();
+        }
         Some(Seat { shared: Arc::clone(shared), client })
     }
 
@@ -378,7 +384,7 @@ fn lines<T>(answer: Answer<T>, found: impl FnOnce(T) -> Lines) -> (bool, Lines) 
         Answer::Found(value) => (true, found(value)),
         Answer::Held { url } => (true, make::held(&url)),
         Answer::NotFound => (false, make::not_found()),
-        Answer::Unavailable => (true, make::line(421, "TRY AGAIN LATER")),
+        Answer::Unavailable => (true, make::line(451, "TRY AGAIN LATER")),
     }
 }
 

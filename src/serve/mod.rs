@@ -3,4 +3,8 @@
 pub mod budget;
 pub mod dmtp;
 pub mod dx;
+pub mod http;
 pub mod identity;
+pub mod metrics;
+mod percent;
+pub mod syn;

@@ -18,7 +18,7 @@
 //! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
 //! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
-//! | private | `seen/<day>/<part>` | when each name was last seen | overwritten in its day |
+//! | private | `seen/<day>/<part>` | when each name was last seen (`store::seen`) | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
@@ -114,6 +114,12 @@ pub fn snapshot(size: u64) -> String {
 /// Public: part `part` of the directory after `size` leaves, counted from 0.
 pub fn snapshot_part(size: u64, part: usize) -> String {
     format!("{}.{part:03}", snapshot(size))
+}
+
+/// Private: what failed validation, by the incident's id.
+pub fn incident(id: &[u8; 32]) -> String {
+    let id = hex::encode(id);
+    format!("incident/{}/{id}", &id[..2])
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

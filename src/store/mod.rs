@@ -7,6 +7,7 @@
 pub mod blobs;
 pub mod keys;
 pub mod rows;
+pub mod seen;
 pub mod sled;
 pub mod state;
 pub mod testing;

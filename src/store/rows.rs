@@ -189,6 +189,9 @@ pub struct SeenRow {
     /// For a domain: `_dime` and `_dx` named different POKs.
     #[serde(default)]
     pub conflict: bool,
+    /// How the last visit ended: a word of the crawl room's.
+    #[serde(default)]
+    pub outcome: String,
 }
 
 impl Typed for DomainRow {

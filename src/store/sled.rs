@@ -66,6 +66,19 @@ impl Sled {
         Ok(Sled(Arc::new(Inner { db, folder, turn: RwLock::new(()), _lock: lock })))
     }
 
+    /// Opens the state in `folder`; one that is damaged is set aside and a new,
+    /// empty one is opened, to be filled by whoever can rebuild it.
+    pub fn open_or_new(folder: &Path) -> Result<Sled, Error> {
+        match Sled::open(folder) {
+            Err(error) if error.is_damage() => {
+                let aside = set_aside(folder)?;
+                tracing::warn!(%error, aside = %aside.display(), "set a damaged state aside");
+                Sled::open(folder)
+            }
+            other => other,
+        }
+    }
+
     /// Runs one engine operation on a thread that may block, its panic caught.
     async fn run<T: Send + 'static>(
         &self,
@@ -333,6 +346,8 @@ mod tests {
                     reported += 1;
                 }
             }
+            let fresh = Sled::open_or_new(&path).unwrap();
+            drop(fresh);
             set_aside(&path).unwrap();
         }
         assert!(reported > 0, "no damage was ever noticed");

@@ -80,6 +80,10 @@ struct Json {
     blob: Vec<Base64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     withdrawn: Vec<Base64>,
+    /// What the sender says of it in words. Signed by nobody, so never read.
+    #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "it may be there and is not read")]
+    summary: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +165,7 @@ impl Json {
             domain: receipt.domain.as_ref().map(SubjectJson::of),
             blob: receipt.blobs.iter().map(|blob| Base64(blob.to_vec())).collect(),
             withdrawn: receipt.withdrawn.iter().map(|hash| Base64(hash.to_vec())).collect(),
+            summary: None,
         }
     }
 

@@ -1,0 +1,168 @@
+//! Lookups over HTTP: a real log in a folder, a real server on loopback, a
+//! client that keeps its connection. What is measured is the whole way, from
+//! the question to the receipt's bytes, and to its verdict.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use reqwest::Client;
+use syndicate::clock::Clock;
+use syndicate::dime::key::{Owner, PrivateKey};
+use syndicate::dime::signet::Dialect;
+use syndicate::dime::signet::build::{self, SignTo};
+use syndicate::dime::{Address, Dnssec, Domain, Timestamp, org, record, user};
+use syndicate::log::answer::Answerer;
+use syndicate::log::{self, Keys, Log};
+use syndicate::proof::entry::{DomainDraft, Draft, Event, SignetFacts, UserDraft};
+use syndicate::proof::note::SigningKey;
+use syndicate::proof::policy::Policy;
+use syndicate::proof::receipt::{self, Asker, Receipt};
+use syndicate::proof::vrf;
+use syndicate::serve::budget::Budget;
+use syndicate::serve::http::{Options, Server};
+use syndicate::serve::metrics::Metrics;
+use syndicate::store::Store;
+use syndicate::store::sled::Sled;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+const ORIGIN: &str = "bench.example/log";
+const DOMAIN: &str = "bench.example";
+const START: Timestamp = Timestamp::from_secs(1_795_449_600);
+/// Mailboxes in the log.
+const MAILBOXES: u32 = 1000;
+
+fn pok() -> PrivateKey {
+    PrivateKey::from_secrets(Owner::Org, [1; 32], [1; 32]).expect("a key of any bytes")
+}
+
+fn domain() -> DomainDraft {
+    let poks = vec![pok().signing_key()];
+    let signet = build::org(&pok(), Dialect::L, &[], &[], SignTo::Id(DOMAIN)).expect("a signet");
+    DomainDraft {
+        domain: DOMAIN.parse().expect("a domain"),
+        poks: poks.clone(),
+        dnssec: Dnssec::Insecure,
+        record: Some(record::Template { poks, ..record::Template::default() }.text().into()),
+        org_signet: Some(signet.bytes().to_vec().into()),
+        dnssec_chain: Some(vec![7; 4000].into()),
+        events: Event::FirstSeen.into(),
+        hold: None,
+        coalesced: None,
+    }
+}
+
+fn mailbox(number: u32) -> UserDraft {
+    let name = format!("user{number}@{DOMAIN}");
+    let address: Address = name.parse().expect("an address");
+    let mut seed = [2; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    let key = PrivateKey::from_secrets(Owner::User, seed, [3; 32]).expect("a key of any bytes");
+    let request = build::request(&key, Dialect::L, None).expect("a request");
+    let signet = build::user(&request, pok().seed(), &[], SignTo::Id(&name)).expect("a signet");
+    let org = build::org(&pok(), Dialect::L, &[], &[], SignTo::Id(DOMAIN)).expect("a signet");
+    let of: Domain = DOMAIN.parse().expect("a domain");
+    let org = org::validate(&org, &[pok().signing_key()], Some(&of)).expect("a valid signet");
+    let valid = user::validate(&signet, &org, Some(&address)).expect("a valid signet");
+    let facts = SignetFacts::of(&valid).expect("a signed signet");
+    UserDraft {
+        address,
+        signet: Some(signet.bytes().to_vec().into()),
+        level: Some(facts.level),
+        signers: facts.signers,
+        crypto_sha256: Some(facts.crypto_sha256),
+        observed: START,
+        domain_version: None,
+        events: Event::FirstSeen.into(),
+        hold: None,
+        coalesced: None,
+    }
+}
+
+/// A log with a domain and its mailboxes, and a server for it.
+async fn world(folder: &TempDir, key: &SigningKey) -> (Log, String) {
+    let clock = Clock::manual(START);
+    let store = Store::folder(&folder.path().join("blobs")).expect("a folder");
+    let state = Arc::new(Sled::open(&folder.path().join("state")).expect("an index"));
+    let mut options = log::Options::new(folder.path().join("guard"));
+    options.origin = Some(ORIGIN.into());
+    options.interval = Duration::from_millis(20);
+    let vrf = Arc::new(vrf::SecretKey::from_seed(&[4; 32]));
+    let keys = Keys { log: key.clone(), vrf };
+    let opened = log::open(options, store, state, keys, clock.clone()).await.expect("a log");
+    let shutdown = CancellationToken::new();
+    tokio::spawn(opened.sequencer.run(shutdown.clone()));
+    let log = opened.log;
+    log.submit(Draft::Domain(domain())).await.expect("the domain has a place");
+    let waiting: Vec<_> = (0..MAILBOXES)
+        .map(|number| {
+            let log = log.clone();
+            tokio::spawn(async move { log.submit(Draft::User(mailbox(number))).await })
+        })
+        .collect();
+    for submitted in waiting {
+        submitted.await.expect("no panic").expect("the mailbox has a place");
+    }
+    let answers = Arc::new(Answerer::new(log.reader()));
+    let metrics = Metrics::new().expect("fresh metrics");
+    let mut options = Options::new(&clock);
+    options.budget = Arc::new(Budget::new(u32::MAX, clock.clone()));
+    options.lifetime = Duration::from_secs(3600);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(Server::new(answers, metrics, clock, options).run(listener, shutdown));
+    (log, url)
+}
+
+fn lookups(c: &mut Criterion) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let key = SigningKey::ed25519(ORIGIN, &[5; 32]).expect("a key");
+    let (_log, url) = runtime.block_on(world(&folder, &key));
+    let client = Client::builder().no_proxy().build().expect("a client");
+    let ask = async |name: &str, accept: &str, path: &str| {
+        let request = client.post(format!("{url}/v1/{path}")).header("accept", accept);
+        let response = request.body(format!("{{\"name\":\"{name}\"}}")).send().await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), 200);
+        response.bytes().await.expect("all of it")
+    };
+    let (binary, json) = ("application/x-protobuf", "application/json");
+
+    let mut group = c.benchmark_group("lookup over HTTP");
+    group.throughput(Throughput::Elements(1));
+    for (what, name, accept) in [
+        ("a mailbox, binary", "user7@bench.example", binary),
+        ("a mailbox, JSON with summary", "user7@bench.example", json),
+        ("a domain, binary", DOMAIN, binary),
+        ("an absent mailbox, binary", "nobody@bench.example", binary),
+    ] {
+        group.bench_function(what, |b| {
+            b.to_async(&runtime).iter(|| async { black_box(ask(name, accept, "lookup").await) })
+        });
+    }
+    let policy = Policy::of_log(key.verifier()).expect("a policy");
+    let asker = Asker { policy: Some(&policy), ..Asker::default() };
+    group.bench_function("a mailbox, and its receipt verified", |b| {
+        b.to_async(&runtime).iter(|| async {
+            let bytes = ask("user7@bench.example", binary, "lookup").await;
+            let receipt = Receipt::decode(&bytes).expect("a receipt");
+            receipt::verify(&receipt, &asker, START).expect("it holds")
+        })
+    });
+    group.bench_function("the checkpoint", |b| {
+        b.to_async(&runtime).iter(|| async {
+            let response = client.get(format!("{url}/checkpoint")).send().await;
+            response.expect("an answer").bytes().await.expect("all of it")
+        })
+    });
+    group.finish();
+}
+
+criterion_group!(benches, lookups);
+criterion_main!(benches);

@@ -1,0 +1,210 @@
+//! `syndicate mirror`, and what an operator does to its folder by hand.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::json;
+use syndicate::clock::Clock;
+use syndicate::config::{Config, File};
+use syndicate::daemon::{Folder, Mirror};
+use syndicate::log;
+
+use super::output;
+
+/// Run a mirror: crawl, log, answer.
+///
+/// Everything is kept in one folder. On the first start keys are made and an
+/// empty log; print its public key from the line "key" and give it to those who
+/// should trust this mirror.
+///
+/// Try it: syndicate mirror --data ./syndicate-data --watch example.com
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Watch this domain or address too; may be given again.
+    #[arg(long = "watch", value_name = "NAME")]
+    watch: Vec<String>,
+    /// Listen for HTTP here instead (port 0: any free one).
+    #[arg(long, value_name = "IP:PORT")]
+    http: Option<String>,
+    /// Listen for DMTP here instead.
+    #[arg(long, value_name = "IP:PORT")]
+    dmtp: Option<String>,
+    /// After an hour or more without a batch: the machine's clock is right. One
+    /// batch with a wrong time would keep everybody from cosigning this log.
+    #[arg(long)]
+    accept_clock: bool,
+    /// Print events as JSON lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a command finds the configuration.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Configuration file (TOML); see `syndicate config print`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder; wins over the file's. Default: ./syndicate-data.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Source {
+    fn file(&self) -> anyhow::Result<File> {
+        let mut file = match &self.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        if let Some(data) = &self.data {
+            file.data = Some(data.clone());
+        }
+        Ok(file)
+    }
+
+    fn folder(&self) -> anyhow::Result<Folder> {
+        Ok(Folder::new(self.file()?.check()?.data))
+    }
+}
+
+pub fn run(args: Args) -> ExitCode {
+    output::tracing();
+    let config = match config(&args) {
+        Ok(config) => config,
+        Err(error) => return output::usage(format!("{error:#}")),
+    };
+    output::outcome(output::block_on(mirror(config, args.json)))
+}
+
+fn config(args: &Args) -> anyhow::Result<Config> {
+    let mut file = args.source.file()?;
+    file.crawl.names.extend(args.watch.iter().cloned());
+    if let Some(http) = &args.http {
+        file.http.listen.clone_from(http);
+    }
+    if let Some(dmtp) = &args.dmtp {
+        file.dmtp.listen.clone_from(dmtp);
+    }
+    Ok(Config { accept_clock: args.accept_clock, ..file.check()? })
+}
+
+async fn mirror(config: Config, json: bool) -> anyhow::Result<()> {
+    let stop = output::interrupted()?;
+    let mirror = Mirror::start(&config, Clock::system()).await?;
+    announce(&mirror, &config, json);
+    mirror.run(stop).await
+}
+
+fn announce(mirror: &Mirror, config: &Config, json: bool) {
+    let origin = &mirror.log.record().origin;
+    if json {
+        output::json_line(&json!({
+            "event": "listening",
+            "http": mirror.http.to_string(),
+            "dmtp": mirror.dmtp.to_string(),
+            "origin": origin,
+            "key": mirror.key.to_string(),
+        }));
+        return;
+    }
+    println!("log    {origin}");
+    println!("key    {}", mirror.key);
+    println!("http   http://{}", mirror.http);
+    println!("dmtp   {}", mirror.dmtp);
+    println!("data   {}", config.data.display());
+    match mirror.log.blocked() {
+        Some(blocked) => println!("state  serving only: {blocked}"),
+        None => {
+            println!("state  sequencing; only the guard file protects it against an old backup")
+        }
+    }
+    println!("look   syndicate lookup NAME --via http://{} --log '{}'", mirror.http, mirror.key);
+}
+
+/// Make the index again from the blobs.
+///
+/// A mirror does this by itself when it finds its index missing, behind or
+/// damaged. By hand it is for moving to another machine, or for being sure. The
+/// mirror must not be running.
+#[derive(clap::Args)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    source: Source,
+}
+
+pub fn rebuild(args: RebuildArgs) -> ExitCode {
+    output::tracing();
+    output::outcome(output::block_on(async {
+        let folder = args.source.folder()?;
+        let state = folder.open_state().await?;
+        let store = folder.store()?;
+        let commits = log::rebuild(&store, &state).await.context("cannot rebuild the index")?;
+        println!("indexed {commits} commits");
+        Ok(())
+    }))
+}
+
+/// Say that the log really ends where its folder ends.
+///
+/// After a restore from a backup, or on a new machine, the guard file is
+/// missing or differs, and the mirror serves without sequencing: signing
+/// another tree of the same size would be a fork, and it could never be taken
+/// back. The mirror prints the size and root to name here. Only say this when
+/// no larger checkpoint of this log was ever published.
+#[derive(clap::Args)]
+pub struct AcceptTipArgs {
+    /// Tree size of the last commit.
+    size: u64,
+    /// Root hash of that tree, hexadecimal.
+    root: String,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub fn accept_tip(args: AcceptTipArgs) -> ExitCode {
+    output::tracing();
+    let mut root = [0; 32];
+    if hex::decode_to_slice(&args.root, &mut root).is_err() {
+        return output::usage("the root is 64 hexadecimal digits");
+    }
+    output::outcome(output::block_on(async {
+        let folder = args.source.folder()?;
+        // Held while the guard is written: a running mirror keeps its own.
+        let _state = folder.open_state().await?;
+        log::accept_tip(&folder.guard(), &folder.store()?, args.size, root).await?;
+        println!("accepted: the log ends at size {}", args.size);
+        Ok(())
+    }))
+}
+
+/// Show the configuration.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print the effective file, defaults filled in; it can be read back.
+    Print(Source),
+}
+
+pub fn show_config(args: ConfigArgs) -> ExitCode {
+    let ConfigCommand::Print(source) = args.command;
+    let print = || {
+        let file = source.file()?;
+        file.check()?;
+        anyhow::Ok(file.print())
+    };
+    match print() {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => output::usage(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,279 @@
+//! A running mirror: opens what is kept, joins the rooms, starts and stops them.
+//!
+//! Stops in order: the faces and the crawl first, then a last sequencing round,
+//! then the index. No room imports this.
+
+mod incidents;
+mod joints;
+mod secrets;
+
+use std::fs::DirBuilder;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::crawl::{self, Crawler, Pace};
+use crate::dmtp;
+use crate::dmtp::address::AddressFilter;
+use crate::dmtp::tls::Roots;
+use crate::log::answer::Answerer;
+use crate::log::{self, Log};
+use crate::proof::note::VerifierKey;
+use crate::resolver::{self, HickoryResolver, NameServers, TrustAnchor};
+use crate::serve::identity::Identity;
+use crate::serve::{self, dmtp as dmtp_face, http, syn};
+use crate::store::sled::{self, Sled};
+use crate::store::{self, State, Store};
+
+pub use incidents::Filed;
+pub use secrets::Secrets;
+
+/// How long the rooms may take to end before they are dropped.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The parts of a mirror's folder.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(path: impl Into<PathBuf>) -> Folder {
+        Folder(path.into())
+    }
+
+    /// Makes the folder, for its owner only, if it is not there.
+    pub fn make(&self) -> anyhow::Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .with_context(|| format!("cannot make the data folder {}", self.0.display()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The blob stores: `public` and `private`.
+    pub fn store(&self) -> Result<Store, store::Error> {
+        Store::folder(&self.0)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    pub fn guard(&self) -> PathBuf {
+        self.0.join("guard")
+    }
+
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// Opens the index; a damaged one is set aside, since it can be made again.
+    /// An index that another process holds is an error.
+    pub async fn open_state(&self) -> anyhow::Result<Sled> {
+        let folder = self.state();
+        tokio::task::spawn_blocking(move || match Sled::open(&folder) {
+            Err(error) if error.is_damage() => {
+                let aside = sled::set_aside(&folder)?;
+                tracing::warn!(%error, aside = %aside.display(), "the index is made again");
+                Sled::open(&folder)
+            }
+            other => other,
+        })
+        .await?
+        .context("cannot open the index")
+    }
+}
+
+/// A mirror that runs.
+pub struct Mirror {
+    pub log: Log,
+    pub crawl: crawl::Handle,
+    pub http: SocketAddr,
+    pub dmtp: SocketAddr,
+    /// What clients need to trust this log.
+    pub key: VerifierKey,
+    shutdown: Shutdown,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+/// The order of stopping: `first` ends faces and crawl, `then` the sequencer.
+struct Shutdown {
+    first: CancellationToken,
+    then: CancellationToken,
+}
+
+impl Mirror {
+    /// Opens or makes everything below the data folder and starts every room.
+    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Mirror> {
+        let folder = Folder::new(&config.data);
+        folder.make()?;
+        let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
+        let identity = identity(config, &folder).await?;
+        let state: Arc<dyn State> = Arc::new(folder.open_state().await?);
+        let store = folder.store().context("cannot open the blob store")?;
+        let faces = serve::metrics::Metrics::new()?;
+
+        let options = log_options(config, &folder, &secrets);
+        let opened = log::open(options, store, state, secrets.keys(), clock.clone())
+            .await
+            .context("cannot open the log")?;
+        let (log, sequencer) = (opened.log, opened.sequencer);
+
+        let resolver = Arc::new(HickoryResolver::new(resolver_options(config)?)?);
+        let rooms = crawl::Rooms {
+            resolver,
+            second_resolver: None,
+            state: Arc::clone(log.state()),
+            public: log.store().public.clone(),
+            clock: clock.clone(),
+            sink: Arc::new(joints::IntoLog(log.clone())),
+            incidents: Arc::new(Filed::new(log.store().private.clone())),
+        };
+        let metrics = crawl::Metrics::new(faces.registry())?;
+        // The index is locked to one process, so a lease in it is of this mirror,
+        // from before a crash: under another name its domain would wait it out.
+        let owner = "this mirror";
+        let (crawler, crawl) = Crawler::new(rooms, crawl_options(config)?, metrics, owner);
+
+        let http_listener = bind(config.http, "HTTP").await?;
+        let dmtp_listener = bind(config.dmtp, "DMTP").await?;
+        let (http, dmtp) = (http_listener.local_addr()?, dmtp_listener.local_addr()?);
+        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
+        let answers = Arc::new(Answerer::new(log.reader()));
+        let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
+        // Both faces draw on one budget for unknown mailboxes (threat 21).
+        let web_options = http::Options::new(&clock);
+        let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
+        face_options.budget = Some(Arc::clone(&web_options.budget));
+        let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
+        let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
+
+        let shutdown = Shutdown { first: CancellationToken::new(), then: CancellationToken::new() };
+        let (first, then) = (shutdown.first.clone(), shutdown.then.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { sequencer.run(then).await.context("the log stopped") });
+        let token = first.clone();
+        tasks.spawn(async move { crawler.run(token).await.context("the crawler stopped") });
+        let token = first.clone();
+        tasks.spawn(
+            async move { web.run(http_listener, token).await.context("the HTTP face stopped") },
+        );
+        tasks.spawn(async move {
+            face.run(dmtp_listener, first).await.context("the DMTP face stopped")
+        });
+        for name in &config.names {
+            crawl.watch(name.clone(), "configured").await?;
+        }
+        Ok(Mirror { key: secrets.verifier(), log, crawl, http, dmtp, shutdown, tasks })
+    }
+
+    /// Runs until told to stop, or until a room ends: then all end, and its
+    /// error is returned.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = self.tasks.join_next() => match ended {
+                Ok(Ok(())) => Err(anyhow!("a room ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(anyhow!(panic)),
+            },
+        };
+        self.stop().await;
+        ended
+    }
+
+    /// Stops every room in order and closes what is open.
+    pub async fn stop(mut self) {
+        self.shutdown.first.cancel();
+        // What the crawl handed in is still sequenced: the log ends last.
+        let faces =
+            async { while self.tasks.len() > 1 && self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, faces).await;
+        self.shutdown.then.cancel();
+        let log = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, log).await;
+        if let Err(error) = self.log.state().flush().await {
+            tracing::warn!(%error, "the index could not be flushed");
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, face: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen for {face} on {address}"))
+}
+
+/// The certificate of the DMTP face, made at the first start if none is given.
+async fn identity(config: &Config, folder: &Folder) -> anyhow::Result<Identity> {
+    let (certificate, key) = match &config.dmtp_pem {
+        Some(pair) => pair.clone(),
+        None => (folder.keys().join("dmtp.crt"), folder.keys().join("dmtp.key")),
+    };
+    let made = config.dmtp_pem.is_none();
+    let host = config.dmtp_host.clone();
+    let load = move || {
+        if made {
+            Identity::load_or_make(&certificate, &key, &host)
+        } else {
+            Identity::from_files(&certificate, &key)
+        }
+    };
+    Ok(tokio::task::spawn_blocking(load).await??)
+}
+
+fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Options {
+    let mut options = log::Options::new(folder.guard());
+    options.origin = Some(secrets.origin().to_owned());
+    options.interval = Duration::from_millis(config.batch_millis);
+    options.heartbeat = Duration::from_millis(config.heartbeat_millis);
+    options.accept_clock = config.accept_clock;
+    options
+}
+
+fn resolver_options(config: &Config) -> anyhow::Result<resolver::Options> {
+    let name_servers = match config.name_servers.as_slice() {
+        [] => NameServers::System,
+        listed => NameServers::Listed(listed.to_vec()),
+    };
+    let trust_anchor = match &config.trust_anchor {
+        None => TrustAnchor::iana(),
+        Some(path) => TrustAnchor::from_file(path)?,
+    };
+    Ok(resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() })
+}
+
+fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
+    let roots = match &config.roots {
+        None => Roots::public(),
+        Some(path) => {
+            let pem = std::fs::read(path)
+                .with_context(|| format!("cannot read the CAs in {}", path.display()))?;
+            Roots::from_pem(&pem)?
+        }
+    };
+    Ok(crawl::Options {
+        pace: Pace { interval: config.interval_millis, ..Pace::default() },
+        concurrency: config.concurrency,
+        hold: config.hold_millis,
+        dx_port: config.dx_port,
+        dmtp: dmtp::client::Options {
+            filter: AddressFilter::new(config.allow_networks.clone()),
+            roots,
+            ..dmtp::client::Options::default()
+        },
+        ..crawl::Options::default()
+    })
+}

@@ -1,0 +1,158 @@
+//! The keys of a mirror: files of mode 600, made at the first start.
+//!
+//! `log.key` is the signing key in the text form of signed notes, its name is
+//! the origin; `vrf.key` is the VRF's seed in hexadecimal. Both are fixed by
+//! the log's genesis entry for its life: losing one ends the log.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use zeroize::Zeroizing;
+
+use crate::log::Keys;
+use crate::proof::note::{SigningKey, VerifierKey};
+use crate::proof::vrf::SecretKey;
+
+/// Largest key file, bytes.
+const MAX_KEY: u64 = 4096;
+
+/// What the log signs and hides with.
+pub struct Secrets {
+    log: SigningKey,
+    vrf: Arc<SecretKey>,
+}
+
+impl Secrets {
+    /// Reads both keys, or makes both if neither is there. `origin` names a
+    /// new log; for an old one it may be absent and must not differ.
+    pub fn load_or_make(folder: &Path, origin: Option<&str>) -> anyhow::Result<Secrets> {
+        let (log_file, vrf_file) = (folder.join("log.key"), folder.join("vrf.key"));
+        let secrets = match (read(&log_file)?, read(&vrf_file)?) {
+            (Some(log), Some(vrf)) => Secrets::parse(&log, &vrf)
+                .with_context(|| format!("cannot read the keys in {}", folder.display()))?,
+            (None, None) => {
+                let secrets = Secrets::make(folder, origin)?;
+                tracing::info!(origin = secrets.origin(), "made the keys of a new log");
+                secrets
+            }
+            (Some(_), None) => bail!("{} is there, but not {}", show(&log_file), show(&vrf_file)),
+            (None, Some(_)) => bail!("{} is there, but not {}", show(&vrf_file), show(&log_file)),
+        };
+        if let Some(origin) = origin {
+            ensure!(
+                origin == secrets.origin(),
+                "the keys in {} are of the log {}, the configuration names {origin}",
+                folder.display(),
+                secrets.origin(),
+            );
+        }
+        Ok(secrets)
+    }
+
+    fn parse(log: &str, vrf: &str) -> anyhow::Result<Secrets> {
+        let log: SigningKey = log.trim_end().parse().context("log.key")?;
+        let mut seed = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(vrf.trim_end(), &mut *seed).context("vrf.key")?;
+        Ok(Secrets { log, vrf: Arc::new(SecretKey::from_seed(&seed)) })
+    }
+
+    fn make(folder: &Path, origin: Option<&str>) -> anyhow::Result<Secrets> {
+        let (log_seed, vrf_seed) = (random()?, random()?);
+        let origin = match origin {
+            Some(origin) => origin.to_owned(),
+            // A name for trying things out; a public mirror is given one.
+            None => format!("localhost/log-{}", hex::encode(&random()?[..4])),
+        };
+        let log = SigningKey::ed25519(&origin, &log_seed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        write_new(&folder.join("log.key"), &log.to_secret_text())?;
+        write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(&*vrf_seed)))?;
+        fs::File::open(folder).and_then(|folder| folder.sync_all())?;
+        Ok(Secrets { log, vrf: Arc::new(SecretKey::from_seed(&vrf_seed)) })
+    }
+
+    pub fn origin(&self) -> &str {
+        self.log.name()
+    }
+
+    /// What clients verify checkpoints with.
+    pub fn verifier(&self) -> VerifierKey {
+        self.log.verifier()
+    }
+
+    pub fn keys(&self) -> Keys {
+        Keys { log: self.log.clone(), vrf: Arc::clone(&self.vrf) }
+    }
+}
+
+fn show(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}
+
+fn random() -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).context("the machine gives no random bytes")?;
+    Ok(bytes)
+}
+
+/// `None` if there is no such file. Refuses one that others can read.
+fn read(path: &Path) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let facts = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let mode = facts.permissions().mode() & 0o777;
+    ensure!(
+        mode & 0o077 == 0,
+        "{} can be read by others (mode {mode:o}): chmod 600 {}",
+        path.display(),
+        path.display(),
+    );
+    ensure!(facts.len() <= MAX_KEY, "{} is too large for a key", path.display());
+    let text = fs::read_to_string(path);
+    Ok(Some(Zeroizing::new(text.with_context(|| format!("cannot read {}", path.display()))?)))
+}
+
+/// Writes a file that was not there, for its owner only, and syncs it.
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_kept_to_their_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        let made = Secrets::load_or_make(&keys, Some("a.example/log")).unwrap();
+        let read = Secrets::load_or_make(&keys, None).unwrap();
+        assert_eq!(made.verifier().to_string(), read.verifier().to_string());
+        assert_eq!(made.keys().vrf.public(), read.keys().vrf.public());
+        let mode = fs::metadata(keys.join("log.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let other = Secrets::load_or_make(&keys, Some("b.example/log")).err().unwrap();
+        assert!(other.to_string().contains("a.example/log"), "{other}");
+        fs::set_permissions(keys.join("vrf.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        let open = Secrets::load_or_make(&keys, None).err().unwrap();
+        assert!(open.to_string().contains("chmod 600"), "{open}");
+        fs::remove_file(keys.join("vrf.key")).unwrap();
+        assert!(Secrets::load_or_make(&keys, None).is_err());
+    }
+}

@@ -1,0 +1,525 @@
+//! Answers about names: receipts at the published head, and what the log holds
+//! of a name for those who cannot take a proof (DMTP).
+//!
+//! A receipt is made from the directory (proof and newest version), the index
+//! (entries and what is hidden behind them) and the public blobs. Only the
+//! directory decides what is the newest: rows that are ahead of the published
+//! head are left out. Left out: judging it, which is the asker's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::reader::PublicBlob;
+use super::{Head, Log, Reader};
+use crate::dime::{Address, Domain, Name, Timestamp};
+use crate::directory::Lookup;
+use crate::proof::entry::{Entry, Kind, UserPayload};
+use crate::proof::map::{CHAIN_START, chain_next, entry_leaf_hash};
+use crate::proof::receipt::{Hidden, Item, Leaf, Receipt, Seen, Subject};
+use crate::proof::{Hash, Label, label, vrf};
+use crate::store::rows::{self, DomainRow, Place, SeenRow, UserRow};
+
+/// Versions in one part of a receipt, at most: about 0.5 MB without blobs.
+pub const MAX_VERSIONS: u64 = 4_000;
+/// Signets and other blobs in one receipt, at most, bytes: a quarter of what a
+/// reader takes.
+pub const MAX_BLOBS: usize = 8 << 20;
+/// Chain values kept in memory, each 72 bytes.
+const CACHED_CHAINS: usize = 10_000;
+/// Reading is tried again when the head moves meanwhile.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(25);
+/// Rows of one scan.
+const PAGE: usize = 1_000;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub name: Name,
+    pub span: Span,
+    /// The asker has the genesis entry.
+    pub has_genesis: bool,
+}
+
+/// Which versions are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The one in force and what came after it.
+    Latest,
+    /// From this one on, and at least as many as [`Span::Latest`]; 0: all.
+    From(u64),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("nothing is published yet")]
+    Unpublished,
+    #[error("the head kept moving while the answer was put together")]
+    Unsettled,
+    /// More than one receipt holds. The asker may ask for less.
+    #[error("the name has {latest} versions, more than one receipt holds from version {from} on")]
+    TooLong { from: u64, latest: u64 },
+    /// The index or the blobs lack something that the log has.
+    #[error("version {version}: {what} is missing in the store")]
+    Missing { version: u64, what: &'static str },
+    #[error(transparent)]
+    Log(#[from] super::Error),
+}
+
+impl From<crate::store::Error> for Error {
+    fn from(error: crate::store::Error) -> Error {
+        Error::Log(error.into())
+    }
+}
+
+/// Makes receipts. Shared by all who ask.
+#[derive(Debug)]
+pub struct Answerer {
+    reader: Reader,
+    /// First and last leaf of the newest head that was asked for.
+    ends: Mutex<Option<(u64, Leaf, Leaf)>>,
+    /// `(label, version)` -> chain value after it. Never changes.
+    chains: Mutex<HashMap<(Label, u64), Hash>>,
+}
+
+/// What the log holds of a domain or mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// Bytes as received, oldest first; the last one is in force.
+    Signets(Vec<Bytes>),
+    /// An alarm waits out its time.
+    Held,
+    /// Nothing, or nothing in force.
+    Nothing,
+    /// The operator withdrew the bytes.
+    Withdrawn,
+}
+
+/// One label's part in the making.
+struct Part {
+    label: Label,
+    vrf_proof: Option<vrf::Proof>,
+    lookup: Lookup,
+    places: Vec<Place>,
+    chain: Hash,
+}
+
+impl Part {
+    fn latest(&self) -> u64 {
+        self.lookup.tip.map_or(0, |tip| tip.version)
+    }
+
+    fn current(&self) -> u64 {
+        self.lookup.tip.map_or(0, |tip| tip.current)
+    }
+}
+
+impl Answerer {
+    pub fn new(reader: Reader) -> Answerer {
+        Answerer { reader, ends: Mutex::new(None), chains: Mutex::default() }
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Puts together what the log has to say at its published head.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] is the asker's to mend; all others are ours.
+    pub async fn receipt(&self, question: &Question) -> Result<Receipt, Error> {
+        let mut last = Error::Unsettled;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            match self.attempt(question).await {
+                Ok(Some(receipt)) => return Ok(receipt),
+                Ok(None) => {}
+                // What a FORGOTTEN that is about to be published has taken away.
+                Err(error @ Error::Missing { .. }) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// `None` if the head moved meanwhile.
+    async fn attempt(&self, question: &Question) -> Result<Option<Receipt>, Error> {
+        let head = self.reader.head().ok_or(Error::Unpublished)?;
+        let checkpoint = head.checkpoint.clone().ok_or(Error::Unpublished)?;
+        let Some(part) = self.part(&question.name, question.span, &head).await? else {
+            return Ok(None);
+        };
+        let domain = match &question.name {
+            Name::Domain(_) => None,
+            Name::Address(address) => match domain_needed(&part)? {
+                None => None,
+                Some(from) => {
+                    let name = Name::Domain(address.domain().clone());
+                    match self.part(&name, Span::From(from), &head).await? {
+                        Some(part) => Some((name, part)),
+                        None => return Ok(None),
+                    }
+                }
+            },
+        };
+        let whole = matches!(question.span, Span::From(_));
+        let mut named = named_blobs(&part, domain.as_ref().map(|(_, part)| part), whole)?;
+        let (blobs, withdrawn) = self.blobs(&mut named, question, &part).await?;
+        let (genesis, root) = self.ends(&head).await?;
+        let subject = self.subject(&question.name, part, &head).await?;
+        let domain = match domain {
+            Some((name, part)) => Some(self.subject(&name, part, &head).await?),
+            None => None,
+        };
+        let mut receipt = Receipt {
+            name: question.name.clone(),
+            checkpoint,
+            root,
+            genesis: (!question.has_genesis).then_some(genesis),
+            subject,
+            domain,
+            blobs: Vec::new(),
+            withdrawn,
+        };
+        receipt.set_blobs(blobs);
+        Ok(Some(receipt))
+    }
+
+    /// The label at the head, with its entries; `None` if the head has moved.
+    async fn part(&self, name: &Name, span: Span, head: &Head) -> Result<Option<Part>, Error> {
+        let log = self.reader.log();
+        let (label, vrf_proof) = match name {
+            Name::Domain(domain) => (Label::of_domain(domain), None),
+            Name::Address(address) => {
+                let (output, proof) = log.vrf().prove(&label::alpha(address));
+                (Label::from_vrf(&output), Some(proof))
+            }
+        };
+        let lookup = log.directory().lookup(&label);
+        if lookup.head.root != head.directory_root {
+            return Ok(None);
+        }
+        let Some(tip) = lookup.tip else {
+            let (places, chain) = (Vec::new(), CHAIN_START);
+            return Ok(Some(Part { label, vrf_proof, lookup, places, chain }));
+        };
+        let in_force = if tip.current == 0 { tip.version } else { tip.current };
+        let first = match span {
+            Span::Latest => in_force,
+            Span::From(from) => from.min(in_force),
+        };
+        let first = first.max(1);
+        if tip.version - first >= MAX_VERSIONS {
+            return Err(Error::TooLong { from: first, latest: tip.version });
+        }
+        let places = places(log, &label, first, tip.version).await?;
+        let chain = self.chain_before(&label, first).await?;
+        Ok(Some(Part { label, vrf_proof, lookup, places, chain }))
+    }
+
+    /// The chain value before version `first`: from the nearest one that is
+    /// remembered, over the entries in between.
+    async fn chain_before(&self, label: &Label, first: u64) -> Result<Hash, Error> {
+        let wanted = first - 1;
+        if wanted == 0 {
+            return Ok(CHAIN_START);
+        }
+        if let Some(chain) = lock(&self.chains).get(&(*label, wanted)) {
+            return Ok(*chain);
+        }
+        let mut chain = CHAIN_START;
+        let mut next = 1;
+        while next <= wanted {
+            let page = places(self.reader.log(), label, next, wanted.min(next + 999)).await?;
+            for place in &page {
+                chain = chain_next(&chain, &entry_leaf_hash(&place.entry));
+            }
+            next += page.len() as u64;
+        }
+        let mut chains = lock(&self.chains);
+        if chains.len() >= CACHED_CHAINS {
+            chains.clear();
+        }
+        chains.insert((*label, wanted), chain);
+        Ok(chain)
+    }
+
+    /// Entry 0 and the directory root, with their inclusion.
+    async fn ends(&self, head: &Head) -> Result<(Leaf, Leaf), Error> {
+        if let Some((size, genesis, root)) = &*lock(&self.ends)
+            && *size == head.size
+        {
+            return Ok((genesis.clone(), root.clone()));
+        }
+        let entry = self.reader.entry(0).await?;
+        let entry = entry.ok_or(Error::Missing { version: 0, what: "the genesis entry" })?;
+        let genesis = Leaf { entry, path: self.reader.inclusion(0, head.size).await? };
+        let path = self.reader.inclusion(head.size.saturating_sub(1), head.size).await?;
+        let root = Leaf { entry: head.root_entry.clone(), path };
+        *lock(&self.ends) = Some((head.size, genesis.clone(), root.clone()));
+        Ok((genesis, root))
+    }
+
+    /// The bytes behind the hashes, and which of them are withdrawn.
+    async fn blobs(
+        &self,
+        named: &mut Named,
+        question: &Question,
+        part: &Part,
+    ) -> Result<(Vec<Bytes>, Vec<Hash>), Error> {
+        let mut found = Vec::new();
+        let mut withdrawn = Vec::new();
+        let mut size = 0;
+        for (hash, version) in std::mem::take(&mut named.signets) {
+            let bytes = rows::signet(&**self.reader.log().state(), &rows::Hash(hash)).await?;
+            let missing = Error::Missing { version, what: "the signet" };
+            found.push(Bytes::from(bytes.ok_or(missing)?));
+        }
+        for hash in std::mem::take(&mut named.public) {
+            match self.reader.blob(&hash).await? {
+                PublicBlob::Here(bytes) => found.push(bytes),
+                PublicBlob::Withdrawn => withdrawn.push(hash),
+                PublicBlob::Missing => {
+                    return Err(Error::Missing { version: 0, what: "a public blob" });
+                }
+            }
+            size += found.last().map_or(0, Bytes::len);
+            if size > MAX_BLOBS && matches!(question.span, Span::From(_)) {
+                let from = part.places.first().map_or(0, |place| place.version);
+                return Err(Error::TooLong { from, latest: part.latest() });
+            }
+        }
+        Ok((found, withdrawn))
+    }
+
+    async fn subject(&self, name: &Name, part: Part, head: &Head) -> Result<Subject, Error> {
+        let seen = self.seen(name, &part, head).await?;
+        let items = part.places.into_iter().map(|place| Item {
+            entry: place.entry.into(),
+            hidden: place
+                .hidden
+                .map(|hidden| Hidden { payload: hidden.payload.into(), opening: hidden.opening.0 }),
+        });
+        Ok(Subject {
+            vrf_proof: part.vrf_proof,
+            map: part.lookup.proof,
+            chain: part.chain,
+            items: items.collect(),
+            seen,
+        })
+    }
+
+    /// Our signed word about when the DX was asked last (threat 16).
+    async fn seen(&self, name: &Name, part: &Part, head: &Head) -> Result<Option<Seen>, Error> {
+        let shared = &self.reader.log().0;
+        let row: Option<SeenRow> = rows::find(&*shared.state, name.as_str().as_bytes()).await?;
+        let Some(row) = row.filter(|row| row.attempted_at != Timestamp::default()) else {
+            return Ok(None);
+        };
+        // What was confirmed is this state, or it is another one.
+        let confirmed = match row.version == part.current() {
+            true => row.confirmed_at.min(row.attempted_at),
+            false => Timestamp::default(),
+        };
+        let version = part.latest();
+        let origin = &shared.record.origin;
+        let root = &head.directory_root;
+        let text = Seen::message(origin, &part.label, version, confirmed, row.attempted_at, root);
+        let signature = shared.keys.log.sign(&text, Timestamp::default());
+        let signature = signature.body.try_into();
+        let signature = signature.map_err(|_| Error::Missing { version, what: "the log key" })?;
+        Ok(Some(Seen { confirmed_at: confirmed, attempted_at: row.attempted_at, signature }))
+    }
+
+    /// The org signet in force of a domain, or with `all` every one that was.
+    pub async fn domain(&self, domain: &Domain, all: bool) -> Result<Holding, Error> {
+        let label = Label::of_domain(domain);
+        let Some(row) =
+            self.settled(&label, domain.as_str().as_bytes(), |row: &DomainRow| row.version).await?
+        else {
+            return Ok(Holding::Nothing);
+        };
+        if self.is_held(row.held_until) {
+            return Ok(Holding::Held);
+        }
+        let (Some(current), true) = (row.org_signet, row.current != 0) else {
+            return Ok(Holding::Nothing);
+        };
+        let mut wanted = Vec::new();
+        if all {
+            wanted.extend(row.org_signets.iter().map(|org| org.signet));
+            wanted.retain(|hash| *hash != current);
+        }
+        wanted.push(current);
+        let mut signets = Vec::new();
+        for hash in wanted {
+            match self.reader.blob(&hash.0).await? {
+                PublicBlob::Here(bytes) => signets.push(bytes),
+                PublicBlob::Withdrawn if hash == current => return Ok(Holding::Withdrawn),
+                PublicBlob::Missing if hash == current => {
+                    let what = "the org signet";
+                    return Err(Error::Missing { version: row.current, what });
+                }
+                PublicBlob::Withdrawn | PublicBlob::Missing => {}
+            }
+        }
+        Ok(Holding::Signets(signets))
+    }
+
+    /// The current chain of custody of a mailbox.
+    pub async fn mailbox(&self, address: &Address) -> Result<Holding, Error> {
+        let label = Label::of_address(self.reader.log().vrf(), address);
+        let key = rows::user_key(address);
+        let Some(row) = self.settled(&label, &key, |row: &UserRow| row.version).await? else {
+            return Ok(Holding::Nothing);
+        };
+        let domain = address.domain();
+        let above = Label::of_domain(domain);
+        let above =
+            self.settled(&above, domain.as_str().as_bytes(), |row: &DomainRow| row.version).await?;
+        let domain_held = above.and_then(|domain| domain.held_until);
+        if self.is_held(row.held_until) || self.is_held(domain_held) {
+            return Ok(Holding::Held);
+        }
+        if row.current == 0 {
+            return Ok(Holding::Nothing);
+        }
+        let mut signets = Vec::new();
+        for link in &row.chain {
+            let bytes = rows::signet(&**self.reader.log().state(), &link.signet).await?;
+            let missing = Error::Missing { version: link.version, what: "the signet" };
+            signets.push(Bytes::from(bytes.ok_or(missing)?));
+        }
+        match signets.is_empty() {
+            true => Ok(Holding::Nothing),
+            false => Ok(Holding::Signets(signets)),
+        }
+    }
+
+    /// A label's row, when it is that of the published head.
+    async fn settled<R: rows::Typed>(
+        &self,
+        label: &Label,
+        key: &[u8],
+        version: impl Fn(&R) -> u64,
+    ) -> Result<Option<R>, Error> {
+        let log = self.reader.log();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let served = log.directory().lookup(label).tip;
+            let row: Option<R> = rows::find(&**log.state(), key).await?;
+            match (served, row) {
+                (None, _) => return Ok(None),
+                (Some(tip), Some(row)) if version(&row) == tip.version => return Ok(Some(row)),
+                // A forgotten name has no row, or is about to have none.
+                (Some(tip), None) if tip.current == 0 => return Ok(None),
+                _ => {}
+            }
+        }
+        Err(Error::Unsettled)
+    }
+
+    fn is_held(&self, until: Option<u64>) -> bool {
+        let now = self.reader.log().0.clock.now();
+        until.is_some_and(|until| Timestamp::from_millis(until) > now)
+    }
+}
+
+/// The entries of versions `first` to `last`, all of them.
+async fn places(log: &Log, label: &Label, first: u64, last: u64) -> Result<Vec<Place>, Error> {
+    let mut found: Vec<Place> = Vec::new();
+    let mut next = first;
+    while next <= last {
+        let wanted = (last - next + 1).min(PAGE as u64) as usize;
+        let range = rows::places_from(&label.0, next);
+        let page: Vec<Place> = rows::scan(&**log.state(), range, wanted).await?;
+        let missing = |version| Error::Missing { version, what: "the entry" };
+        if page.is_empty() {
+            return Err(missing(next));
+        }
+        for place in page {
+            if place.version != next {
+                return Err(missing(next));
+            }
+            next += 1;
+            found.push(place);
+        }
+    }
+    Ok(found)
+}
+
+/// The lowest version of the domain that a mailbox's payloads rest on.
+fn domain_needed(part: &Part) -> Result<Option<u64>, Error> {
+    let payloads = payloads(part)?;
+    Ok(payloads.into_iter().map(|(_, payload)| payload.domain_version).min())
+}
+
+/// What is hidden behind the entries of a mailbox; before a FORGOTTEN nothing need be.
+fn payloads(part: &Part) -> Result<Vec<(u64, UserPayload)>, Error> {
+    let mut found = Vec::new();
+    for place in part.places.iter().rev() {
+        let version = place.version;
+        let missing = |what| Error::Missing { version, what };
+        let entry = Entry::decode(&place.entry).map_err(|_| missing("a readable entry"))?;
+        match (&entry.kind, &place.hidden) {
+            (Kind::Forgotten(_), _) => break,
+            (Kind::User(_), None) => return Err(missing("the payload")),
+            (_, None) => {}
+            (_, Some(hidden)) => {
+                let payload = UserPayload::decode(&hidden.payload);
+                found.push((version, payload.map_err(|_| missing("a readable payload"))?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The blobs that a receipt carries.
+#[derive(Default)]
+struct Named {
+    /// Of mailboxes, with their versions.
+    signets: Vec<(Hash, u64)>,
+    public: BTreeSet<Hash>,
+}
+
+/// For a whole history all that is named; else what the verdict rests on: of a
+/// domain the version in force and those that payloads name.
+fn named_blobs(part: &Part, domain: Option<&Part>, whole: bool) -> Result<Named, Error> {
+    let mut named = Named::default();
+    let mut under = BTreeSet::new();
+    let mut known = BTreeSet::new();
+    for (version, payload) in payloads(part)? {
+        under.insert(payload.domain_version);
+        if let Some(facts) = payload.signet
+            && known.insert(facts.sha256)
+        {
+            named.signets.push((facts.sha256, version));
+        }
+    }
+    for part in [Some(part), domain].into_iter().flatten() {
+        under.insert(part.current());
+        for place in &part.places {
+            let Ok(entry) = Entry::decode(&place.entry) else {
+                return Err(Error::Missing { version: place.version, what: "a readable entry" });
+            };
+            let Kind::Domain(seen) = &entry.kind else { continue };
+            if whole || under.contains(&place.version) {
+                let blobs = [seen.record, seen.org_signet, seen.dnssec_chain];
+                named.public.extend(blobs.into_iter().flatten().map(|blob| blob.sha256));
+            }
+        }
+    }
+    Ok(named)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,203 @@
+//! The HTTP face: C2SP paths at the root, answers about names under `/v1`.
+//!
+//! | Route | Answer |
+//! | --- | --- |
+//! | `GET /checkpoint` | the published checkpoint, a signed note |
+//! | `GET /tile/…` | tiles and entry bundles, exactly as C2SP tlog-tiles names them |
+//! | `GET /v1/lookup/{name}`, `POST /v1/lookup` | a receipt: what is the latest, or that there is nothing |
+//! | `GET /v1/history/{name}?from=V`, `POST /v1/history` | the same with every version from V on |
+//! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
+//! | `GET /v1/blob/{sha256}` | bytes that an entry names |
+//! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
+//!
+//! Bodies and answers: [`names`]. Every failure is `{"error":{"code","message"}}`,
+//! and the message says whose fault it is. Left out: TLS (a reverse proxy's),
+//! and pages for people.
+
+mod connection;
+mod names;
+mod operator;
+mod reply;
+mod summary;
+mod tiles;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+use super::budget::{Budget, Client, UNKNOWN_PER_HOUR};
+use super::metrics::Metrics;
+use crate::clock::Clock;
+use crate::log::answer::Answerer;
+use connection::{Limited, Limits, Peer};
+use reply::Refusal;
+
+/// How long requests may go on after the server was told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Bounds of the face.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Longest request body, bytes.
+    pub body: usize,
+    /// For one request, from its head to the head of the answer.
+    pub request: Duration,
+    /// Requests at once; more are told to come back.
+    pub requests: usize,
+    /// Connections at once; more wait to be accepted.
+    pub connections: usize,
+    /// Connections at once of one client: an IPv4 address, an IPv6 /64.
+    pub connections_per_client: usize,
+    /// A connection on which nothing moves for so long is closed.
+    pub idle: Duration,
+    /// Longest life of a connection.
+    pub lifetime: Duration,
+    /// Unknown mailboxes that a client may ask for (threat 21). Share it with
+    /// the DMTP face.
+    pub budget: Arc<Budget>,
+    /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
+    pub proxies: Vec<IpAddr>,
+}
+
+impl Options {
+    pub fn new(clock: &Clock) -> Options {
+        Options {
+            body: 4096,
+            request: Duration::from_secs(10),
+            requests: 512,
+            connections: 1024,
+            connections_per_client: 64,
+            idle: Duration::from_secs(60),
+            lifetime: Duration::from_secs(600),
+            budget: Arc::new(Budget::new(UNKNOWN_PER_HOUR, clock.clone())),
+            proxies: Vec::new(),
+        }
+    }
+}
+
+/// What ends the face. Nothing a client does.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the HTTP listener")]
+    Listener(#[source] std::io::Error),
+}
+
+/// The HTTP face, not yet listening.
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+/// What every handler uses.
+struct Shared {
+    answers: Arc<Answerer>,
+    metrics: Metrics,
+    clock: Clock,
+    options: Options,
+    busy: Semaphore,
+}
+
+impl Server {
+    pub fn new(answers: Arc<Answerer>, metrics: Metrics, clock: Clock, options: Options) -> Server {
+        let busy = Semaphore::new(options.requests);
+        Server { shared: Arc::new(Shared { answers, metrics, clock, options, busy }) }
+    }
+
+    /// Serves until told to stop; then open requests get five seconds.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let options = &self.shared.options;
+        let limits = Limits {
+            connections: options.connections,
+            per_client: options.connections_per_client,
+            idle: options.idle,
+            lifetime: options.lifetime,
+        };
+        let gauge = self.shared.metrics.connections.clone();
+        let listener = Limited::new(listener, limits, gauge).map_err(Error::Listener)?;
+        let service = router(self.shared).into_make_service_with_connect_info::<Peer>();
+        let serving = axum::serve(listener, service)
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            ended = serving => ended.map_err(Error::Listener),
+            () = late => Ok(()),
+        }
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::ACCEPT, header::IF_NONE_MATCH])
+        .expose_headers([header::ETAG, header::RETRY_AFTER]);
+    Router::new()
+        .route("/checkpoint", get(tiles::checkpoint))
+        .route("/tile/{*path}", get(tiles::tile))
+        .route("/v1/entry/{index}", get(tiles::entry))
+        .route("/v1/blob/{sha256}", get(tiles::blob))
+        .route("/v1/lookup/{name}", get(names::lookup))
+        .route("/v1/lookup", post(names::post_lookup))
+        .route("/v1/history/{name}", get(names::history))
+        .route("/v1/history", post(names::post_history))
+        .route("/healthz", get(operator::healthz))
+        .route("/readyz", get(operator::readyz))
+        .route("/metrics", get(operator::metrics))
+        .fallback(async || Refusal::no_route())
+        .method_not_allowed_fallback(async || Refusal::no_method())
+        .layer(DefaultBodyLimit::max(shared.options.body))
+        .layer(CatchPanicLayer::custom(|_| Refusal::panic().into_response()))
+        .layer(middleware::from_fn_with_state(shared.clone(), watch))
+        .layer(cors)
+        .with_state(shared)
+}
+
+/// Bounds one request in number and time, and counts it by its pattern.
+async fn watch(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("other", MatchedPath::as_str);
+    let limit = shared.options.request;
+    let response = match shared.busy.try_acquire() {
+        Err(_) => Refusal::busy().into_response(),
+        Ok(_permit) => match tokio::time::timeout(limit, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Refusal::slow().into_response(),
+        },
+    };
+    let status = response.status();
+    shared.metrics.requests.with_label_values(&[route, status.as_str()]).inc();
+    shared.metrics.seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+    response
+}
+
+impl Shared {
+    /// Who asks: the peer, or whom a known proxy names.
+    fn client(&self, peer: &ConnectInfo<Peer>, headers: &HeaderMap) -> Client {
+        let peer = peer.0.0.ip().to_canonical();
+        if !self.options.proxies.iter().any(|proxy| proxy.to_canonical() == peer) {
+            return Client::of(peer);
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
+        let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        Client::of(last.and_then(|last| last.trim().parse().ok()).unwrap_or(peer))
+    }
+}

@@ -1,0 +1,1091 @@
+//! The crawl room against real DX servers on loopback: what becomes of good
+//! hosts, of changes, of attacks, and of hosts that break every rule.
+//!
+//! The resolver, the state and the clock are the seams' test versions. The log
+//! is a ledger that places each draft as the log does and keeps the same rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use syndicate::clock::Clock;
+use syndicate::crawl::{
+    Crawler, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace, Placed,
+    Report, Rooms, Sink, Unplaced,
+};
+use syndicate::dime::certificate::How;
+use syndicate::dime::key::{Owner, PrivateKey};
+use syndicate::dime::record::{Template, sign_certificate};
+use syndicate::dime::signet::build::{self, SignTo};
+use syndicate::dime::signet::{Dialect, Fingerprint, Signet};
+use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
+use syndicate::dmtp::{AddressFilter, client, tls::Roots};
+use syndicate::proof::dnssec::Observed;
+use syndicate::proof::entry::{Draft, Event, Events, Place, Placed as Entry};
+use syndicate::proof::vrf;
+use syndicate::resolver::{self, FixedResolver};
+use syndicate::serve::dmtp::{Answer, Server, Signets};
+use syndicate::serve::identity::Identity;
+use syndicate::store::rows::{
+    self, DomainRow, FrontierRow, Hash, LinkRow, OrgRow, SeenRow, UserRow,
+};
+use syndicate::store::state::{Batch, Table};
+use syndicate::store::testing::MemoryState;
+use syndicate::store::{Blobs, State, keys};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+const HOST: &str = "dx.public.example";
+const HOLD: u64 = 72 * 3_600_000;
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors")
+}
+
+/// The reference's certificate, so that no test makes an RSA key.
+fn identity() -> Identity {
+    let folder = vectors().join("records");
+    Identity::from_files(&folder.join("dx_cert.pem"), &folder.join("dx_key.pem")).unwrap()
+}
+
+/// The log's part: places drafts, keeps rows and blobs, remembers events.
+struct Ledger {
+    state: Arc<MemoryState>,
+    public: Blobs,
+    clock: Clock,
+    vrf: vrf::SecretKey,
+    told: Mutex<Vec<(Name, String)>>,
+    closed: Mutex<bool>,
+    /// Drafts that wait now, and the most that ever did.
+    waiting: Mutex<(usize, usize)>,
+}
+
+#[async_trait]
+impl Sink for Ledger {
+    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
+        if *self.closed.lock().unwrap() {
+            return Err(Unplaced::Later("stopping".into()));
+        }
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.0 += 1;
+            waiting.1 = waiting.1.max(waiting.0);
+        }
+        // A batch takes its time.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.waiting.lock().unwrap().0 -= 1;
+        let state = &*self.state;
+        let domain: Option<DomainRow> =
+            rows::find(state, draft.domain().as_str().as_bytes()).await.unwrap();
+        let user: Option<UserRow> = match &draft {
+            Draft::User(draft) => rows::find(state, &rows::user_key(&draft.address)).await.unwrap(),
+            _ => None,
+        };
+        let (version, current, held_until) = match &draft {
+            Draft::User(_) => {
+                user.as_ref().map_or((0, 0, None), |row| (row.version, row.current, row.held_until))
+            }
+            _ => domain
+                .as_ref()
+                .map_or((0, 0, None), |row| (row.version, row.current, row.held_until)),
+        };
+        let place = Place {
+            time: self.clock.now(),
+            version: version + 1,
+            previous_current: current,
+            held_until: held_until.map(Timestamp::from_millis),
+            origin: "test.example/log",
+            label: draft.label(&self.vrf),
+            opening: [7; 32],
+            domain_current: domain.as_ref().map_or(0, |row| row.current),
+        };
+        let entry = draft.place(&place).map_err(|why| Unplaced::Misfit(why.to_string()))?;
+        for (hash, bytes) in &entry.blobs {
+            self.public.put(&keys::blob(hash), bytes.clone()).await.unwrap();
+        }
+        let mut batch = Batch::new();
+        let (name, events) = match &draft {
+            Draft::Domain(draft) => {
+                batch.row(&self.domain_row(domain, draft, &entry));
+                (Name::Domain(draft.domain.clone()), draft.events)
+            }
+            Draft::User(draft) => {
+                if let Some(bytes) = &draft.signet {
+                    batch.put(Table::Signets, sha256(bytes).0, bytes.to_vec());
+                }
+                batch.row(&self.user_row(user, draft, &entry));
+                (Name::Address(draft.address.clone()), draft.events)
+            }
+            Draft::Forget { .. } => panic!("the crawler forgets nobody"),
+        };
+        let _ = state.apply(batch).await.unwrap();
+        self.told.lock().unwrap().push((name, events.to_string()));
+        Ok(Placed::Version(entry.version))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+fn numbers(events: Events) -> Vec<u32> {
+    events.iter().map(Event::number).collect()
+}
+
+impl Ledger {
+    fn domain_row(
+        &self,
+        row: Option<DomainRow>,
+        draft: &syndicate::proof::entry::DomainDraft,
+        entry: &Entry,
+    ) -> DomainRow {
+        let gone = Events::of(&[Event::RecordWithdrawn, Event::RecordExpired]);
+        let mut row = row.unwrap_or_else(|| DomainRow {
+            domain: draft.domain.clone(),
+            version: 0,
+            current: 0,
+            poks: vec![],
+            dnssec: draft.dnssec,
+            record: None,
+            org_signet: None,
+            dnssec_chain: None,
+            org_signets: vec![],
+            held_until: None,
+            withdrawn: false,
+            events: vec![],
+            logged_at: Timestamp::default(),
+        });
+        (row.version, row.current) = (entry.version, entry.current);
+        if entry.current == entry.version {
+            row.poks = draft.poks.iter().copied().map(Hash).collect();
+            row.dnssec = draft.dnssec;
+            row.record = draft.record.as_deref().map(sha256);
+            row.org_signet = draft.org_signet.as_deref().map(sha256);
+            let known = row.org_signets.iter().any(|org| Some(org.signet) == row.org_signet);
+            if let (Some(signet), false) = (row.org_signet, known) {
+                row.org_signets.push(OrgRow { signet, version: entry.version });
+            }
+        }
+        row.held_until = draft.hold.map(|hold| self.clock.now().plus(hold).millis());
+        row.withdrawn = draft.events.intersects(gone);
+        row.events = numbers(draft.events);
+        row.logged_at = self.clock.now();
+        row
+    }
+
+    fn user_row(
+        &self,
+        row: Option<UserRow>,
+        draft: &syndicate::proof::entry::UserDraft,
+        entry: &Entry,
+    ) -> UserRow {
+        let mut row = row.unwrap_or_else(|| UserRow {
+            address: draft.address.clone(),
+            label: Hash(entry.label.0),
+            version: 0,
+            current: 0,
+            chain: vec![],
+            domain_version: 0,
+            held_until: None,
+            withdrawn: false,
+            forgotten: 0,
+            events: vec![],
+            logged_at: Timestamp::default(),
+        });
+        (row.version, row.current) = (entry.version, entry.current);
+        if let (true, Some(bytes)) = (entry.current == entry.version, &draft.signet) {
+            let restarts = [Event::FirstSeen, Event::Gap, Event::Restarted];
+            if draft.events.intersects(Events::of(&restarts)) {
+                row.chain.clear();
+            }
+            if draft.events.intersects(Events::of(&[Event::Resigned, Event::Reissued])) {
+                row.chain.pop();
+            }
+            row.chain.push(LinkRow {
+                version: entry.version,
+                signet: sha256(bytes),
+                crypto: Hash(draft.crypto_sha256.unwrap()),
+                level: draft.level.unwrap() as u32,
+            });
+            row.domain_version = draft.domain_version.unwrap_or(0);
+        }
+        row.held_until = draft.hold.map(|hold| self.clock.now().plus(hold).millis());
+        row.withdrawn = draft.events.contains(Event::Withdrawn);
+        row.events = numbers(draft.events);
+        row.logged_at = self.clock.now();
+        row
+    }
+}
+
+#[derive(Default)]
+struct Evidence(Mutex<Vec<Incident>>);
+
+#[async_trait]
+impl Incidents for Evidence {
+    async fn report(&self, incident: Incident) {
+        self.0.lock().unwrap().push(incident);
+    }
+}
+
+/// What a DX host has on its shelf.
+#[derive(Default)]
+struct Shelf {
+    orgs: Mutex<HashMap<Domain, Signet>>,
+    users: Mutex<HashMap<Address, Vec<Signet>>>,
+    no_history: Mutex<bool>,
+}
+
+#[async_trait]
+impl Signets for Shelf {
+    async fn org(&self, domain: &Domain, _at: Option<&Fingerprint>) -> Answer<Signet> {
+        match self.orgs.lock().unwrap().get(domain) {
+            Some(signet) => Answer::Found(signet.clone()),
+            None => Answer::NotFound,
+        }
+    }
+
+    async fn user(&self, address: &Address, _at: Option<&Fingerprint>) -> Answer<Signet> {
+        match self.users.lock().unwrap().get(address).and_then(|chain| chain.last()) {
+            Some(signet) => Answer::Found(signet.clone()),
+            None => Answer::NotFound,
+        }
+    }
+
+    async fn history(
+        &self,
+        address: &Address,
+        start: Option<&Fingerprint>,
+        _stop: Option<&Fingerprint>,
+    ) -> Answer<Vec<Signet>> {
+        if *self.no_history.lock().unwrap() {
+            return Answer::NotFound;
+        }
+        let users = self.users.lock().unwrap();
+        let Some(chain) = users.get(address) else { return Answer::NotFound };
+        let from = match start {
+            Some(start) => chain.iter().position(|link| link.matches(start)),
+            None => Some(0),
+        };
+        match from {
+            Some(from) => Answer::Found(chain[from..].to_vec()),
+            None => Answer::NotFound,
+        }
+    }
+}
+
+/// A private DIME internet with one mirror's crawler in it.
+struct World {
+    resolver: Arc<FixedResolver>,
+    shelf: Arc<Shelf>,
+    ledger: Arc<Ledger>,
+    state: Arc<MemoryState>,
+    clock: Clock,
+    evidence: Arc<Evidence>,
+    handle: Handle,
+    port: u16,
+    der: Vec<u8>,
+    shutdown: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn options(port: u16) -> Options {
+    Options {
+        // Only what a test asks for is visited.
+        pace: Pace { interval: 86_400_000, back_off: 86_400_000, back_off_limit: 86_400_000 },
+        dx_port: port,
+        dual_ports: vec![],
+        dmtp: client::Options {
+            connect: Duration::from_secs(2),
+            reply: Duration::from_millis(400),
+            filter: AddressFilter::with_loopback(),
+            roots: Roots::none(),
+            ..client::Options::default()
+        },
+        ..Options::default()
+    }
+}
+
+impl World {
+    async fn new() -> World {
+        World::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Options)) -> World {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let shutdown = CancellationToken::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let identity = identity();
+        let shelf = Arc::new(Shelf::default());
+        let mut serving = syndicate::serve::dmtp::Options::new(HOST);
+        serving.connections_per_client = 1000;
+        let server = Server::new(shelf.clone(), identity.server_config().unwrap(), serving);
+        tokio::spawn(server.run(listener, shutdown.clone()));
+
+        let resolver = Arc::new(FixedResolver::new(Dnssec::Secure));
+        resolver.set_addresses(HOST, &[IpAddr::V4(Ipv4Addr::LOCALHOST)], Dnssec::Secure);
+        let clock = Clock::manual(START);
+        let state = Arc::new(MemoryState::default());
+        let public = Blobs::memory();
+        let ledger = Arc::new(Ledger {
+            state: state.clone(),
+            public: public.clone(),
+            clock: clock.clone(),
+            vrf: vrf::SecretKey::from_seed(&[9; 32]),
+            told: Mutex::default(),
+            closed: Mutex::default(),
+            waiting: Mutex::default(),
+        });
+        let evidence = Arc::new(Evidence::default());
+        let rooms = Rooms {
+            resolver: resolver.clone(),
+            second_resolver: None,
+            state: state.clone(),
+            public,
+            clock: clock.clone(),
+            sink: ledger.clone(),
+            incidents: evidence.clone(),
+        };
+        let mut options = options(port);
+        change(&mut options);
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let (crawler, handle) = Crawler::new(rooms, options, metrics, "test");
+        tokio::spawn(crawler.run(shutdown.clone()));
+        World {
+            resolver,
+            shelf,
+            ledger,
+            state,
+            clock,
+            evidence,
+            handle,
+            port,
+            der: identity.der().to_vec(),
+            shutdown,
+        }
+    }
+
+    /// A record with POKs of these numbers that pins the test certificate.
+    fn record(&self, poks: &[u8]) -> Template {
+        Template {
+            poks: poks.iter().map(|number| ed25519::public_key(&[*number; 32])).collect(),
+            tls: vec![sign_certificate(&[poks[0]; 32], &self.der)],
+            dx: vec![HOST.to_owned()],
+            ..Template::default()
+        }
+    }
+
+    fn publish(&self, domain: &str, text: &str) {
+        self.resolver.set_txt(&format!("_dime.{domain}"), &[text], Dnssec::Secure);
+    }
+
+    /// Record and org signet of POK `number`.
+    fn found(&self, domain: &str, number: u8) {
+        self.publish(domain, &self.record(&[number]).text());
+        let signet = build::org(&key(Owner::Org, number), Dialect::L, &[], &[], SignTo::Id(domain));
+        self.shelf.orgs.lock().unwrap().insert(domain.parse().unwrap(), signet.unwrap());
+    }
+
+    fn serve(&self, address: &str, chain: &[Signet]) {
+        self.shelf.users.lock().unwrap().insert(address.parse().unwrap(), chain.to_vec());
+    }
+
+    async fn visit(&self, name: &str) -> Arc<Report> {
+        self.clock.advance(1000);
+        self.handle.visit(name.parse().unwrap(), "test").await.unwrap()
+    }
+
+    /// Events told since last asked, without names.
+    fn told(&self) -> Vec<String> {
+        let told: Vec<_> = self.ledger.told.lock().unwrap().drain(..).collect();
+        told.into_iter().map(|(_, events)| events).collect()
+    }
+
+    fn incidents(&self) -> Vec<IncidentKind> {
+        self.evidence.0.lock().unwrap().drain(..).map(|incident| incident.kind).collect()
+    }
+
+    async fn user_row(&self, address: &str) -> UserRow {
+        let key = rows::user_key(&address.parse().unwrap());
+        rows::find(&*self.state, &key).await.unwrap().unwrap()
+    }
+
+    async fn domain_row(&self, domain: &str) -> DomainRow {
+        rows::find(&*self.state, domain.as_bytes()).await.unwrap().unwrap()
+    }
+
+    async fn seen(&self, name: &str) -> SeenRow {
+        rows::find(&*self.state, name.as_bytes()).await.unwrap().unwrap()
+    }
+}
+
+fn key(owner: Owner, number: u8) -> PrivateKey {
+    PrivateKey::from_secrets(owner, [number; 32], [number; 32]).unwrap()
+}
+
+/// The signet of user key `number`, with custody by `previous`, signed by the
+/// POK `org`.
+fn link(address: &str, number: u8, previous: Option<u8>, org: u8) -> Signet {
+    let previous = previous.map(|number| key(Owner::User, number));
+    let request = build::request(&key(Owner::User, number), Dialect::L, previous.as_ref()).unwrap();
+    build::user(&request, &[org; 32], &[], SignTo::Id(address)).unwrap()
+}
+
+const X: &str = "x@a.example";
+
+#[tokio::test]
+async fn a_domain_is_crawled_from_record_to_entries() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let chain = [link(X, 11, None, 1), link(X, 12, Some(11), 1), link(X, 13, Some(12), 1)];
+    world.serve(X, &chain);
+
+    let report = world.visit(X).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{:?}", report.detail);
+    assert!(matches!(report.certificate, Some(How::Pin(_))));
+    assert_eq!(report.users.len(), 1);
+    assert_eq!(report.users[0].1, Outcome::Changed);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN", "ROTATED", "ROTATED"]);
+    let row = world.user_row(X).await;
+    assert_eq!((row.version, row.current, row.chain.len(), row.domain_version), (3, 3, 3, 1));
+    assert_eq!(row.held_until, None);
+    let seen = world.seen(X).await;
+    assert_eq!((seen.version, seen.confirmed_at), (3, world.clock.now()));
+
+    // The same again: no entry, and the time of confirmation moves on.
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Confirmed);
+    assert_eq!(report.users[0].1, Outcome::Confirmed);
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(world.seen(X).await.confirmed_at, world.clock.now());
+    assert_eq!(world.seen("a.example").await.confirmed_at, world.clock.now());
+    assert_eq!(world.incidents(), []);
+}
+
+#[tokio::test]
+async fn every_change_of_a_mailbox_has_its_event() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let a = link(X, 11, None, 1);
+    let b = link(X, 12, Some(11), 1);
+    let stray = link(X, 14, None, 1);
+    let after_stray = link(X, 15, Some(14), 1);
+    let fork = link(X, 16, Some(14), 1);
+    let steps: &[(&[&Signet], &[&str], Outcome)] = &[
+        (&[&a], &["FIRST_SEEN", "FIRST_SEEN"], Outcome::Changed),
+        (&[&a, &b], &["ROTATED"], Outcome::Changed),
+        (&[&a], &["REVERTED"], Outcome::NotInForce),
+        (&[&a], &[], Outcome::NotInForce),
+        (&[&a, &b], &[], Outcome::Confirmed),
+        (&[], &["WITHDRAWN"], Outcome::NotFound),
+        (&[], &[], Outcome::NotFound),
+        (&[&b], &["REISSUED"], Outcome::Changed),
+        (&[&stray], &["RESTARTED"], Outcome::Changed),
+        (&[&stray, &after_stray], &["ROTATED"], Outcome::Changed),
+        (&[&stray, &fork], &["FORKED"], Outcome::NotInForce),
+        (&[&stray, &fork], &[], Outcome::NotInForce),
+        (&[&stray, &after_stray], &[], Outcome::Confirmed),
+    ];
+    for (step, (chain, events, outcome)) in steps.iter().enumerate() {
+        let chain: Vec<Signet> = chain.iter().map(|link| (*link).clone()).collect();
+        world.serve(X, &chain);
+        let report = world.visit(X).await;
+        assert_eq!(world.told(), *events, "step {step}");
+        assert_eq!(report.users[0].1, *outcome, "step {step}");
+    }
+    let row = world.user_row(X).await;
+    assert_eq!((row.version, row.current), (8, 7));
+    assert_eq!(row.held_until, Some(world.clock.now().millis() - 2000 + HOLD));
+    assert_eq!(world.incidents(), []);
+}
+
+#[tokio::test]
+async fn without_a_history_the_tip_alone_is_judged() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    *world.shelf.no_history.lock().unwrap() = true;
+    let chain: Vec<Signet> = (11..15).map(|n| link(X, n, (n > 11).then(|| n - 1), 1)).collect();
+    for (served, events) in [(1, "FIRST_SEEN"), (2, "ROTATED"), (4, "GAP")] {
+        world.serve(X, &chain[..served]);
+        world.visit(X).await;
+        assert_eq!(world.told().last().map(String::as_str), Some(events));
+    }
+    assert!(world.user_row(X).await.held_until.is_some());
+}
+
+#[tokio::test]
+async fn a_rollover_of_the_pok_keeps_old_links_valid() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let a = link(X, 11, None, 1);
+    let b = link(X, 12, Some(11), 1);
+    let c = link(X, 13, Some(12), 2);
+    world.serve(X, std::slice::from_ref(&a));
+    world.visit(X).await;
+    world.told();
+
+    // The new key overlaps; the mailbox rotates twice meanwhile, once under each.
+    world.found("a.example", 2);
+    world.publish("a.example", &world.record(&[2, 1]).text());
+    world.serve(X, &[a.clone(), b.clone(), c.clone()]);
+    world.visit(X).await;
+    assert_eq!(
+        world.told(),
+        ["POK_ADDED, ORG_SIGNET_CHANGED, RECORD_CHANGED", "ROTATED", "ROTATED"]
+    );
+    assert_eq!(world.user_row(X).await.domain_version, 2);
+
+    // Signed again by the new key: no custody is involved, and no alarm.
+    world.publish("a.example", &world.record(&[2]).text());
+    world.visit(X).await;
+    assert_eq!(world.told(), ["POK_REMOVED"]);
+    world.serve(X, &[a, b, link(X, 13, Some(12), 2)]);
+    world.visit(X).await;
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(world.incidents(), []);
+}
+
+#[tokio::test]
+async fn a_signer_that_retired_is_no_incident() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.visit(X).await;
+    world.found("a.example", 2);
+    world.told();
+    let report = world.visit(X).await;
+    assert_eq!(world.told(), ["POK_REPLACED, ORG_SIGNET_CHANGED, RECORD_CHANGED"]);
+    assert_eq!(report.users[0].1, Outcome::Confirmed);
+    assert_eq!(world.incidents(), []);
+    assert!(world.domain_row("a.example").await.held_until.is_some());
+    world.serve(X, &[link(X, 11, None, 2)]);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["RESIGNED"]);
+}
+
+#[tokio::test]
+async fn a_record_goes_expires_and_comes_back() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let record = Template { expiry_days: 1, ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    let nothing = |world: &World| world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
+    nothing(&world);
+    let report = world.visit("a.example").await;
+    assert_eq!(
+        (report.outcome, world.told()),
+        (Outcome::RecordGone, vec!["RECORD_WITHDRAWN".into()])
+    );
+    let row = world.domain_row("a.example").await;
+    assert_eq!((row.version, row.current, row.withdrawn), (2, 1, true));
+    world.visit("a.example").await;
+    assert_eq!(world.told(), [""; 0]);
+    world.clock.advance(86_400_000);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["RECORD_EXPIRED"]);
+    assert_eq!(world.domain_row("a.example").await.current, 0);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), [""; 0]);
+    // Coming back with another key is a replacement, and is held.
+    world.found("a.example", 3);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["POK_REPLACED, ORG_SIGNET_CHANGED, RECORD_CHANGED"]);
+    let row = world.domain_row("a.example").await;
+    assert_eq!((row.version, row.current), (4, 4));
+    assert!(row.held_until.is_some());
+}
+
+#[tokio::test]
+async fn bogus_conflicting_and_broken_answers_are_told_apart() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    world.told();
+
+    let bogus = || resolver::Error::Bogus { name: "_dime.a.example".into() };
+    world.resolver.say_txt("_dime.a.example", Err(bogus()));
+    for expected in [vec!["DNSSEC_BOGUS".to_owned()], vec![]] {
+        let report = world.visit("a.example").await;
+        assert_eq!((report.outcome, world.told()), (Outcome::DnsBogus, expected));
+    }
+    assert_eq!(world.domain_row("a.example").await.current, 1);
+
+    let timeout = resolver::Error::Timeout { name: "_dime.a.example".into() };
+    world.resolver.say_txt("_dime.a.example", Err(timeout));
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::DnsFailed);
+    assert_eq!(world.told(), [""; 0]);
+
+    let record = world.record(&[1]).text();
+    world.publish("a.example", &record);
+    world.resolver.set_txt("_dx.a.example", &[&world.record(&[2]).text()], Dnssec::Secure);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["NAME_CONFLICT"]);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(world.incidents(), []);
+
+    world.publish("a.example", &format!("{record} ver=2"));
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordRefused);
+    world.resolver.set_txt("_dime.a.example", &[&record, &record], Dnssec::Secure);
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordAmbiguous);
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(world.incidents(), [IncidentKind::RecordRefused, IncidentKind::RecordAmbiguous]);
+}
+
+/// An entry says secure or insecure only with the chain that proves just that.
+#[tokio::test]
+async fn a_status_is_logged_with_its_chain_or_not_at_all() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let domain: Domain = "a.example".parse().unwrap();
+    let text = |poks: &[u8]| world.record(poks).text();
+    let evidence = |dnssec, record: Option<String>| {
+        let observed = Observed {
+            dnssec,
+            record: record.map(String::into_bytes),
+            since: START,
+            until: START.plus(86_400_000),
+        };
+        Some(resolver::Evidence { chain: Bytes::from_static(b"a chain"), observed })
+    };
+    let say = |evidence| world.resolver.say_evidence(&domain, Ok(evidence));
+    let status = async || world.domain_row("a.example").await.dnssec;
+
+    // Without a chain, and with one about another record or another status.
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    assert_eq!(status().await, Dnssec::Indeterminate);
+    for wrong in [
+        evidence(Dnssec::Secure, Some(text(&[2]))),
+        evidence(Dnssec::Secure, None),
+        evidence(Dnssec::Insecure, None),
+    ] {
+        say(wrong);
+        world.visit("a.example").await;
+        assert_eq!(world.told(), [""; 0]);
+    }
+    say(evidence(Dnssec::Secure, Some(text(&[1]))));
+    world.visit("a.example").await;
+    assert_eq!((world.told(), status().await), (vec!["DNSSEC_GAINED".into()], Dnssec::Secure));
+    // What was proved is not lost while nothing changes and no chain is had.
+    say(None);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), [""; 0]);
+    world.publish("a.example", &text(&[1, 2]));
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["POK_ADDED, DNSSEC_LOST"]);
+    assert_eq!(status().await, Dnssec::Indeterminate);
+    // Insecure: the chain shows the cut and not the record.
+    world.resolver.set_txt("_dime.a.example", &[&text(&[1])], Dnssec::Insecure);
+    say(evidence(Dnssec::Insecure, None));
+    world.visit("a.example").await;
+    assert_eq!((world.told(), status().await), (vec!["POK_REMOVED".into()], Dnssec::Insecure));
+    // A pin alone is not enough there.
+    assert_eq!(world.incidents(), [IncidentKind::CertificateMismatch]);
+}
+
+#[tokio::test]
+async fn a_bogus_answer_on_one_path_only_is_no_event() {
+    // The second path is another resolver, which sees nothing wrong.
+    let world = World::new().await;
+    let second = Arc::new(FixedResolver::new(Dnssec::Secure));
+    second.set_txt("_dime.a.example", &[&world.record(&[1]).text()], Dnssec::Secure);
+    let first = Arc::new(FixedResolver::new(Dnssec::Secure));
+    let bogus = resolver::Error::Bogus { name: "_dime.a.example".into() };
+    first.say_txt("_dime.a.example", Err(bogus));
+    let rooms = Rooms {
+        resolver: first,
+        second_resolver: Some(second),
+        state: world.state.clone(),
+        public: Blobs::memory(),
+        clock: world.clock.clone(),
+        sink: world.ledger.clone(),
+        incidents: world.evidence.clone(),
+    };
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "other");
+    tokio::spawn(crawler.run(world.shutdown.clone()));
+    let report = handle.visit("a.example".parse().unwrap(), "test").await.unwrap();
+    assert_eq!(report.outcome, Outcome::DnsBogusUnconfirmed);
+    assert_eq!(world.told(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_fails_validation_is_never_a_version() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let y = "y@a.example";
+    world.serve(X, &[link(X, 11, None, 8)]); // signed by nobody
+    world.serve(y, &[link(y, 21, None, 1)]);
+    world.serve("z@a.example", &[link(X, 12, None, 7)]);
+    world.handle.watch(y.parse().unwrap(), "test").await.unwrap();
+    world.handle.watch("z@a.example".parse().unwrap(), "test").await.unwrap();
+    let report = world.visit(X).await;
+    let outcomes: BTreeMap<&str, Outcome> =
+        report.users.iter().map(|(address, outcome)| (address.local(), *outcome)).collect();
+    assert_eq!(outcomes["x"], Outcome::SignetInvalid);
+    assert!(outcomes["y"].is_good());
+    assert_eq!(outcomes["z"], Outcome::SignetInvalid);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+    // Several visits may have seen them; each is one incident.
+    let incidents: Vec<Incident> = world.evidence.0.lock().unwrap().drain(..).collect();
+    let by_id: BTreeMap<[u8; 32], &Incident> =
+        incidents.iter().map(|incident| (incident.id(), incident)).collect();
+    assert_eq!(by_id.len(), 2);
+    assert!(by_id.values().all(|incident| incident.kind == IncidentKind::SignetInvalid));
+    assert!(by_id.values().all(|incident| !incident.bytes.is_empty()));
+    assert!(by_id.values().all(|incident| incident.why.rule == "signer"));
+
+    // An org signet under another POK than the record's.
+    let org = build::org(&key(Owner::Org, 5), Dialect::L, &[], &[], SignTo::Full).unwrap();
+    world.shelf.orgs.lock().unwrap().insert("a.example".parse().unwrap(), org);
+    let report = world.visit(X).await;
+    assert_eq!(report.outcome, Outcome::OrgSignetInvalid);
+    assert!(world.incidents().contains(&IncidentKind::OrgSignetInvalid));
+    assert_eq!(world.told(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_no_pin_matches_is_refused_and_kept() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let record = Template { tls: vec![sign_certificate(&[1; 32], b"other")], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Dx("certificate"));
+    let incidents: Vec<Incident> = world.evidence.0.lock().unwrap().drain(..).collect();
+    assert_eq!(incidents[0].kind, IncidentKind::CertificateMismatch);
+    assert_eq!(incidents[0].bytes, world.der);
+    // The record itself is still an observation.
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+}
+
+#[tokio::test]
+async fn strangers_do_not_send_us_into_private_networks() {
+    let world = World::with(|options| options.dmtp.filter = AddressFilter::default()).await;
+    world.found("a.example", 1);
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Dx("forbidden-address"));
+}
+
+/// What a bad DX host says after the handshake, or before it.
+#[derive(Clone, Copy)]
+enum Bad {
+    NoTls,
+    Banner(&'static str),
+    /// After a good banner: this to every command.
+    Reply(&'static str),
+    /// This, and then the end.
+    Cut(&'static str),
+    Flood,
+    Silent,
+}
+
+/// Serves badly on `127.0.0.n` at the world's port.
+async fn bad_host(world: &World, n: u8, bad: Bad) -> String {
+    let ip = Ipv4Addr::new(127, 0, 0, n);
+    let listener = TcpListener::bind(SocketAddr::from((ip, world.port))).await.unwrap();
+    let host = format!("bad{n}.example");
+    world.resolver.set_addresses(&host, &[IpAddr::V4(ip)], Dnssec::Secure);
+    let acceptor = TlsAcceptor::from(identity().server_config().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Bad::NoTls = bad {
+                    let _ = stream.write_all(b"220 plain text\r\n").await;
+                    return;
+                }
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let banner = match bad {
+                    Bad::Banner(banner) => banner,
+                    _ => "220 <dx> DMTPv1 test\r\n",
+                };
+                let _ = stream.write_all(banner.as_bytes()).await;
+                let mut line = [0; 1024];
+                while let Ok(1..) = stream.read(&mut line).await {
+                    let said = match bad {
+                        Bad::Reply(reply) => stream.write_all(reply.as_bytes()).await,
+                        Bad::Cut(reply) => {
+                            let _ = stream.write_all(reply.as_bytes()).await;
+                            let _ = stream.shutdown().await;
+                            return;
+                        }
+                        Bad::Flood => {
+                            let chunk = [b'A'; 16 * 1024];
+                            while stream.write_all(&chunk).await.is_ok() {}
+                            return;
+                        }
+                        _ => Ok(()),
+                    };
+                    if said.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    host
+}
+
+#[tokio::test]
+async fn bad_hosts_each_have_their_reason_and_the_crawler_goes_on() {
+    let world = World::new().await;
+    let table = [
+        (Bad::NoTls, "tls"),
+        (Bad::Banner("220 hello\r\n"), "banner"),
+        (Bad::Reply("nonsense\r\n"), "malformed"),
+        (Bad::Reply("250 OK [####]\r\n"), "malformed"),
+        (Bad::Reply("250 OK []\r\n"), "org-signet-invalid"),
+        (Bad::Reply("250 OK [BwAA]\r\n"), "org-signet-invalid"),
+        (Bad::Reply("451 DATA CORRUPTED\r\n"), "refused"),
+        (Bad::Reply("450 SIGNET NOT FOUND.\r\n"), "not-found"),
+        (Bad::Cut("250 OK [AAAA"), "truncated"),
+        (Bad::Cut(""), "truncated"),
+        (Bad::Flood, "oversized"),
+        (Bad::Silent, "slow"),
+    ];
+    let mut expected = BTreeMap::new();
+    for (n, (bad, reason)) in (10u8..).zip(table) {
+        let host = bad_host(&world, n, bad).await;
+        let domain = format!("d{n}.example");
+        let record = Template { dx: vec![host], ..world.record(&[1]) };
+        world.publish(&domain, &record.text());
+        expected.insert(domain, reason);
+    }
+    // Nobody listens there; no such host; a good one at the end.
+    world.resolver.set_addresses(
+        "none.example",
+        &[IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9))],
+        Dnssec::Secure,
+    );
+    for (domain, host, reason) in [
+        ("e1.example", "none.example", "unreachable"),
+        ("e2.example", "nowhere.example", "no-host"),
+        ("e3.example", "not_a_host:x", "no-host"),
+    ] {
+        let record = Template { dx: vec![host.to_owned()], ..world.record(&[1]) };
+        world.publish(domain, &record.text());
+        expected.insert(domain.to_owned(), reason);
+    }
+    world.found("good.example", 1);
+    expected.insert("good.example".to_owned(), "changed");
+
+    let visits = expected.keys().map(|domain| world.handle.visit(domain.parse().unwrap(), "test"));
+    for report in futures::future::join_all(visits).await {
+        let report = report.unwrap();
+        let domain = report.domain.as_str();
+        assert_eq!(report.outcome.as_str(), expected[domain], "{domain}: {:?}", report.detail);
+    }
+    // Every record was an observation, whatever the DX did.
+    assert!(world.told().iter().all(|events| events == "FIRST_SEEN"));
+}
+
+#[tokio::test]
+async fn the_next_host_is_tried_and_a_broken_session_opened_again() {
+    let world = World::new().await;
+    let bad = bad_host(&world, 50, Bad::Silent).await;
+    world.found("a.example", 1);
+    let record = Template { dx: vec!["gone.example".into(), HOST.into()], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::Changed);
+    // No dx: the MX hosts, then the domain itself.
+    let record = Template { dx: vec![], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    let mx = |host: &str, preference| resolver::Mx { preference, host: host.to_owned() };
+    let answer = resolver::Answer {
+        records: vec![mx("", 0), mx(HOST, 10), mx(&bad, 20)],
+        dnssec: Dnssec::Secure,
+        ttl: 60,
+        denial: None,
+    };
+    world.resolver.say_mx("a.example", Ok(answer));
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::Changed);
+    world.found("b.example", 1);
+    let record = Template { dx: vec![], ..world.record(&[1]) };
+    world.publish("b.example", &record.text());
+    world.resolver.set_addresses("b.example", &[IpAddr::V4(Ipv4Addr::LOCALHOST)], Dnssec::Secure);
+    assert_eq!(world.visit("b.example").await.outcome, Outcome::Changed);
+}
+
+#[tokio::test]
+async fn sessions_that_end_early_are_taken_up_again() {
+    let world = World::new().await;
+    let ip = Ipv4Addr::new(127, 0, 0, 60);
+    let listener = TcpListener::bind(SocketAddr::from((ip, world.port))).await.unwrap();
+    let mut serving = syndicate::serve::dmtp::Options::new(HOST);
+    serving.commands = 5;
+    let server = Server::new(world.shelf.clone(), identity().server_config().unwrap(), serving);
+    tokio::spawn(server.run(listener, world.shutdown.clone()));
+    world.resolver.set_addresses("short.example", &[IpAddr::V4(ip)], Dnssec::Secure);
+    world.found("a.example", 1);
+    let record = Template { dx: vec!["short.example".into()], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    let users: Vec<String> = (b'a'..=b'y').map(|c| format!("{}@a.example", c as char)).collect();
+    for user in &users {
+        world.serve(user, &[link(user, 11, None, 1)]);
+        world.handle.watch(user.parse().unwrap(), "test").await.unwrap();
+    }
+    let report = world.visit("a.example").await;
+    assert_eq!(report.users.len(), users.len());
+    assert!(report.users.iter().all(|(_, outcome)| outcome.is_good()), "{:?}", report.users);
+    assert_eq!(world.told().len(), users.len() + 1);
+    assert!(world.ledger.waiting.lock().unwrap().1 > 1, "mailboxes wait for the log together");
+}
+
+#[tokio::test]
+async fn a_long_history_comes_in_parts() {
+    let world = World::with(|options| options.links = 4).await;
+    world.found("a.example", 1);
+    let chain: Vec<Signet> = (1..=10).map(|n| link(X, n, (n > 1).then(|| n - 1), 1)).collect();
+    world.serve(X, &chain);
+    let mut reports = world.handle.reports();
+    let report = world.visit(X).await;
+    assert_eq!(report.entries.len(), 1 + 4);
+    // The rest needs no asking: what is left over is due at once.
+    let mut visits = 1;
+    while world.user_row(X).await.chain.len() < chain.len() {
+        reports.recv().await.unwrap();
+        visits += 1;
+    }
+    assert!(visits >= 3);
+    assert_eq!(world.told().iter().filter(|events| *events == "ROTATED").count(), 9);
+    assert_eq!(world.visit(X).await.users[0].1, Outcome::Confirmed);
+}
+
+#[tokio::test]
+async fn the_log_may_refuse_for_a_while() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    *world.ledger.closed.lock().unwrap() = true;
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Ours);
+    assert!(report.detail.as_ref().unwrap().contains("a.example"));
+    *world.ledger.closed.lock().unwrap() = false;
+    let chain = [link(X, 11, None, 1), link(X, 12, Some(11), 1)];
+    world.serve(X, &chain);
+    assert_eq!(world.visit(X).await.outcome, Outcome::Changed);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN", "ROTATED"]);
+    // An alarm that could not be logged is told when it can be.
+    world.serve(X, &[chain[0].clone(), link(X, 13, Some(11), 1)]);
+    *world.ledger.closed.lock().unwrap() = true;
+    assert_eq!(world.visit(X).await.outcome, Outcome::Ours);
+    *world.ledger.closed.lock().unwrap() = false;
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FORKED"]);
+    assert_eq!(world.seen(X).await.outcome, "not-in-force");
+}
+
+#[tokio::test]
+async fn the_frontier_outlives_the_process() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.handle.watch(X.parse().unwrap(), "seed").await.unwrap();
+    let report = world.visit("a.example").await;
+    assert_eq!(report.users.len(), 1);
+    let row: FrontierRow = rows::find(&*world.state, b"x@a.example").await.unwrap().unwrap();
+    assert_eq!(row.reason, "seed");
+    let row: FrontierRow = rows::find(&*world.state, b"a.example").await.unwrap().unwrap();
+    assert!(row.due > world.clock.now() && row.failures == 0);
+
+    // Another process on the same state knows the names, due when they were.
+    let rooms = Rooms {
+        resolver: world.resolver.clone(),
+        second_resolver: None,
+        state: world.state.clone(),
+        public: world.ledger.public.clone(),
+        clock: world.clock.clone(),
+        sink: world.ledger.clone(),
+        incidents: world.evidence.clone(),
+    };
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "second");
+    let mut reports = handle.reports();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(crawler.run(shutdown.clone()));
+    world.clock.set(row.due);
+    let report = reports.recv().await.unwrap();
+    assert_eq!((report.domain.as_str(), report.users.len()), ("a.example", 1));
+    assert_eq!(report.outcome, Outcome::Confirmed);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_domain_leased_elsewhere_is_left_alone() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let row = FrontierRow {
+        name: "a.example".parse().unwrap(),
+        due: START,
+        leased_until: START.plus(60_000),
+        leased_by: "other".into(),
+        failures: 0,
+        reason: String::new(),
+    };
+    let mut batch = Batch::new();
+    batch.row(&row);
+    let _ = world.state.apply(batch).await.unwrap();
+    // `watch` would write the row; the name is known already from a visit.
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Ours);
+    assert_eq!(world.told(), [""; 0]);
+    world.clock.advance(120_000);
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::Changed);
+}
+
+/// The main job on input that no one here wrote: record, signets, certificate
+/// and keys are the C reference's.
+#[tokio::test]
+async fn a_domain_made_by_the_reference_is_crawled() {
+    let world = World::new().await;
+    let table: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(vectors().join("records/records.json")).unwrap())
+            .unwrap();
+    let genrec = &table["genrec"].as_array().unwrap()[2];
+    world.publish("public.example", genrec["joined"].as_str().unwrap());
+    let signet = |name: &str| {
+        let bytes = std::fs::read(vectors().join(format!("signets/{name}.bin"))).unwrap();
+        Signet::decode(&bytes).unwrap()
+    };
+    let domain: Domain = "public.example".parse().unwrap();
+    world.shelf.orgs.lock().unwrap().insert(domain, signet("org_id"));
+    let alice = "alice@public.example";
+    let chain: Vec<Signet> = (0..6).map(|n| signet(&format!("chain_{n}"))).collect();
+    world.serve(alice, &chain[..1]);
+
+    let report = world.visit(alice).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{:?}", report.detail);
+    assert!(matches!(report.certificate, Some(How::Pin(_))));
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+    world.serve(alice, &chain);
+    world.visit(alice).await;
+    assert_eq!(world.told(), ["ROTATED"; 5]);
+    // Their own forgeries: custody by a stranger, none at all.
+    world.serve(alice, &[signet("chain_2_broken_stray")]);
+    world.visit(alice).await;
+    assert_eq!(world.told(), ["GAP"]);
+    world.serve(alice, &[signet("user_by_stray")]);
+    let report = world.visit(alice).await;
+    assert_eq!(report.users[0].1, Outcome::SignetInvalid);
+    assert_eq!(world.incidents(), [IncidentKind::SignetInvalid]);
+    let row = world.user_row(alice).await;
+    assert_eq!((row.version, row.chain.len()), (7, 1));
+}

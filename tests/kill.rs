@@ -1,0 +1,225 @@
+//! A mirror that is killed, and two that were started on one folder: nothing
+//! that anybody was shown is lost, and the log never forks.
+//!
+//! The mirror is a process; the world it crawls is here. What counts as
+//! acknowledged is what a client saw: checkpoints and receipts. Two sequencers
+//! on one store that do not share an index are in `log.rs`.
+
+#[path = "support/chance.rs"]
+mod chance;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/process.rs"]
+mod process;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use chance::Chance;
+use client::Client;
+use process::{Faces, Mirror, PATIENCE};
+use syndicate::config::File;
+use syndicate::demo::world::{Options, World};
+use syndicate::dime::Address;
+use syndicate::log::check::{Checked, check};
+use syndicate::store::Store;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// Plain domains beside the dozen, so that there is something to be killed at.
+const FURTHER: usize = 12;
+/// Longest time from a start to the kill, and from listening to it, milliseconds.
+const LONGEST: u64 = 2500;
+
+/// The world, and what the operator of a mirror in it has on disk.
+struct Scene {
+    world: World,
+    folder: TempDir,
+    file: File,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let world = World::start(Options { further: FURTHER, ..Options::default() }).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = process::configuration(folder.path(), world.dns(), world.dmtp_port());
+        let roots = folder.path().join("ca.pem");
+        fs::write(&roots, world.authority_pem()).unwrap();
+        file.crawl.roots = Some(roots);
+        file.crawl.names = world.addresses().iter().map(ToString::to_string).collect();
+        // Few at a time, so that every kill meets visits under way.
+        file.crawl.concurrency = 4;
+        Scene { world, folder, file }
+    }
+
+    fn start(&self) -> Mirror {
+        Mirror::start(&process::write(self.folder.path(), &self.file), "info")
+    }
+
+    fn state(&self) -> std::path::PathBuf {
+        self.folder.path().join("data/state")
+    }
+
+    /// Reads the whole log, which no process may be writing to, and checks
+    /// every rule. `None` before the first commit.
+    async fn whole(&self, client: Option<&Client>) -> Option<Checked> {
+        let (client, data) = (client?, self.folder.path().join("data"));
+        let store = Store::folder(&data).unwrap();
+        let checked = check(&store, client.key()).await.unwrap();
+        if let Some(checked) = &checked {
+            client.hold_to(checked);
+        }
+        checked
+    }
+}
+
+/// What happens to the index between two lives.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    None,
+    Deleted,
+    Garbage,
+}
+
+fn damage(state: &Path, how: Damage, chance: &mut Chance) {
+    match how {
+        Damage::None => {}
+        Damage::Deleted if state.exists() => fs::remove_dir_all(state).unwrap(),
+        Damage::Garbage if state.exists() => fill(state, chance),
+        Damage::Deleted | Damage::Garbage => {}
+    }
+}
+
+/// Overwrites every file, or a part of it, with random bytes.
+fn fill(folder: &Path, chance: &mut Chance) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fill(&path, chance);
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        let from = match bytes.len() {
+            0 => 0,
+            length => chance.within(0..=length as u64 / 2) as usize,
+        };
+        bytes.iter_mut().skip(from).for_each(|byte| *byte = chance.next() as u8);
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// A client uses the mirror until the time is over: every new checkpoint, and
+/// now and then a receipt.
+async fn use_until(
+    end: Instant,
+    client: &mut Client,
+    faces: &Faces,
+    names: &[Address],
+    chance: &mut Chance,
+) {
+    while Instant::now() < end {
+        client.look(&faces.http).await;
+        if chance.within(0..=3) == 0 {
+            let address = chance.pick(names);
+            tokio::select! {
+                _ = client.look_up(&faces.http, address) => {}
+                () = tokio::time::sleep_until(end) => {}
+            }
+        }
+        sleep(Duration::from_millis(chance.within(10..=80))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_random_it_loses_nothing_that_anybody_saw() {
+    let mut chance = Chance::new();
+    let rounds = if chance::slow() { 100 } else { 12 };
+    let mut scene = Scene::new().await;
+    let names = scene.world.addresses();
+    let mut client: Option<Client> = None;
+    let mut last: Option<Checked> = None;
+    for round in 0..rounds {
+        let how = [Damage::None, Damage::Deleted, Damage::None, Damage::Garbage][round % 4];
+        damage(&scene.state(), how, &mut chance);
+        // Something to find out wherever the crawl comes by.
+        scene.world.rotate(chance.pick(&names)).unwrap();
+        let mut mirror = scene.start();
+        // One in four dies while it starts; but first there must be a key.
+        if client.is_some() && chance.within(0..=3) == 0 {
+            sleep(Duration::from_millis(chance.within(0..=LONGEST / 2))).await;
+        } else {
+            let faces = mirror.faces().await;
+            let client = client.get_or_insert_with(|| Client::new(faces.key.clone()));
+            assert_eq!(*client.key(), faces.key, "the same log");
+            let end = Instant::now() + Duration::from_millis(chance.within(0..=LONGEST));
+            use_until(end, client, &faces, &names, &mut chance).await;
+        }
+        let words = mirror.kill();
+        assert!(!words.contains("panicked"), "round {round}, {how:?}:\n{words}");
+        assert!(!words.contains("nothing is sequenced"), "round {round}, {how:?}:\n{words}");
+        let whole = scene.whole(client.as_ref()).await;
+        if let (Some(whole), Some(last)) = (&whole, &last) {
+            assert!(whole.continues(last), "round {round}, {how:?}: the log was rewritten");
+        }
+        let size = whole.as_ref().map_or(0, |whole| whole.entries.len());
+        println!("round {round}: {how:?}, then {size} entries");
+        last = whole.or(last);
+    }
+
+    // Left alone, it has everything in the end. Without its index it looks at
+    // every domain at once.
+    damage(&scene.state(), Damage::Deleted, &mut chance);
+    scene.file.crawl.concurrency = 32;
+    let mut mirror = scene.start();
+    let faces = mirror.faces().await;
+    let mut client = client.unwrap();
+    client.prove_all(&faces.http).await;
+    for address in &names {
+        let served = scene.world.served(address).unwrap();
+        let newest = served.last().unwrap().full_split();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let known = client.look_up(&faces.http, address).await;
+            if known.is_some_and(|known| known.signet.is_some_and(|signet| *signet == *newest)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{address} is not there:\n{}", mirror.words());
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+    client.prove_all(&faces.http).await;
+    assert!(client.heads.len() > 3, "the client saw next to nothing");
+    let (code, words) = mirror.stop().await;
+    assert_eq!(code, Some(0), "{words}");
+    let whole = scene.whole(Some(&client)).await.unwrap();
+    assert!(whole.continues(&last.unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_mirror_on_the_folder_is_refused() {
+    let mut chance = Chance::new();
+    let scene = Scene::new().await;
+    let names = scene.world.addresses();
+    let mut first = scene.start();
+    let faces = first.faces().await;
+    let mut client = Client::new(faces.key.clone());
+    for _ in 0..2 {
+        let (code, words) = scene.start().ended().await;
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains("in use by another process"), "{words}");
+    }
+    // The first one did not notice.
+    let end = Instant::now() + Duration::from_secs(3);
+    use_until(end, &mut client, &faces, &names, &mut chance).await;
+    client.prove_all(&faces.http).await;
+    let words = first.kill();
+    assert!(!words.contains("panicked"), "{words}");
+    // The lock went with the process, however it ended.
+    let mut second = scene.start();
+    let faces = second.faces().await;
+    assert_eq!(*client.key(), faces.key);
+    client.prove_all(&faces.http).await;
+    assert_eq!(second.stop().await.0, Some(0));
+    scene.whole(Some(&client)).await.unwrap();
+}
