@@ -647,6 +647,47 @@ async fn bogus_conflicting_and_broken_answers_are_told_apart() {
     assert_eq!(world.incidents(), [IncidentKind::RecordRefused, IncidentKind::RecordAmbiguous]);
 }
 
+/// Reference §1.7: a record above may cover, stand in for, or rule out a name.
+#[tokio::test]
+async fn a_record_above_decides_for_the_names_below() {
+    use syndicate::dime::record::Subdomain;
+
+    let world = World::new().await;
+    let below = "mail.a.example";
+    let publish_above = |number, subdomain| {
+        let record = Template { subdomain, ..world.record(&[number]) };
+        world.publish("a.example", &record.text());
+    };
+    let poks = async || world.domain_row(below).await.poks;
+    let pok = |number: u8| vec![Hash(ed25519::public_key(&[number; 32]))];
+    // The org signet of the name below, valid under POK 1, which is above.
+    world.found(below, 1);
+    world.resolver.set_txt(&format!("_dime.{below}"), &[], Dnssec::Secure);
+
+    publish_above(1, Subdomain::Explicit);
+    assert_eq!(world.visit(below).await.outcome, Outcome::NoRecord);
+    publish_above(1, Subdomain::Relaxed);
+    let report = world.visit(below).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{:?}", report.detail);
+    assert_eq!((world.told(), poks().await), (vec!["FIRST_SEEN".into()], pok(1)));
+    // No chain proves a record above, so the entry does not say secure.
+    assert_eq!(world.domain_row(below).await.dnssec, Dnssec::Indeterminate);
+
+    world.found(below, 2);
+    world.visit(below).await;
+    assert_eq!(poks().await, pok(2));
+    publish_above(1, Subdomain::Strict);
+    world.visit(below).await;
+    assert_eq!(poks().await, pok(1));
+    world.told();
+
+    // Whoever can stop the answer above does not choose the record.
+    let timeout = resolver::Error::Timeout { name: "_dime.a.example".into() };
+    world.resolver.say_txt("_dime.a.example", Err(timeout));
+    assert_eq!(world.visit(below).await.outcome, Outcome::DnsFailed);
+    assert_eq!((world.told(), poks().await), (vec![], pok(1)));
+}
+
 /// An entry says secure or insecure only with the chain that proves just that.
 #[tokio::test]
 async fn a_status_is_logged_with_its_chain_or_not_at_all() {
