@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crawl::quota;
 use crate::dime::Name;
 use crate::dmtp::address::Network;
 use crate::proof::entry::is_origin;
@@ -93,6 +94,12 @@ pub struct CrawlSection {
     pub interval_secs: u64,
     pub concurrency: usize,
     pub hold_hours: u64,
+    /// Log entries of one name on one day; an alarm above gets one an hour. At
+    /// least 1.
+    pub entries_per_day: u32,
+    /// New mailboxes of one domain, and new subdomains of one registered
+    /// domain, on one day.
+    pub new_labels_per_day: u32,
     /// Networks (CIDR) that may be connected to although they are private.
     pub allow_networks: Vec<String>,
     /// Port of DX hosts.
@@ -132,6 +139,8 @@ impl Default for CrawlSection {
             interval_secs: INTERVAL_SECS,
             concurrency: CONCURRENCY,
             hold_hours: HOLD_HOURS,
+            entries_per_day: quota::ENTRIES,
+            new_labels_per_day: quota::NEW_LABELS,
             allow_networks: Vec::new(),
             dx_port: DX_PORT,
             roots: None,
@@ -162,6 +171,7 @@ pub struct Config {
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
+    pub quotas: quota::Limits,
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
     pub roots: Option<PathBuf>,
@@ -219,6 +229,9 @@ impl File {
         if self.crawl.concurrency == 0 {
             return Err(value("crawl.concurrency", "at least 1"));
         }
+        if self.crawl.entries_per_day == 0 {
+            return Err(value("crawl.entries_per_day", "at least 1"));
+        }
         if self.log.batch_secs == 0 || self.log.heartbeat_secs < self.log.batch_secs {
             return Err(value("log", "1 <= batch_secs <= heartbeat_secs"));
         }
@@ -247,6 +260,10 @@ impl File {
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
             concurrency: self.crawl.concurrency,
             hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            quotas: quota::Limits {
+                entries: self.crawl.entries_per_day,
+                new_labels: self.crawl.new_labels_per_day,
+            },
             allow_networks: self
                 .crawl
                 .allow_networks
@@ -312,6 +329,7 @@ mod tests {
             "[crawl]\nallow_networks = [\"10.0.0.0\"]\n",
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
+            "[crawl]\nentries_per_day = 0\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
         ] {

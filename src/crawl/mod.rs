@@ -4,13 +4,15 @@
 //! [`frontier`] says who is due, [`visit`] does the asking, [`judge`] says what
 //! the answers are to what was known. What comes out goes to a [`Sink`] as
 //! drafts of log entries, and what fails validation to [`Incidents`]: it is
-//! never a version. Rows of the log are only read here. This room writes two
-//! kinds of its own: when a name is due, and when it was last seen.
+//! never a version. [`quota`] stands before the log and bounds what one name can
+//! put into it. Rows of the log are only read here. This room writes three kinds
+//! of its own: when a name is due, when it was last seen, and its quotas.
 //!
-//! Left out: sequencing, quotas, who may ask for a visit.
+//! Left out: sequencing, who may ask for a visit.
 
 pub mod frontier;
 pub mod judge;
+pub mod quota;
 mod visit;
 
 use std::collections::HashMap;
@@ -169,6 +171,9 @@ pub enum IncidentKind {
     /// A link of a history that verifies under no org signet ever seen, or not
     /// at all.
     LinkInvalid,
+    /// Valid, and over quota: no entry of its own. The bytes are those that the
+    /// label's next entry hashes.
+    Coalesced,
 }
 
 /// How a visit to a domain or a mailbox ended.
@@ -178,6 +183,8 @@ pub enum Outcome {
     Confirmed,
     /// Something new was seen, and went to the log.
     Changed,
+    /// Something new was seen, and is over quota.
+    Coalesced,
     /// The DX said that the known signet is current.
     Claimed,
     /// No record, and none was known.
@@ -214,6 +221,7 @@ impl Outcome {
         match self {
             Outcome::Confirmed => "confirmed",
             Outcome::Changed => "changed",
+            Outcome::Coalesced => "coalesced",
             Outcome::Claimed => "claimed",
             Outcome::NoRecord => "no-record",
             Outcome::RecordGone => "record-gone",
@@ -240,6 +248,7 @@ impl Outcome {
             self,
             Outcome::Confirmed
                 | Outcome::Changed
+                | Outcome::Coalesced
                 | Outcome::Claimed
                 | Outcome::RecordGone
                 | Outcome::Forgotten
@@ -382,6 +391,7 @@ impl IncidentKind {
             IncidentKind::OrgSignetInvalid => "org-signet-invalid",
             IncidentKind::SignetInvalid => "signet-invalid",
             IncidentKind::LinkInvalid => "link-invalid",
+            IncidentKind::Coalesced => "coalesced",
         }
     }
 }

@@ -225,7 +225,8 @@ impl Visitor {
         report.outcome = Outcome::DnsBogus;
         report.dnssec = Some(Dnssec::Bogus);
         self.judge_domain(domain, known, &DomainSeen::Bogus, Dnssec::Bogus, report).await?;
-        seen.bogus = true;
+        // What is over quota is judged again at the next visit.
+        seen.bogus |= !is_coalesced(report);
         Ok(())
     }
 
@@ -320,6 +321,11 @@ impl Visitor {
         };
         self.rooms.incidents.report(incident).await;
     }
+}
+
+/// Whether the domain's own draft, which is the first, is over quota.
+fn is_coalesced(report: &Report) -> bool {
+    report.entries.first().is_some_and(|entered| entered.placed == Placed::Coalesced)
 }
 
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
@@ -426,6 +432,14 @@ impl Visitor {
 
         let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
+        if is_coalesced(report) {
+            // Not in the log, so nothing can be said to be valid under it.
+            report.outcome = Outcome::Coalesced;
+            if let Some(session) = dx.session.take() {
+                session.quit().await;
+            }
+            return Ok(());
+        }
         let entered = report.entries.last().map(|entered| entered.placed);
         let version = match entered {
             Some(Placed::Version(version)) => version,
@@ -661,12 +675,14 @@ impl Visitor {
     ) -> Result<Outcome, Error> {
         let Looked { mut seen, drafts, served, mut outcome } = looked;
         let name = Name::Address(address.clone());
-        let mut astray = false;
+        let (mut astray, mut coalesced) = (false, false);
         for draft in drafts.into_iter().take(self.options.links) {
             let events = draft.events;
             let entered = self.enter(Draft::User(draft), name.clone(), events).await?;
             astray = events.intersects(Events::of(&[Event::Forked, Event::Reverted]));
+            coalesced |= entered.placed == Placed::Coalesced;
             outcome = match () {
+                () if coalesced => Outcome::Coalesced,
                 () if events.contains(Event::Withdrawn) => Outcome::NotFound,
                 () if astray => Outcome::NotInForce,
                 () => Outcome::Changed,
@@ -678,7 +694,8 @@ impl Visitor {
         }
         // A chain that comes in parts was served to its end, not logged to it.
         let complete = entries.len() < self.options.links || astray;
-        seen.last_served = if complete { served } else { None };
+        // What is over quota is judged again at the next visit.
+        seen.last_served = if complete && !coalesced { served } else { None };
         seen.outcome = outcome.to_string();
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         self.remember(&[seen]).await.map_err(failed)?;

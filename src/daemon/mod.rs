@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::crawl::{self, Crawler, Pace};
+use crate::crawl::quota::Quotas;
+use crate::crawl::{self, Crawler, Incidents, Pace};
 use crate::dmtp;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
@@ -132,14 +133,22 @@ impl Mirror {
         let (log, sequencer) = (opened.log, opened.sequencer);
 
         let resolver = Arc::new(HickoryResolver::new(resolver_options(config)?)?);
+        let incidents: Arc<dyn Incidents> = Arc::new(Filed::new(log.store().private.clone()));
+        let quotas = Quotas::new(
+            config.quotas,
+            Arc::new(joints::IntoLog(log.clone())),
+            Arc::clone(log.state()),
+            Arc::clone(&incidents),
+            clock.clone(),
+        );
         let rooms = crawl::Rooms {
             resolver,
             second_resolver: None,
             state: Arc::clone(log.state()),
             public: log.store().public.clone(),
             clock: clock.clone(),
-            sink: Arc::new(joints::IntoLog(log.clone())),
-            incidents: Arc::new(Filed::new(log.store().private.clone())),
+            sink: Arc::new(quotas),
+            incidents,
         };
         let metrics = crawl::Metrics::new(faces.registry())?;
         // The index is locked to one process, so a lease in it is of this mirror,
