@@ -80,6 +80,9 @@ pub struct DmtpSection {
 pub struct DnsSection {
     /// Name servers as `ip:port`; none: those of the system.
     pub servers: Vec<String>,
+    /// Name servers on another path, as `ip:port`: a bogus answer counts only if
+    /// these find it bogus too. None: the first ones are asked once more.
+    pub second_servers: Vec<String>,
     /// File of DNSKEY or DS lines; none: the root key of IANA.
     pub trust_anchor: Option<PathBuf>,
 }
@@ -166,6 +169,8 @@ pub struct Config {
     pub dmtp_pem: Option<(PathBuf, PathBuf)>,
     /// Empty: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// Empty: there is no second path.
+    pub second_name_servers: Vec<SocketAddr>,
     pub trust_anchor: Option<PathBuf>,
     pub names: Vec<Name>,
     pub interval_millis: u64,
@@ -249,12 +254,8 @@ impl File {
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,
             dmtp_host: self.dmtp.host.clone(),
             dmtp_pem,
-            name_servers: self
-                .dns
-                .servers
-                .iter()
-                .map(|text| address("dns.servers", text))
-                .collect::<Result<_, _>>()?,
+            name_servers: addresses("dns.servers", &self.dns.servers)?,
+            second_name_servers: addresses("dns.second_servers", &self.dns.second_servers)?,
             trust_anchor: self.dns.trust_anchor.clone(),
             names,
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
@@ -296,6 +297,10 @@ fn address(key: &'static str, text: &str) -> Result<SocketAddr, Error> {
     text.parse().map_err(|_| value(key, format!("{text:?} is not an IP address and port")))
 }
 
+fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
+    texts.iter().map(|text| address(key, text)).collect()
+}
+
 fn network(key: &'static str, text: &str) -> Result<Network, Error> {
     text.parse().map_err(|error| value(key, format!("{text:?}: {error}")))
 }
@@ -330,6 +335,7 @@ mod tests {
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
             "[crawl]\nentries_per_day = 0\n",
+            "[dns]\nsecond_servers = [\"192.0.2.1\"]\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
         ] {

@@ -132,7 +132,15 @@ impl Mirror {
             .context("cannot open the log")?;
         let (log, sequencer) = (opened.log, opened.sequencer);
 
-        let resolver = Arc::new(HickoryResolver::new(resolver_options(config)?)?);
+        let servers = match config.name_servers.as_slice() {
+            [] => NameServers::System,
+            listed => NameServers::Listed(listed.to_vec()),
+        };
+        let resolver = resolver_over(config, servers)?;
+        let second_resolver = match config.second_name_servers.as_slice() {
+            [] => None,
+            listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
+        };
         let incidents: Arc<dyn Incidents> = Arc::new(Filed::new(log.store().private.clone()));
         let quotas = Quotas::new(
             config.quotas,
@@ -143,7 +151,7 @@ impl Mirror {
         );
         let rooms = crawl::Rooms {
             resolver,
-            second_resolver: None,
+            second_resolver,
             state: Arc::clone(log.state()),
             public: log.store().public.clone(),
             clock: clock.clone(),
@@ -252,16 +260,17 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options
 }
 
-fn resolver_options(config: &Config) -> anyhow::Result<resolver::Options> {
-    let name_servers = match config.name_servers.as_slice() {
-        [] => NameServers::System,
-        listed => NameServers::Listed(listed.to_vec()),
-    };
+/// A validating resolver that asks these servers.
+fn resolver_over(
+    config: &Config,
+    name_servers: NameServers,
+) -> anyhow::Result<Arc<dyn resolver::Resolver>> {
     let trust_anchor = match &config.trust_anchor {
         None => TrustAnchor::iana(),
         Some(path) => TrustAnchor::from_file(path)?,
     };
-    Ok(resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() })
+    let options = resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() };
+    Ok(Arc::new(HickoryResolver::new(options)?))
 }
 
 fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
