@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::crawl::quota;
+use crate::crawl::{ASK_DELAY, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
 use crate::proof::entry::is_origin;
@@ -97,6 +97,11 @@ pub struct CrawlSection {
     pub interval_secs: u64,
     pub concurrency: usize,
     pub hold_hours: u64,
+    /// Look at unknown names that somebody looks up over HTTP.
+    pub on_demand: bool,
+    /// After a random time up to this, so that a new label does not tell who
+    /// asked for it.
+    pub on_demand_delay_secs: u64,
     /// Log entries of one name on one day; an alarm above gets one an hour. At
     /// least 1.
     pub entries_per_day: u32,
@@ -142,6 +147,8 @@ impl Default for CrawlSection {
             interval_secs: INTERVAL_SECS,
             concurrency: CONCURRENCY,
             hold_hours: HOLD_HOURS,
+            on_demand: true,
+            on_demand_delay_secs: ASK_DELAY / 1000,
             entries_per_day: quota::ENTRIES,
             new_labels_per_day: quota::NEW_LABELS,
             allow_networks: Vec::new(),
@@ -176,6 +183,8 @@ pub struct Config {
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
+    pub on_demand: bool,
+    pub on_demand_delay_millis: u64,
     pub quotas: quota::Limits,
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
@@ -261,6 +270,8 @@ impl File {
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
             concurrency: self.crawl.concurrency,
             hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            on_demand: self.crawl.on_demand,
+            on_demand_delay_millis: self.crawl.on_demand_delay_secs.saturating_mul(1000),
             quotas: quota::Limits {
                 entries: self.crawl.entries_per_day,
                 new_labels: self.crawl.new_labels_per_day,

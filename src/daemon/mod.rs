@@ -171,7 +171,12 @@ impl Mirror {
         let answers = Arc::new(Answerer::new(log.reader()));
         let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
         // Both faces draw on one budget for unknown mailboxes (threat 21).
-        let web_options = http::Options::new(&clock);
+        let mut web_options = http::Options::new(&clock);
+        if config.on_demand {
+            web_options.unknown = Some(Arc::new(joints::OnDemand(crawl.clone())));
+        }
+        let private = log.store().private.clone();
+        web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
         face_options.budget = Some(Arc::clone(&web_options.budget));
         let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
@@ -287,6 +292,7 @@ fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
         concurrency: config.concurrency,
         hold: config.hold_millis,
         dx_port: config.dx_port,
+        ask_delay: config.on_demand_delay_millis,
         dmtp: dmtp::client::Options {
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,
