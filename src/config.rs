@@ -4,7 +4,7 @@
 //! not say is a default, named here with its unit. `syndicate config print`
 //! shows the effective file, and reading that back gives the same file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,9 @@ pub struct HttpSection {
     pub listen: String,
     /// How others reach it, for `450 HELD, SEE <url>`; default `http://<listen>`.
     pub public_url: Option<String>,
+    /// Addresses of reverse proxies: the last address of their
+    /// `X-Forwarded-For` is the client, to whom limits apply.
+    pub proxies: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ impl Default for LogSection {
 
 impl Default for HttpSection {
     fn default() -> HttpSection {
-        HttpSection { listen: HTTP_LISTEN.into(), public_url: None }
+        HttpSection { listen: HTTP_LISTEN.into(), public_url: None, proxies: Vec::new() }
     }
 }
 
@@ -170,6 +173,7 @@ pub struct Config {
     pub accept_clock: bool,
     pub http: SocketAddr,
     pub public_url: Option<String>,
+    pub proxies: Vec<IpAddr>,
     pub dmtp: SocketAddr,
     pub dmtp_host: String,
     /// Certificate and key of the DMTP face, PEM files.
@@ -260,6 +264,7 @@ impl File {
             accept_clock: false,
             http: address("http.listen", &self.http.listen)?,
             public_url: self.http.public_url.clone(),
+            proxies: self.http.proxies.clone(),
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,
             dmtp_host: self.dmtp.host.clone(),
             dmtp_pem,
@@ -342,7 +347,7 @@ mod tests {
         for bad in [
             "[http]\nlisten = \"localhost\"\n",
             "[crawl]\nnames = [\"no dots\"]\n",
-            "[crawl]\nallow_networks = [\"10.0.0.0\"]\n",
+            "[crawl]\nallow_networks = [\"10.0.0\"]\n",
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
             "[crawl]\nentries_per_day = 0\n",

@@ -62,7 +62,7 @@ fn policy() -> Policy {
 }
 
 fn judge(receipt: &Receipt) -> Judgement {
-    client::judge(receipt, Some(&policy()), at(NOW))
+    client::judge(receipt, Some(&policy()), &client::DnsRoot::Public, at(NOW))
 }
 
 fn word(judgement: &Judgement) -> Word {

@@ -177,7 +177,9 @@ impl Mirror {
         }
         let private = log.store().private.clone();
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
+        web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
+        face_options.sessions = Some(faces.dmtp_sessions.clone());
         face_options.budget = Some(Arc::clone(&web_options.budget));
         let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
         let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
