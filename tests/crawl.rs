@@ -64,6 +64,8 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    /// Mailboxes that the log has forgotten.
+    forgotten: Mutex<Vec<Address>>,
     /// Drafts that wait now, and the most that ever did.
     waiting: Mutex<(usize, usize)>,
 }
@@ -196,7 +198,6 @@ impl Ledger {
             domain_version: 0,
             held_until: None,
             withdrawn: false,
-            forgotten: 0,
             events: vec![],
             logged_at: Timestamp::default(),
         });
@@ -347,6 +348,7 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            forgotten: Mutex::default(),
             waiting: Mutex::default(),
         });
         let evidence = Arc::new(Evidence::default());

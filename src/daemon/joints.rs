@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 
 use crate::crawl::{Placed, Sink, Unplaced};
+use crate::dime::Address;
 use crate::log::{Log, Refused};
 use crate::proof::Draft;
 
@@ -18,5 +19,9 @@ impl Sink for IntoLog {
             Err(Refused::Unplaceable(why)) => Err(Unplaced::Misfit(why.to_string())),
             Err(later) => Err(Unplaced::Later(later.to_string())),
         }
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
     }
 }
