@@ -49,7 +49,7 @@ impl Sink for IntoLog {
         }
     }
 
-    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+    async fn is_forgotten(&self, address: &syndicate::dime::Address) -> Result<bool, Unplaced> {
         self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
     }
 }

@@ -350,6 +350,47 @@ mod tests {
         assert_eq!(again.get(Table::Meta, b"indexed").await.unwrap(), Some(b"7".to_vec()));
     }
 
+    #[tokio::test]
+    async fn what_was_deleted_is_in_no_file_of_the_rewritten_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let state = Sled::open(&path).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::Users, "gone", "quetzalcoatl");
+        batch.put(Table::Users, "stays", "montezuma");
+        batch.put(Table::Meta, REWRITE, "1");
+        assert_eq!(state.apply(batch).await.unwrap(), Applied::Applied);
+        state.flush().await.unwrap();
+        let mut batch = Batch::new();
+        batch.delete(Table::Users, "gone");
+        assert_eq!(state.apply(batch).await.unwrap(), Applied::Applied);
+        drop(state);
+        std::fs::create_dir(beside(&path, "damaged")).unwrap();
+        std::fs::write(beside(&path, "damaged").join("db"), "quetzalcoatl").unwrap();
+        assert!(holds(folder.path(), b"quetzalcoatl"), "else this test tests nothing");
+        rewrite(&path).unwrap();
+        assert!(!holds(folder.path(), b"quetzalcoatl"));
+        let state = Sled::open(&path).unwrap();
+        assert_eq!(state.get(Table::Users, b"stays").await.unwrap(), Some(b"montezuma".to_vec()));
+        assert_eq!(state.get(Table::Meta, REWRITE).await.unwrap(), None);
+        drop(state);
+
+        // Cut off between its two renames.
+        std::fs::rename(&path, beside(&path, "new")).unwrap();
+        std::fs::create_dir(beside(&path, "old")).unwrap();
+        let state = Sled::open(&path).unwrap();
+        assert_eq!(state.get(Table::Users, b"stays").await.unwrap(), Some(b"montezuma".to_vec()));
+        assert!(!beside(&path, "old").exists());
+    }
+
+    fn holds(folder: &Path, needle: &[u8]) -> bool {
+        let has = |path: &PathBuf| {
+            let bytes = std::fs::read(path).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle)
+        };
+        files(folder).iter().any(has)
+    }
+
     #[test]
     fn a_second_opener_is_told_that_it_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
