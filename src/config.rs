@@ -314,7 +314,7 @@ mod tests {
         for bad in [
             "[http]\nlisten = \"localhost\"\n",
             "[crawl]\nnames = [\"no dots\"]\n",
-            "[crawl]\nallow_networks = [\"10.0.0.0\"]\n",
+            "[crawl]\nallow_networks = [\"10.0.0\"]\n",
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
             "[log]\norigin = \"https://x.example\"\n",

@@ -97,6 +97,7 @@ fn figures(args: &Args, cores: usize, threads: usize) -> anyhow::Result<Value> {
         "labels": labels,
         "cores": cores,
         "threads": threads,
+        "node_hash_ns": round(measure::node_hash_ns()),
         "batch": measure::BATCH,
         "entry_bytes": updates.entry_bytes,
         "directory_updates_per_s": updates.took.rate(updates.count).round(),

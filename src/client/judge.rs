@@ -3,7 +3,7 @@
 use super::Policy;
 use crate::dime::Timestamp;
 use crate::proof::dnssec::{self, Anchor};
-use crate::proof::receipt::{self, Asker, Backing, Fault, Receipt, Statement, Verdict};
+use crate::proof::receipt::{self, Asker, Backing, Fault, Note, Receipt, Statement, Verdict};
 
 /// The outcome, from best to worst.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub fn judge(
             let asker = Asker { policy, anchors: &dnssec::iana(), ..Asker::default() };
             match receipt::verify(receipt, &asker, now) {
                 Err(Fault::DnssecChain(_)) => {
-                    receipt::verify(receipt, &Asker { anchors: &[], ..asker }, now)
+                    let again = receipt::verify(receipt, &Asker { anchors: &[], ..asker }, now);
+                    again.map(on_its_word)
                 }
                 other => other,
             }
@@ -70,6 +71,13 @@ pub fn judge(
         }
         (Err(fault), _) => Judgement::Refused(fault),
     }
+}
+
+/// Says of a verdict that the DNSSEC evidence behind it did not count.
+fn on_its_word(mut verdict: Verdict) -> Verdict {
+    let (Verdict::SelfConsistent(statement) | Verdict::Trusted(statement, _)) = &mut verdict;
+    statement.notes.push(Note::DnssecUnchecked);
+    verdict
 }
 
 impl Judgement {

@@ -131,13 +131,13 @@ struct Undo {
 }
 
 impl Undo {
-    fn find<T: Copy>(&self, records: &[(u32, T)], index: u32) -> Option<T> {
+    fn find<'a, T>(&self, records: &'a [(u32, T)], index: u32) -> Option<&'a T> {
         let position = if self.sorted {
             records.binary_search_by_key(&index, |record| record.0).ok()
         } else {
             records.iter().position(|record| record.0 == index)
         };
-        position.and_then(|position| records.get(position)).map(|record| record.1)
+        position.and_then(|position| records.get(position)).map(|record| &record.1)
     }
 }
 
@@ -538,16 +538,16 @@ impl View<'_> {
         self.undos().next().map_or(self.shard.root, |undo| undo.root)
     }
 
-    fn inner(&self, index: u32) -> Inner {
+    fn inner(&self, index: u32) -> &Inner {
         self.undos()
             .find_map(|undo| undo.find(&undo.inners, index))
-            .unwrap_or_else(|| *self.shard.inners.at(index))
+            .unwrap_or_else(|| self.shard.inners.at(index))
     }
 
     fn leaf(&self, index: u32) -> (&Hash, Was) {
         let was = self
             .undos()
-            .find_map(|undo| undo.find(&undo.leaves, index))
+            .find_map(|undo| undo.find(&undo.leaves, index).copied())
             .unwrap_or_else(|| self.shard.was(index));
         (&self.shard.leaves.at(index).label, was)
     }

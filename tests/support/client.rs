@@ -1,6 +1,7 @@
 //! A client that remembers everything it was ever shown, and holds a log to it.
 #![allow(dead_code)] // each test binary uses another part
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 

@@ -289,6 +289,18 @@ pub fn lookup_with_vrf_us(directory: &Directory) -> f64 {
     took.cpu_us(VRF_LOOKUPS)
 }
 
+/// Nanoseconds of CPU for one inner node's hash through the plain hasher:
+/// tells how busy the machine was (105 on an idle Zen 4).
+pub fn node_hash_ns() -> f64 {
+    const ROUNDS: u64 = 500_000;
+    let (_, took) = Took::thread(|| {
+        let fold =
+            (0..ROUNDS).fold([0; 32], |hash, _| map::inner_hash(12, &[0; 32], &hash, &[9; 32]));
+        std::hint::black_box(fold);
+    });
+    1e3 * took.cpu_us(ROUNDS)
+}
+
 /// Writes a snapshot into a folder and gives the time that took.
 pub async fn snapshot(directory: Arc<Directory>, folder: &Path) -> anyhow::Result<Duration> {
     let blobs = Blobs::folder(folder)?;

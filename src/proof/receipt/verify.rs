@@ -44,7 +44,7 @@ pub struct Asker<'a> {
     /// Accept a receipt that leaves out blobs: the log's word about hashes.
     pub hashes_only: bool,
     /// Keys of the DNS root that DNSSEC chains must lead to; none: chains are
-    /// compared with their hash and not verified, and a note says so.
+    /// compared with their hash, and the status rests on the log's word.
     pub anchors: &'a [Anchor],
 }
 
@@ -161,8 +161,8 @@ pub enum Note {
     Withdrawn(usize),
     /// The log has no org signet of this domain.
     NoOrgSignet,
-    /// The log has a DNSSEC chain, and it was not verified: what it says of
-    /// DNSSEC rests on its word.
+    /// The DNSSEC chain does not lead to the root keys that were tried: the
+    /// status rests on the log's word. Only who tries again without says so.
     DnssecUnchecked,
 }
 
@@ -783,8 +783,6 @@ struct OrgAt {
     /// `None` if there is none, or its bytes are not here.
     org: Option<ValidOrgSignet>,
     named: bool,
-    /// There is a DNSSEC chain, and nobody verified it here.
-    unchecked: bool,
 }
 
 /// Record, org signet and chain of one version that came into force.
@@ -815,18 +813,13 @@ fn org_at(
         let signet = Signet::decode(bytes).map_err(Fault::OrgSignet)?;
         org = Some(org::validate(&signet, &poks, Some(name)).map_err(Fault::OrgSignet)?);
     }
-    let mut unchecked = false;
-    if let Some(blob) = &entry.dnssec_chain {
-        unchecked = match (blobs.need_blob(blob, missing)?, text) {
-            (Some(chain), Some(text)) if !blobs.anchors.is_empty() => {
-                check_chain(chain, name, version.entry.time, entry.dnssec, text, blobs.anchors)?;
-                false
-            }
-            _ => true,
-        };
+    if let Some(blob) = &entry.dnssec_chain
+        && let (Some(chain), Some(text)) = (blobs.need_blob(blob, missing)?, text)
+        && !blobs.anchors.is_empty()
+    {
+        check_chain(chain, name, version.entry.time, entry.dnssec, text, blobs.anchors)?;
     }
-    let named = entry.org_signet.is_some();
-    Ok(OrgAt { poks, dnssec: entry.dnssec, org, named, unchecked })
+    Ok(OrgAt { poks, dnssec: entry.dnssec, org, named: entry.org_signet.is_some() })
 }
 
 /// The chain must prove, at the entry's time, just what the entry says: its
@@ -860,9 +853,6 @@ impl History<'_> {
         }
         if at.dnssec != Dnssec::Secure {
             notes.push(Note::DnssecNotSecure(at.dnssec));
-        }
-        if at.unchecked {
-            notes.push(Note::DnssecUnchecked);
         }
         Ok(Findings {
             content: missing.content(),
@@ -921,9 +911,6 @@ impl History<'_> {
         }
         if at.dnssec != Dnssec::Secure {
             notes.push(Note::DnssecNotSecure(at.dnssec));
-        }
-        if at.unchecked {
-            notes.push(Note::DnssecUnchecked);
         }
         let now = match domain.current() {
             None => {
