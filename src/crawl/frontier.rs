@@ -538,7 +538,7 @@ mod tests {
         frontier.done(&domain, at(6), at(70), 0);
         assert_eq!(frontier.settle(&domain, |_| true).kept, [name("a.example")]);
         assert_eq!(frontier.next_due(), Some(at(70)));
-        assert_eq!(frontier.next(at(70)).unwrap().partial, false);
+        assert!(!frontier.next(at(70)).unwrap().partial);
     }
 
     #[test]
