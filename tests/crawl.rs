@@ -65,6 +65,8 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    /// Mailboxes that the log has forgotten.
+    forgotten: Mutex<Vec<Address>>,
     /// Drafts that wait now, and the most that ever did.
     waiting: Mutex<(usize, usize)>,
 }
@@ -130,6 +132,10 @@ impl Sink for Ledger {
         let _ = state.apply(batch).await.unwrap();
         self.told.lock().unwrap().push((name, events.to_string()));
         Ok(Placed::Version(entry.version))
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        Ok(self.forgotten.lock().unwrap().contains(address))
     }
 }
 
@@ -197,7 +203,6 @@ impl Ledger {
             domain_version: 0,
             held_until: None,
             withdrawn: false,
-            forgotten: 0,
             events: vec![],
             logged_at: Timestamp::default(),
         });
@@ -353,6 +358,7 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            forgotten: Mutex::default(),
             waiting: Mutex::default(),
         });
         let evidence = Arc::new(Evidence::default());
@@ -1208,4 +1214,39 @@ async fn a_domain_made_by_the_reference_is_crawled() {
     assert_eq!(world.incidents(), [IncidentKind::SignetInvalid]);
     let row = world.user_row(alice).await;
     assert_eq!((row.version, row.chain.len()), (7, 1));
+}
+
+#[tokio::test]
+async fn a_forgotten_mailbox_is_left_alone_until_its_owner_asks() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.ledger.forgotten.lock().unwrap().push(X.parse().unwrap());
+    let report = world.visit(X).await;
+    assert!(report.users.is_empty(), "it is not even on the list: {:?}", report.users);
+    for row in [Table::Seen, Table::Frontier, Table::Users] {
+        let all = syndicate::store::state::Range::all();
+        let rows = world.state.scan(row, all, 100).await.unwrap();
+        assert!(rows.iter().all(|(key, _)| key != X.as_bytes()), "{row:?}");
+    }
+
+    // One that was on the list before it was forgotten.
+    world.ledger.forgotten.lock().unwrap().clear();
+    world.serve(X, &[]);
+    let report = world.visit(X).await;
+    assert_eq!(report.users.len(), 1);
+    let mut batch = Batch::new();
+    batch.delete(Table::Seen, X);
+    let _ = world.state.apply(batch).await.unwrap();
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.ledger.forgotten.lock().unwrap().push(X.parse().unwrap());
+    let report = world.visit(X).await;
+    assert_eq!(report.users[0].1, Outcome::Forgotten);
+    let seen: Option<SeenRow> = rows::find(&*world.state, X.as_bytes()).await.unwrap();
+    assert_eq!(seen, None);
+
+    world.ledger.forgotten.lock().unwrap().clear();
+    let report = world.visit(X).await;
+    assert_eq!(report.users[0].1, Outcome::Changed);
+    assert_eq!(world.told().last().unwrap(), "FIRST_SEEN");
 }

@@ -53,6 +53,8 @@ enum Command {
     Rebuild(mirror::RebuildArgs),
     /// Say that a mirror's log really ends where its folder ends.
     AcceptTip(mirror::AcceptTipArgs),
+    /// Erase a mailbox from a stopped mirror, because its owner asks.
+    Forget(mirror::ForgetArgs),
     /// Show the configuration.
     Config(mirror::ConfigArgs),
     /// Ask a mirror for a key, and check its proof here.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Mirror(args) => mirror::run(args),
         Command::Rebuild(args) => mirror::rebuild(args),
         Command::AcceptTip(args) => mirror::accept_tip(args),
+        Command::Forget(args) => mirror::forget(args),
         Command::Config(args) => mirror::show_config(args),
         Command::Lookup(args) => lookup::lookup(args),
         Command::History(args) => lookup::history(args),

@@ -128,6 +128,13 @@ pub trait Sink: Send + Sync {
     /// Returns when the entry is durable and the rows in `State` show it, so
     /// that whatever is judged next is judged by it.
     async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced>;
+
+    /// Whether a mailbox that has no row was forgotten: it is not visited, and
+    /// nothing about it is written down, until its owner asks.
+    ///
+    /// # Errors
+    /// Why that cannot be said now.
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced>;
 }
 
 /// What became of a draft.
@@ -631,7 +638,7 @@ impl Crawler {
     async fn take(&mut self, request: Request) {
         let now = self.now();
         let domain = request.name.domain().clone();
-        if self.frontier.add(&request.name, now) {
+        if !self.is_forgotten(&request.name).await && self.frontier.add(&request.name, now) {
             self.remember(&request.name, now, 0, Some(request.reason)).await;
         }
         if let Some(answer) = request.answer {
@@ -655,6 +662,12 @@ impl Crawler {
         }
         let delay = u64::from_be_bytes(random) % most.saturating_add(1);
         self.frontier.try_out(name, self.now().plus(delay));
+    }
+
+    /// If that cannot be said, it is asked again before the visit.
+    async fn is_forgotten(&self, name: &Name) -> bool {
+        let Name::Address(address) = name else { return false };
+        self.visitor.is_forgotten(address).await.unwrap_or(false)
     }
 
     async fn ended(&mut self, job: Job, visited: Visited) {

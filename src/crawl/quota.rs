@@ -203,6 +203,10 @@ impl Sink for Quotas {
         }
         placed
     }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        self.sink.is_forgotten(address).await
+    }
 }
 
 fn later(error: impl std::fmt::Display) -> Unplaced {
@@ -337,6 +341,10 @@ mod tests {
             let mut drafts = self.drafts.lock().unwrap();
             drafts.push(draft);
             Ok(Placed::Version(drafts.len() as u64))
+        }
+
+        async fn is_forgotten(&self, _address: &Address) -> Result<bool, Unplaced> {
+            Ok(false)
         }
     }
 

@@ -609,6 +609,21 @@ impl Looked {
     }
 }
 
+/// The row of a name that was never seen.
+fn unseen(name: &Name) -> SeenRow {
+    SeenRow {
+        name: name.clone(),
+        version: 0,
+        confirmed_at: Timestamp::default(),
+        attempted_at: Timestamp::default(),
+        validity: None,
+        last_served: None,
+        bogus: false,
+        conflict: false,
+        outcome: String::new(),
+    }
+}
+
 /// A mailbox that is done with.
 struct Settled {
     address: Address,
@@ -674,6 +689,9 @@ impl Visitor {
         entries: &mut Vec<Entered>,
     ) -> Result<Outcome, Error> {
         let Looked { mut seen, drafts, served, mut outcome } = looked;
+        if outcome == Outcome::Forgotten {
+            return Ok(outcome);
+        }
         let name = Name::Address(address.clone());
         let (mut astray, mut coalesced) = (false, false);
         for draft in drafts.into_iter().take(self.options.links) {
@@ -710,12 +728,12 @@ impl Visitor {
         authority: &Authority,
     ) -> Result<Looked, Error> {
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
-        let row = self.user_row(address).await.map_err(failed)?;
-        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
-        // Erased names are not looked at again until their owner asks.
-        if row.as_ref().is_some_and(|row| row.current == 0 && row.forgotten > 0) {
+        if self.is_forgotten(address).await? {
+            let seen = unseen(&Name::Address(address.clone()));
             return Ok(Looked::nothing(seen, Outcome::Forgotten));
         }
+        let row = self.user_row(address).await.map_err(failed)?;
+        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
         let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
         seen.attempted_at = self.rooms.clock.now();
         Ok(match self.look(dx, address, &known, authority, &seen).await {
@@ -943,17 +961,17 @@ impl Visitor {
     /// The name's row, or a new one.
     async fn seen(&self, name: &Name) -> Result<SeenRow, store::Error> {
         let row = rows::find(&*self.rooms.state, name.as_str().as_bytes()).await?;
-        Ok(row.unwrap_or_else(|| SeenRow {
-            name: name.clone(),
-            version: 0,
-            confirmed_at: Timestamp::default(),
-            attempted_at: Timestamp::default(),
-            validity: None,
-            last_served: None,
-            bogus: false,
-            conflict: false,
-            outcome: String::new(),
-        }))
+        Ok(row.unwrap_or_else(|| unseen(name)))
+    }
+
+    /// Whether a mailbox was forgotten. One that has a row was not, or is back.
+    pub(super) async fn is_forgotten(&self, address: &Address) -> Result<bool, Error> {
+        let failed = |source| Error::Known { domain: address.domain().clone(), source };
+        if self.user_row(address).await.map_err(failed)?.is_some() {
+            return Ok(false);
+        }
+        let failed = |source| Error::Log { domain: address.domain().clone(), source };
+        self.rooms.sink.is_forgotten(address).await.map_err(failed)
     }
 
     async fn remember(&self, seen: &[SeenRow]) -> Result<(), store::Error> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
-use crate::dime::{Name, Timestamp};
+use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Unknown};
@@ -28,6 +28,10 @@ impl Sink for IntoLog {
             Err(Refused::Unplaceable(why)) => Err(Unplaced::Misfit(why.to_string())),
             Err(later) => Err(Unplaced::Later(later.to_string())),
         }
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
     }
 }
 

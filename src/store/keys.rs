@@ -18,6 +18,7 @@
 //! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
 //! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
+//! | private | `asked/<label>-<version>` | whoever had that version forgotten asks to be seen again | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen (`store::seen`) | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
@@ -84,6 +85,11 @@ pub fn floor(n: u64) -> String {
 /// Private: marker that private record `i` of commit `n` is erased.
 pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
+}
+
+/// Private: the owner of a mailbox whose FORGOTTEN is this version asks to be seen again.
+pub fn asked(label: &[u8; 32], version: u64) -> String {
+    format!("asked/{}-{version}", hex::encode(label))
 }
 
 /// Public: bytes named by an entry.

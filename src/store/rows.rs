@@ -88,8 +88,6 @@ pub struct UserRow {
     pub held_until: Option<u64>,
     /// The latest entry says that the DX no longer has this mailbox.
     pub withdrawn: bool,
-    /// Its payloads before this version are erased; 0: none are.
-    pub forgotten: u64,
     /// Numbers of the latest entry's events, as in `log.proto`.
     pub events: Vec<u32>,
     /// Time of the latest entry.

@@ -73,6 +73,10 @@ impl Table {
     }
 }
 
+/// Row of [`Table::Meta`] that says that rows were erased for good: the engine's
+/// files still hold their bytes, and are to be written anew before the next use.
+pub const REWRITE: &[u8] = b"rewrite";
+
 /// Longest key, bytes.
 pub const MAX_KEY: usize = 512;
 /// Largest value, bytes.
