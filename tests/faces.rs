@@ -18,7 +18,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use syndicate::client::{self, Ask, Judgement};
-use syndicate::dime::signet::{Level, Signet};
+use syndicate::dime::signet::{Dialect, Level, Signet};
 use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::proof::checkpoint::{SignedCheckpoint, TlogProof};
 use syndicate::proof::entry::Blob;
@@ -383,6 +383,28 @@ async fn owners_ask_with_the_key_in_force() {
     let closed = mirror.serve(|_| {}).await;
     let none = http().post(format!("{closed}/v1/watch")).body("{}").send().await.unwrap();
     assert_eq!(none.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_command_signs_what_owners_post() {
+    let mirror = Mirror::world().await;
+    mirror.clock.set(syndicate::clock::Clock::system().now());
+    let heard = Arc::new(Heard::default());
+    let url = mirror.serve(|options| options.owners = Some(heard.clone())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("org.key");
+    let pok = key(syndicate::dime::key::Owner::Org, 101);
+    std::fs::write(&file, pok.to_armor(Dialect::L).as_bytes()).unwrap();
+    let file = file.to_str().unwrap();
+    let call = ["watch-request", "--origin", ORIGIN, "--key", file, "one.example"];
+    let made = syndicate(&[&call[..], &["eve@one.example"]].concat()).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let sent = http().post(format!("{url}/v1/watch")).body(made.stdout).send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::ACCEPTED, "{}", sent.text().await.unwrap());
+    assert_eq!(*heard.names.lock().unwrap(), [name("one.example"), name("eve@one.example")]);
+
+    let other = syndicate(&[&call[..], &["eve@two.example"]].concat()).await;
+    assert_eq!(other.status.code(), Some(2));
 }
 
 #[tokio::test]

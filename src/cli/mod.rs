@@ -13,6 +13,7 @@ mod mirror;
 mod output;
 mod record;
 mod report;
+mod request;
 mod signet;
 mod trust;
 mod verify;
@@ -60,6 +61,8 @@ enum Command {
     Lookup(lookup::LookupArgs),
     /// The same for every version that there ever was.
     History(lookup::HistoryArgs),
+    /// Sign what an owner posts to a mirror's /v1/watch, to have names watched.
+    WatchRequest(request::Args),
     /// Check a saved answer, with no network.
     Verify(verify::Args),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => mirror::show_config(args),
         Command::Lookup(args) => lookup::lookup(args),
         Command::History(args) => lookup::history(args),
+        Command::WatchRequest(args) => request::run(args),
         Command::Verify(args) => verify::run(args),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
@@ -46,9 +46,6 @@ impl Unknown for OnDemand {
     }
 }
 
-/// Requests deleted at once when they are too old to be replayed.
-const PRUNED: usize = 10_000;
-
 /// Takes owners' requests to the crawl, each once.
 pub struct ByOwners {
     crawl: Handle,
@@ -83,7 +80,7 @@ impl Taken {
 
     async fn prune(&self, before: u64) -> Result<(), store::Error> {
         let floor = keys::request(before, &[0; 32]);
-        let mut old = self.private.list("request").take(PRUNED);
+        let mut old = self.private.list("request");
         while let Some(found) = old.try_next().await? {
             if found.key < floor {
                 self.private.delete(&found.key).await?;

@@ -9,7 +9,8 @@
 //! Who speaks for a name is what the log has in force: for a domain that is not
 //! in it yet nobody does (a lookup makes it known), nor while a name is held,
 //! since it is open then whose the new key is. A refusal says nothing about
-//! whether a mailbox exists, and counts as a question for an unknown one.
+//! whether a mailbox exists. Each request counts as a question for an unknown
+//! mailbox, accepted or not.
 
 use std::sync::Arc;
 
@@ -91,8 +92,9 @@ pub async fn watch(
     let origin = &shared.answers.reader().log().record().origin;
     let now = shared.clock.now();
     let verified = request.verify(origin, body.body.as_bytes(), &signers, &key, &signature, now);
+    // Accepted ones too: each is a small object for an hour or two.
+    shared.options.budget.book(client);
     if let Err(refused) = verified {
-        shared.options.budget.book(client);
         return Err(Refusal::unsigned(&refused));
     }
     let time = Timestamp::from_millis(request.time.saturating_mul(1000));
