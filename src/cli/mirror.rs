@@ -257,9 +257,13 @@ pub fn forget(args: ForgetArgs) -> ExitCode {
 /// Says what goes, and waits for the word `yes`.
 fn is_confirmed(address: &Address) -> bool {
     println!("Erase {address} from this mirror?");
-    println!("  goes:  its signets, payloads, openings and name; incidents about it; when it was seen");
+    println!(
+        "  goes:  its signets, payloads, openings and name; incidents about it; when it was seen"
+    );
     println!("  stays: its sealed entries, and one that says FORGOTTEN, in the public log");
-    println!("  not reached: peers, clients that keep answers, your backups until they are restored");
+    println!(
+        "  not reached: peers, clients that keep answers, your backups until they are restored"
+    );
     print!("This cannot be undone. Type yes: ");
     let _ = std::io::stdout().flush();
     let mut word = String::new();

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Error;
-use super::ledger::Ledger;
 use super::commit::{
     Batch, Commit, Floor, LogRecord, MAX_BATCH, MAX_COMMIT, MAX_PAYLOAD_OBJECT, MAX_SEGMENT,
     MAX_SMALL, Payload, Records, Segment, sha256,
 };
+use super::ledger::Ledger;
 use crate::proof::Hash;
 use crate::proof::wire::Malformed;
 use crate::store::{Blobs, keys};

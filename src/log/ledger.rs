@@ -170,10 +170,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::beside(&folder.path().join("guard"));
         assert_eq!(ledger.read().await.unwrap(), Marks::default());
-        let first = Marks {
-            records: [(3, [1, 2].into())].into(),
-            labels: [([7; 32], 4)].into(),
-        };
+        let first = Marks { records: [(3, [1, 2].into())].into(), labels: [([7; 32], 4)].into() };
         ledger.add(first).await.unwrap();
         let second = Marks {
             records: [(3, [2, 5].into()), (9, [0].into())].into(),

@@ -13,20 +13,20 @@ use super::chain::{Chain, Step};
 use super::commit::{Commit, Fence, LogRecord, MAX_SMALL};
 use super::erase;
 use super::guard::{Guard, Marks, OwnMark};
-use super::ledger::Ledger;
 use super::index::{self, Indexed};
+use super::ledger::Ledger;
 use super::tip::{Grown, Tip};
 use super::{Blocked, Error, Head, Heads, Keys, Log, Options, Sequencer, Shared, Word};
 use crate::clock::Clock;
 use crate::dime::{Address, Timestamp};
 use crate::directory::{self, Directory};
-use crate::proof::{Hash, Label};
 use crate::proof::entry::is_origin;
 use crate::proof::merkle::leaf_hash;
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::Position;
 use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate};
 use crate::proof::wire::{Malformed, Reader, Writer};
+use crate::proof::{Hash, Label};
 use crate::store::blobs::{Claim, Probe};
 use crate::store::{Blobs, State, Store, keys, seen};
 
@@ -70,6 +70,9 @@ pub async fn open(
     let restored = erase::apply_markers(&chain, tail).await?;
     if restored {
         warn!("a backup brought back what was erased, and it went again");
+        if let Some(tail) = tail {
+            erase::sweep_orphans(&chain, tail).await?;
+        }
         index::mark_rewrite(&*state).await?;
         index::clear(&*state).await?;
         reading.indexed = None;

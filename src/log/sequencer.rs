@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::ledger::Ledger;
 use super::chain::{Chain, Step};
 use super::commit::{self, Batch, Commit, MAX_COMMIT, Payload, PrivateRecord, sha256};
 use super::guard::OwnMark;
+use super::ledger::Ledger;
 use super::segment::Upkeep;
 use super::tip::{Grown, Tip};
 use super::{Blocked, Error, Head, Log, Placed, Refused, Remedy, Waiting, index, publish};

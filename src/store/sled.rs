@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 
 use super::Error;
-use super::state::{Applied, Batch, MAX_SCAN, Range, Row, State, Table, check_batch, REWRITE};
+use super::state::{Applied, Batch, MAX_SCAN, REWRITE, Range, Row, State, Table, check_batch};
 
 /// Bytes of pages that the engine keeps in memory.
 const CACHE: u64 = 64 << 20;
@@ -183,7 +183,8 @@ pub fn rewrite(folder: &Path) -> Result<(), Error> {
         Err(panic) => return Err(damaged(folder, panic_text(panic.as_ref()))),
     }
     remove(&old)?;
-    let fault = |source| Error::Folder { doing: "replace", path: folder.display().to_string(), source };
+    let fault =
+        |source| Error::Folder { doing: "replace", path: folder.display().to_string(), source };
     std::fs::rename(folder, &old).map_err(fault)?;
     // Killed here: the next opening finishes it.
     std::fs::rename(&fresh, folder).map_err(fault)?;
@@ -208,8 +209,11 @@ fn settle(folder: &Path) -> Result<(), Error> {
     let (fresh, old) = (beside(folder, "new"), beside(folder, "old"));
     if !folder.exists() && old.exists() && fresh.exists() {
         let path = folder.display().to_string();
-        std::fs::rename(&fresh, folder)
-            .map_err(|source| Error::Folder { doing: "replace", path, source })?;
+        std::fs::rename(&fresh, folder).map_err(|source| Error::Folder {
+            doing: "replace",
+            path,
+            source,
+        })?;
     }
     remove(&old)?;
     remove(&fresh)
