@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crawl::{ASK_DELAY, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
 use crate::proof::entry::is_origin;
@@ -82,6 +83,9 @@ pub struct DmtpSection {
 pub struct DnsSection {
     /// Name servers as `ip:port`; none: those of the system.
     pub servers: Vec<String>,
+    /// Name servers on another path, as `ip:port`: a bogus answer counts only if
+    /// these find it bogus too. None: the first ones are asked once more.
+    pub second_servers: Vec<String>,
     /// File of DNSKEY or DS lines; none: the root key of IANA.
     pub trust_anchor: Option<PathBuf>,
 }
@@ -96,6 +100,17 @@ pub struct CrawlSection {
     pub interval_secs: u64,
     pub concurrency: usize,
     pub hold_hours: u64,
+    /// Look at unknown names that somebody looks up over HTTP.
+    pub on_demand: bool,
+    /// After a random time up to this, so that a new label does not tell who
+    /// asked for it.
+    pub on_demand_delay_secs: u64,
+    /// Log entries of one name on one day; an alarm above gets one an hour. At
+    /// least 1.
+    pub entries_per_day: u32,
+    /// New mailboxes of one domain, and new subdomains of one registered
+    /// domain, on one day.
+    pub new_labels_per_day: u32,
     /// Networks (CIDR) that may be connected to although they are private.
     pub allow_networks: Vec<String>,
     /// Port of DX hosts.
@@ -135,6 +150,10 @@ impl Default for CrawlSection {
             interval_secs: INTERVAL_SECS,
             concurrency: CONCURRENCY,
             hold_hours: HOLD_HOURS,
+            on_demand: true,
+            on_demand_delay_secs: ASK_DELAY / 1000,
+            entries_per_day: quota::ENTRIES,
+            new_labels_per_day: quota::NEW_LABELS,
             allow_networks: Vec::new(),
             dx_port: DX_PORT,
             roots: None,
@@ -161,11 +180,16 @@ pub struct Config {
     pub dmtp_pem: Option<(PathBuf, PathBuf)>,
     /// Empty: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// Empty: there is no second path.
+    pub second_name_servers: Vec<SocketAddr>,
     pub trust_anchor: Option<PathBuf>,
     pub names: Vec<Name>,
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
+    pub on_demand: bool,
+    pub on_demand_delay_millis: u64,
+    pub quotas: quota::Limits,
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
     pub roots: Option<PathBuf>,
@@ -223,6 +247,9 @@ impl File {
         if self.crawl.concurrency == 0 {
             return Err(value("crawl.concurrency", "at least 1"));
         }
+        if self.crawl.entries_per_day == 0 {
+            return Err(value("crawl.entries_per_day", "at least 1"));
+        }
         if self.log.batch_secs == 0 || self.log.heartbeat_secs < self.log.batch_secs {
             return Err(value("log", "1 <= batch_secs <= heartbeat_secs"));
         }
@@ -241,17 +268,19 @@ impl File {
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,
             dmtp_host: self.dmtp.host.clone(),
             dmtp_pem,
-            name_servers: self
-                .dns
-                .servers
-                .iter()
-                .map(|text| address("dns.servers", text))
-                .collect::<Result<_, _>>()?,
+            name_servers: addresses("dns.servers", &self.dns.servers)?,
+            second_name_servers: addresses("dns.second_servers", &self.dns.second_servers)?,
             trust_anchor: self.dns.trust_anchor.clone(),
             names,
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
             concurrency: self.crawl.concurrency,
             hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            on_demand: self.crawl.on_demand,
+            on_demand_delay_millis: self.crawl.on_demand_delay_secs.saturating_mul(1000),
+            quotas: quota::Limits {
+                entries: self.crawl.entries_per_day,
+                new_labels: self.crawl.new_labels_per_day,
+            },
             allow_networks: self
                 .crawl
                 .allow_networks
@@ -282,6 +311,10 @@ fn name(key: &'static str, text: &str) -> Result<Name, Error> {
 
 fn address(key: &'static str, text: &str) -> Result<SocketAddr, Error> {
     text.parse().map_err(|_| value(key, format!("{text:?} is not an IP address and port")))
+}
+
+fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
+    texts.iter().map(|text| address(key, text)).collect()
 }
 
 fn network(key: &'static str, text: &str) -> Result<Network, Error> {
@@ -317,6 +350,8 @@ mod tests {
             "[crawl]\nallow_networks = [\"10.0.0\"]\n",
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
+            "[crawl]\nentries_per_day = 0\n",
+            "[dns]\nsecond_servers = [\"192.0.2.1\"]\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
         ] {

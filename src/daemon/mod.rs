@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::crawl::{self, Crawler, Pace};
+use crate::crawl::quota::Quotas;
+use crate::crawl::{self, Crawler, Incidents, Pace};
 use crate::dmtp;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
@@ -192,15 +193,31 @@ impl Mirror {
         let faces = serve::metrics::Metrics::new()?;
         let Opened { log, sequencer } = open_log(config, &folder, &secrets, &clock).await?;
 
-        let resolver = Arc::new(HickoryResolver::new(resolver_options(config)?)?);
+        let servers = match config.name_servers.as_slice() {
+            [] => NameServers::System,
+            listed => NameServers::Listed(listed.to_vec()),
+        };
+        let resolver = resolver_over(config, servers)?;
+        let second_resolver = match config.second_name_servers.as_slice() {
+            [] => None,
+            listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
+        };
+        let incidents: Arc<dyn Incidents> = Arc::new(Filed::new(log.store().private.clone()));
+        let quotas = Quotas::new(
+            config.quotas,
+            Arc::new(joints::IntoLog(log.clone())),
+            Arc::clone(log.state()),
+            Arc::clone(&incidents),
+            clock.clone(),
+        );
         let rooms = crawl::Rooms {
             resolver,
-            second_resolver: None,
+            second_resolver,
             state: Arc::clone(log.state()),
             public: log.store().public.clone(),
             clock: clock.clone(),
-            sink: Arc::new(joints::IntoLog(log.clone())),
-            incidents: Arc::new(Filed::new(log.store().private.clone())),
+            sink: Arc::new(quotas),
+            incidents,
         };
         let metrics = crawl::Metrics::new(faces.registry())?;
         // The index is locked to one process, so a lease in it is of this mirror,
@@ -216,6 +233,11 @@ impl Mirror {
         let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
         // Both faces draw on one budget for unknown mailboxes (threat 21).
         let mut web_options = http::Options::new(&clock);
+        if config.on_demand {
+            web_options.unknown = Some(Arc::new(joints::OnDemand(crawl.clone())));
+        }
+        let private = log.store().private.clone();
+        web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
         face_options.sessions = Some(faces.dmtp_sessions.clone());
@@ -311,16 +333,17 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options
 }
 
-fn resolver_options(config: &Config) -> anyhow::Result<resolver::Options> {
-    let name_servers = match config.name_servers.as_slice() {
-        [] => NameServers::System,
-        listed => NameServers::Listed(listed.to_vec()),
-    };
+/// A validating resolver that asks these servers.
+fn resolver_over(
+    config: &Config,
+    name_servers: NameServers,
+) -> anyhow::Result<Arc<dyn resolver::Resolver>> {
     let trust_anchor = match &config.trust_anchor {
         None => TrustAnchor::iana(),
         Some(path) => TrustAnchor::from_file(path)?,
     };
-    Ok(resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() })
+    let options = resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() };
+    Ok(Arc::new(HickoryResolver::new(options)?))
 }
 
 fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
@@ -337,6 +360,7 @@ fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
         concurrency: config.concurrency,
         hold: config.hold_millis,
         dx_port: config.dx_port,
+        ask_delay: config.on_demand_delay_millis,
         dmtp: dmtp::client::Options {
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,

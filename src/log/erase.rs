@@ -117,7 +117,7 @@ pub async fn sweep_rows(
     gone: &(dyn Fn(&Address) -> bool + Sync),
 ) -> Result<(), Error> {
     let mut batch = Batch::new();
-    for table in [Table::Seen, Table::Frontier] {
+    for table in [Table::Seen, Table::Frontier, Table::Quotas] {
         let mut range = Range::all();
         loop {
             let page = state.scan(table, range.clone(), PAGE).await?;

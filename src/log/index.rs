@@ -367,6 +367,7 @@ async fn forget(
         rows.write(Table::Users, rows::user_key(&address), None);
         rows.write(Table::Seen, address.as_str().into(), None);
         rows.write(Table::Frontier, address.as_str().into(), None);
+        rows.write(Table::Quotas, address.as_str().into(), None);
         rows.state.clear(Table::Cache).await?;
     }
     rows.write(Table::Labels, label.0.into(), None);

@@ -128,6 +128,12 @@ pub fn incident(id: &[u8; 32]) -> String {
     format!("incident/{}/{id}", &id[..2])
 }
 
+/// Private: an owner's request of an hour, counted from 1970-01-01, that was
+/// accepted.
+pub fn request(hour: u64, id: &[u8; 32]) -> String {
+    format!("request/{}/{}", number(hour), hex::encode(id))
+}
+
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.
 pub fn seen(day: u64, part: &str) -> String {
     format!("seen/{}/{part}", number(day))
