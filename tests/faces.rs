@@ -103,6 +103,28 @@ async fn every_fate_is_answered_with_a_proof() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_is_gone_already_may_be_forgotten() {
+    let mirror = Mirror::world().await;
+    let url = mirror.serve(|_| ()).await;
+    let dave = name("dave@one.example");
+    let withdrawn = client::fetch(&url, &dave, Ask::History { from: 0 }).await.unwrap();
+    assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn);
+    let Name::Address(address) = dave.clone() else { unreachable!() };
+    let forget = || syndicate::proof::entry::Draft::Forget { address: address.clone() };
+    // Twice does no harm.
+    for version in [3, 4] {
+        assert_eq!(mirror.put([forget()]).await[0].version, version);
+        for ask in [Ask::Lookup, Ask::History { from: 0 }] {
+            let receipt = client::fetch(&url, &dave, ask).await.unwrap();
+            assert_eq!(word(&judge(&receipt)), Word::Forgotten);
+            let hidden = receipt.subject.items.iter().any(|item| item.hidden.is_some());
+            assert!(!hidden, "a payload is still handed out");
+        }
+    }
+    assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn, "what was given away stays true");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_holds_while_the_log_goes_on() {
     let mirror = Mirror::world().await;
     let url = mirror.serve(|_| ()).await;

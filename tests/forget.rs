@@ -183,6 +183,8 @@ async fn nothing_of_a_forgotten_mailbox_is_left_and_nothing_comes_back() {
     // It is still configured, and its host still serves it.
     let more = scene.world.enroll(&domain, "more").unwrap();
     scene.watch(&more);
+    // Nor does an index that is made again from nothing know better.
+    fs::remove_dir_all(data.join("state")).unwrap();
     let mut mirror = Mirror::start(&scene.config(), "info");
     let faces = mirror.faces().await;
     until(&mut client, &faces, &more, Word::Valid).await;
@@ -190,6 +192,8 @@ async fn nothing_of_a_forgotten_mailbox_is_left_and_nothing_comes_back() {
     until(&mut client, &faces, &other, Word::Valid).await;
     let (code, words) = mirror.stop().await;
     assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("read back what was seen"), "{words}");
+    assert!(!words.contains("rows=0"), "what was seen was kept and came back: {words}");
     assert_eq!(holding(&data, MARK.as_bytes()), [] as [PathBuf; 0]);
 
     a_backup_is_erased_again(&scene, &backup).await;

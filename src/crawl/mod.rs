@@ -638,8 +638,12 @@ impl Crawler {
     async fn take(&mut self, request: Request) {
         let now = self.now();
         let domain = request.name.domain().clone();
-        if !self.is_forgotten(&request.name).await && self.frontier.add(&request.name, now) {
-            self.remember(&request.name, now, 0, Some(request.reason)).await;
+        let name = match self.is_forgotten(&request.name).await {
+            true => Name::Domain(domain.clone()),
+            false => request.name,
+        };
+        if self.frontier.add(&name, now) {
+            self.remember(&name, now, 0, Some(request.reason)).await;
         }
         if let Some(answer) = request.answer {
             self.waiting.entry(domain.clone()).or_default().next.push(answer);

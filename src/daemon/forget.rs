@@ -54,7 +54,7 @@ async fn place(log: &Log, address: Address) -> anyhow::Result<Placed> {
     match log.submit_urgent(Draft::Forget { address }).await {
         Ok(placed) => Ok(placed),
         Err(Refused::Unplaceable(_)) => {
-            bail!("this log has nothing of that mailbox that is in force")
+            bail!("this log has nothing of that mailbox")
         }
         Err(refused) => Err(refused).context("nothing was erased"),
     }

@@ -365,8 +365,9 @@ async fn forget(
         erase::sweep_private(chain.private(), &|other| *other == address).await?;
         erase::sweep_orphans(chain, tail).await?;
         rows.write(Table::Users, rows::user_key(&address), None);
-        rows.write(Table::Seen, address.as_str().into(), None);
-        rows.write(Table::Frontier, address.as_str().into(), None);
+        for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+            rows.write(table, address.as_str().into(), None);
+        }
         rows.write(Table::Quotas, address.as_str().into(), None);
         rows.state.clear(Table::Cache).await?;
     }

@@ -70,6 +70,9 @@ pub async fn open(
     let restored = erase::apply_markers(&chain, tail).await?;
     if restored {
         warn!("a backup brought back what was erased, and it went again");
+        if let Some(tail) = tail {
+            erase::sweep_orphans(&chain, tail).await?;
+        }
         index::mark_rewrite(&*state).await?;
         index::clear(&*state).await?;
         reading.indexed = None;
