@@ -696,7 +696,10 @@ impl Crawler {
         let failures = if job.partial { job.failures } else { failures };
         let due = self.frontier.done(&job.domain, now, due, failures);
         let settled = self.frontier.settle(&job.domain, |name| is_logged(&report, name));
-        self.forget(&settled.ended).await;
+        if elsewhere_until.is_none() {
+            self.forget(&settled.ended).await;
+        }
+        // The rows of a domain that another process visits are that one's.
         if !settled.dropped && elsewhere_until.is_none() {
             self.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
         }
