@@ -4,11 +4,12 @@
 //! not say is a default, named here with its unit. `syndicate config print`
 //! shows the effective file, and reading that back gives the same file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crawl::{ASK_DELAY, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
 use crate::proof::entry::is_origin;
@@ -61,6 +62,9 @@ pub struct HttpSection {
     pub listen: String,
     /// How others reach it, for `450 HELD, SEE <url>`; default `http://<listen>`.
     pub public_url: Option<String>,
+    /// Addresses of reverse proxies: the last address of their
+    /// `X-Forwarded-For` is the client, to whom limits apply.
+    pub proxies: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +83,9 @@ pub struct DmtpSection {
 pub struct DnsSection {
     /// Name servers as `ip:port`; none: those of the system.
     pub servers: Vec<String>,
+    /// Name servers on another path, as `ip:port`: a bogus answer counts only if
+    /// these find it bogus too. None: the first ones are asked once more.
+    pub second_servers: Vec<String>,
     /// File of DNSKEY or DS lines; none: the root key of IANA.
     pub trust_anchor: Option<PathBuf>,
 }
@@ -93,6 +100,17 @@ pub struct CrawlSection {
     pub interval_secs: u64,
     pub concurrency: usize,
     pub hold_hours: u64,
+    /// Look at unknown names that somebody looks up over HTTP.
+    pub on_demand: bool,
+    /// After a random time up to this, so that a new label does not tell who
+    /// asked for it.
+    pub on_demand_delay_secs: u64,
+    /// Log entries of one name on one day; an alarm above gets one an hour. At
+    /// least 1.
+    pub entries_per_day: u32,
+    /// New mailboxes of one domain, and new subdomains of one registered
+    /// domain, on one day.
+    pub new_labels_per_day: u32,
     /// Networks (CIDR) that may be connected to although they are private.
     pub allow_networks: Vec<String>,
     /// Port of DX hosts.
@@ -109,7 +127,7 @@ impl Default for LogSection {
 
 impl Default for HttpSection {
     fn default() -> HttpSection {
-        HttpSection { listen: HTTP_LISTEN.into(), public_url: None }
+        HttpSection { listen: HTTP_LISTEN.into(), public_url: None, proxies: Vec::new() }
     }
 }
 
@@ -132,6 +150,10 @@ impl Default for CrawlSection {
             interval_secs: INTERVAL_SECS,
             concurrency: CONCURRENCY,
             hold_hours: HOLD_HOURS,
+            on_demand: true,
+            on_demand_delay_secs: ASK_DELAY / 1000,
+            entries_per_day: quota::ENTRIES,
+            new_labels_per_day: quota::NEW_LABELS,
             allow_networks: Vec::new(),
             dx_port: DX_PORT,
             roots: None,
@@ -151,17 +173,23 @@ pub struct Config {
     pub accept_clock: bool,
     pub http: SocketAddr,
     pub public_url: Option<String>,
+    pub proxies: Vec<IpAddr>,
     pub dmtp: SocketAddr,
     pub dmtp_host: String,
     /// Certificate and key of the DMTP face, PEM files.
     pub dmtp_pem: Option<(PathBuf, PathBuf)>,
     /// Empty: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// Empty: there is no second path.
+    pub second_name_servers: Vec<SocketAddr>,
     pub trust_anchor: Option<PathBuf>,
     pub names: Vec<Name>,
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
+    pub on_demand: bool,
+    pub on_demand_delay_millis: u64,
+    pub quotas: quota::Limits,
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
     pub roots: Option<PathBuf>,
@@ -219,6 +247,9 @@ impl File {
         if self.crawl.concurrency == 0 {
             return Err(value("crawl.concurrency", "at least 1"));
         }
+        if self.crawl.entries_per_day == 0 {
+            return Err(value("crawl.entries_per_day", "at least 1"));
+        }
         if self.log.batch_secs == 0 || self.log.heartbeat_secs < self.log.batch_secs {
             return Err(value("log", "1 <= batch_secs <= heartbeat_secs"));
         }
@@ -233,20 +264,23 @@ impl File {
             accept_clock: false,
             http: address("http.listen", &self.http.listen)?,
             public_url: self.http.public_url.clone(),
+            proxies: self.http.proxies.clone(),
             dmtp: address("dmtp.listen", &self.dmtp.listen)?,
             dmtp_host: self.dmtp.host.clone(),
             dmtp_pem,
-            name_servers: self
-                .dns
-                .servers
-                .iter()
-                .map(|text| address("dns.servers", text))
-                .collect::<Result<_, _>>()?,
+            name_servers: addresses("dns.servers", &self.dns.servers)?,
+            second_name_servers: addresses("dns.second_servers", &self.dns.second_servers)?,
             trust_anchor: self.dns.trust_anchor.clone(),
             names,
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
             concurrency: self.crawl.concurrency,
             hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            on_demand: self.crawl.on_demand,
+            on_demand_delay_millis: self.crawl.on_demand_delay_secs.saturating_mul(1000),
+            quotas: quota::Limits {
+                entries: self.crawl.entries_per_day,
+                new_labels: self.crawl.new_labels_per_day,
+            },
             allow_networks: self
                 .crawl
                 .allow_networks
@@ -279,6 +313,10 @@ fn address(key: &'static str, text: &str) -> Result<SocketAddr, Error> {
     text.parse().map_err(|_| value(key, format!("{text:?} is not an IP address and port")))
 }
 
+fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
+    texts.iter().map(|text| address(key, text)).collect()
+}
+
 fn network(key: &'static str, text: &str) -> Result<Network, Error> {
     text.parse().map_err(|error| value(key, format!("{text:?}: {error}")))
 }
@@ -309,9 +347,11 @@ mod tests {
         for bad in [
             "[http]\nlisten = \"localhost\"\n",
             "[crawl]\nnames = [\"no dots\"]\n",
-            "[crawl]\nallow_networks = [\"10.0.0.0\"]\n",
+            "[crawl]\nallow_networks = [\"10.0.0\"]\n",
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
+            "[crawl]\nentries_per_day = 0\n",
+            "[dns]\nsecond_servers = [\"192.0.2.1\"]\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
         ] {

@@ -163,10 +163,8 @@ fn imports(code: &str) -> BTreeSet<String> {
                     c if c.is_whitespace() => {}
                     _ => fresh = false,
                 }
-                if !fresh || letter == ',' {
-                    if !word.is_empty() {
-                        names.insert(std::mem::take(&mut word));
-                    }
+                if (!fresh || letter == ',') && !word.is_empty() {
+                    names.insert(std::mem::take(&mut word));
                 }
             }
             if !word.is_empty() {

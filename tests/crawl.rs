@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
+use syndicate::crawl::quota::{Limits, Quotas};
 use syndicate::crawl::{
     Crawler, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace, Placed,
     Report, Rooms, Sink, Unplaced,
@@ -34,7 +35,7 @@ use syndicate::serve::identity::Identity;
 use syndicate::store::rows::{
     self, DomainRow, FrontierRow, Hash, LinkRow, OrgRow, SeenRow, UserRow,
 };
-use syndicate::store::state::{Batch, Table};
+use syndicate::store::state::{Batch, Range, Table};
 use syndicate::store::testing::MemoryState;
 use syndicate::store::{Blobs, State, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -64,6 +65,8 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    /// Mailboxes that the log has forgotten.
+    forgotten: Mutex<Vec<Address>>,
     /// Drafts that wait now, and the most that ever did.
     waiting: Mutex<(usize, usize)>,
 }
@@ -129,6 +132,10 @@ impl Sink for Ledger {
         let _ = state.apply(batch).await.unwrap();
         self.told.lock().unwrap().push((name, events.to_string()));
         Ok(Placed::Version(entry.version))
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        Ok(self.forgotten.lock().unwrap().contains(address))
     }
 }
 
@@ -196,7 +203,6 @@ impl Ledger {
             domain_version: 0,
             held_until: None,
             withdrawn: false,
-            forgotten: 0,
             events: vec![],
             logged_at: Timestamp::default(),
         });
@@ -324,6 +330,11 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut Options)) -> World {
+        World::behind(change, None).await
+    }
+
+    /// With quotas before the log.
+    async fn behind(change: impl FnOnce(&mut Options), limits: Option<Limits>) -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shutdown = CancellationToken::new();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -347,16 +358,27 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            forgotten: Mutex::default(),
             waiting: Mutex::default(),
         });
         let evidence = Arc::new(Evidence::default());
+        let sink: Arc<dyn Sink> = match limits {
+            None => ledger.clone(),
+            Some(limits) => Arc::new(Quotas::new(
+                limits,
+                ledger.clone(),
+                state.clone(),
+                evidence.clone(),
+                clock.clone(),
+            )),
+        };
         let rooms = Rooms {
             resolver: resolver.clone(),
             second_resolver: None,
             state: state.clone(),
             public,
             clock: clock.clone(),
-            sink: ledger.clone(),
+            sink,
             incidents: evidence.clone(),
         };
         let mut options = options(port);
@@ -645,6 +667,47 @@ async fn bogus_conflicting_and_broken_answers_are_told_apart() {
     assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordAmbiguous);
     assert_eq!(world.told(), [""; 0]);
     assert_eq!(world.incidents(), [IncidentKind::RecordRefused, IncidentKind::RecordAmbiguous]);
+}
+
+/// Reference §1.7: a record above may cover, stand in for, or rule out a name.
+#[tokio::test]
+async fn a_record_above_decides_for_the_names_below() {
+    use syndicate::dime::record::Subdomain;
+
+    let world = World::new().await;
+    let below = "mail.a.example";
+    let publish_above = |number, subdomain| {
+        let record = Template { subdomain, ..world.record(&[number]) };
+        world.publish("a.example", &record.text());
+    };
+    let poks = async || world.domain_row(below).await.poks;
+    let pok = |number: u8| vec![Hash(ed25519::public_key(&[number; 32]))];
+    // The org signet of the name below, valid under POK 1, which is above.
+    world.found(below, 1);
+    world.resolver.set_txt(&format!("_dime.{below}"), &[], Dnssec::Secure);
+
+    publish_above(1, Subdomain::Explicit);
+    assert_eq!(world.visit(below).await.outcome, Outcome::NoRecord);
+    publish_above(1, Subdomain::Relaxed);
+    let report = world.visit(below).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{:?}", report.detail);
+    assert_eq!((world.told(), poks().await), (vec!["FIRST_SEEN".into()], pok(1)));
+    // No chain proves a record above, so the entry does not say secure.
+    assert_eq!(world.domain_row(below).await.dnssec, Dnssec::Indeterminate);
+
+    world.found(below, 2);
+    world.visit(below).await;
+    assert_eq!(poks().await, pok(2));
+    publish_above(1, Subdomain::Strict);
+    world.visit(below).await;
+    assert_eq!(poks().await, pok(1));
+    world.told();
+
+    // Whoever can stop the answer above does not choose the record.
+    let timeout = resolver::Error::Timeout { name: "_dime.a.example".into() };
+    world.resolver.say_txt("_dime.a.example", Err(timeout));
+    assert_eq!(world.visit(below).await.outcome, Outcome::DnsFailed);
+    assert_eq!((world.told(), poks().await), (vec![], pok(1)));
 }
 
 /// An entry says secure or insecure only with the chain that proves just that.
@@ -969,6 +1032,69 @@ async fn a_long_history_comes_in_parts() {
     assert_eq!(world.visit(X).await.users[0].1, Outcome::Confirmed);
 }
 
+/// Threat 19: what is over quota is no version and is not taken for seen.
+#[tokio::test]
+async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
+    let limits = Limits { entries: 1, new_labels: 10 };
+    let world = World::behind(|_| {}, Some(limits)).await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 2, None, 1)]);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+
+    world.serve(X, &[link(X, 2, None, 1), link(X, 3, Some(2), 1)]);
+    for kept in [vec![IncidentKind::Coalesced], vec![]] {
+        let report = world.visit(X).await;
+        assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Coalesced)]);
+        assert_eq!((world.told(), world.incidents()), (vec![], kept));
+    }
+    assert_eq!((world.user_row(X).await.version, world.seen(X).await.version), (1, 1));
+    // A swap on the same day is told, and held.
+    world.serve(X, &[link(X, 4, None, 1)]);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["RESTARTED"]);
+    assert!(world.user_row(X).await.held_until.is_some());
+
+    // The record of the domain likewise, and no mailbox under what is not logged.
+    world.publish("a.example", &world.record(&[1, 5]).text());
+    let report = world.visit(X).await;
+    assert_eq!((report.outcome, report.users.len()), (Outcome::Coalesced, 0));
+    assert_eq!((world.told(), world.domain_row("a.example").await.version), (vec![], 1));
+    world.clock.advance(86_400_000);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["POK_ADDED"]);
+}
+
+/// Names that strangers ask for are looked at, and stay only if they are there.
+#[tokio::test]
+async fn a_name_asked_for_is_watched_only_if_it_is_there() {
+    let world = World::with(|options| options.ask_delay = 0).await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 2, None, 1)]);
+    let mut reports = world.handle.reports();
+    let mut ask = async |name: &str| {
+        // A domain is visited for strangers once a minute.
+        world.clock.advance(60_000);
+        assert!(world.handle.ask(name.parse().unwrap()));
+        reports.recv().await.unwrap()
+    };
+    let report = ask(X).await;
+    assert_eq!((report.outcome, world.told().len()), (Outcome::Changed, 2));
+    let report = ask("nobody@a.example").await;
+    assert_eq!(report.users, [("nobody@a.example".parse().unwrap(), Outcome::NotFound)]);
+    assert_eq!(ask("none.example").await.outcome, Outcome::NoRecord);
+    assert_eq!(ask("x@other.example").await.outcome, Outcome::NoRecord);
+
+    // A visit by the watch sees the one that is there.
+    let report = world.visit("a.example").await;
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
+    let frontier: Vec<FrontierRow> = rows::scan(&*world.state, Range::all(), 10).await.unwrap();
+    let names: Vec<&str> = frontier.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["a.example", X]);
+    let seen: Vec<SeenRow> = rows::scan(&*world.state, Range::all(), 10).await.unwrap();
+    assert_eq!(seen.len(), 2);
+}
+
 #[tokio::test]
 async fn the_log_may_refuse_for_a_while() {
     let world = World::new().await;
@@ -1088,4 +1214,39 @@ async fn a_domain_made_by_the_reference_is_crawled() {
     assert_eq!(world.incidents(), [IncidentKind::SignetInvalid]);
     let row = world.user_row(alice).await;
     assert_eq!((row.version, row.chain.len()), (7, 1));
+}
+
+#[tokio::test]
+async fn a_forgotten_mailbox_is_left_alone_until_its_owner_asks() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.ledger.forgotten.lock().unwrap().push(X.parse().unwrap());
+    let report = world.visit(X).await;
+    assert!(report.users.is_empty(), "it is not even on the list: {:?}", report.users);
+    for row in [Table::Seen, Table::Frontier, Table::Users] {
+        let all = syndicate::store::state::Range::all();
+        let rows = world.state.scan(row, all, 100).await.unwrap();
+        assert!(rows.iter().all(|(key, _)| key != X.as_bytes()), "{row:?}");
+    }
+
+    // One that was on the list before it was forgotten.
+    world.ledger.forgotten.lock().unwrap().clear();
+    world.serve(X, &[]);
+    let report = world.visit(X).await;
+    assert_eq!(report.users.len(), 1);
+    let mut batch = Batch::new();
+    batch.delete(Table::Seen, X);
+    let _ = world.state.apply(batch).await.unwrap();
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.ledger.forgotten.lock().unwrap().push(X.parse().unwrap());
+    let report = world.visit(X).await;
+    assert_eq!(report.users[0].1, Outcome::Forgotten);
+    let seen: Option<SeenRow> = rows::find(&*world.state, X.as_bytes()).await.unwrap();
+    assert_eq!(seen, None);
+
+    world.ledger.forgotten.lock().unwrap().clear();
+    let report = world.visit(X).await;
+    assert_eq!(report.users[0].1, Outcome::Changed);
+    assert_eq!(world.told().last().unwrap(), "FIRST_SEEN");
 }

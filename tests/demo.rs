@@ -48,3 +48,45 @@ fn for_people_it_shows_the_commands_it_ran() {
     assert!(said.contains("VALID"), "{said}");
     assert_eq!(errors, "", "nothing to worry about is printed");
 }
+
+#[test]
+fn a_receipt_says_secure_only_with_a_chain_that_proves_it() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("demo");
+    let output = demo(&["--json", "--data", data.to_str().unwrap()]);
+    let said = text(output.stdout);
+    let key = said
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find_map(|line| line["key"].as_str().map(str::to_owned))
+        .expect("the log's key");
+    let verify = |more: &[&str]| -> (Option<i32>, Value) {
+        let receipt = data.join("receipt.json");
+        let output = Command::new(env!("CARGO_BIN_EXE_syndicate"))
+            .args(["verify", receipt.to_str().unwrap(), "--log", &key, "--json"])
+            .args(more)
+            .output()
+            .unwrap();
+        let said = text(output.stdout);
+        (output.status.code(), serde_json::from_str(&said).expect(&said))
+    };
+    let unchecked = |answer: &Value| answer.to_string().contains("DNSSEC UNCHECKED");
+
+    // Under the private root that signed it.
+    let right = data.join("root.key");
+    let (code, answer) = verify(&["--trust-anchor", right.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{answer}");
+    assert!(!unchecked(&answer), "{answer}");
+    // The public root knows nothing of this chain: the mirror's word.
+    let (code, answer) = verify(&[]);
+    assert_eq!(code, Some(0), "{answer}");
+    assert!(unchecked(&answer), "{answer}");
+    // Asked for by name, another root is a fault.
+    let other = place.path().join("other.key");
+    let iana = ". IN DS 20326 8 2 \
+                E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n";
+    std::fs::write(&other, iana).unwrap();
+    let (code, answer) = verify(&["--trust-anchor", other.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{answer}");
+    assert_eq!(answer["error"]["rule"], "dnssec-chain", "{answer}");
+}

@@ -6,22 +6,28 @@ mod mini_log;
 #[path = "support/mirror.rs"]
 mod mirror;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mini_log::*;
 use mirror::Mirror;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use syndicate::client::{self, Ask, Judgement};
-use syndicate::dime::signet::{Level, Signet};
-use syndicate::dime::{Address, Domain, Name};
+use syndicate::dime::signet::{Dialect, Level, Signet};
+use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::proof::checkpoint::{SignedCheckpoint, TlogProof};
 use syndicate::proof::entry::Blob;
 use syndicate::proof::merkle::leaf_hash;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{Receipt, Word};
+use syndicate::proof::request::{Method, Request};
 use syndicate::serve::dmtp::{Answer, Signets};
+use syndicate::serve::http::{Owners, Unknown};
 use syndicate::serve::syn;
 
 const NOW: u64 = 2 * MINUTE + 30_000;
@@ -56,7 +62,7 @@ fn policy() -> Policy {
 }
 
 fn judge(receipt: &Receipt) -> Judgement {
-    client::judge(receipt, Some(&policy()), at(NOW))
+    client::judge(receipt, Some(&policy()), &client::DnsRoot::Public, at(NOW))
 }
 
 fn word(judgement: &Judgement) -> Word {
@@ -94,6 +100,28 @@ async fn every_fate_is_answered_with_a_proof() {
         assert_eq!(json["summary"]["claim"], expected.to_string(), "{who}");
         assert_eq!(json["summary"]["kind"] == "absence", expected == Word::Absent);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_is_gone_already_may_be_forgotten() {
+    let mirror = Mirror::world().await;
+    let url = mirror.serve(|_| ()).await;
+    let dave = name("dave@one.example");
+    let withdrawn = client::fetch(&url, &dave, Ask::History { from: 0 }).await.unwrap();
+    assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn);
+    let Name::Address(address) = dave.clone() else { unreachable!() };
+    let forget = || syndicate::proof::entry::Draft::Forget { address: address.clone() };
+    // Twice does no harm.
+    for version in [3, 4] {
+        assert_eq!(mirror.put([forget()]).await[0].version, version);
+        for ask in [Ask::Lookup, Ask::History { from: 0 }] {
+            let receipt = client::fetch(&url, &dave, ask).await.unwrap();
+            assert_eq!(word(&judge(&receipt)), Word::Forgotten);
+            let hidden = receipt.subject.items.iter().any(|item| item.hidden.is_some());
+            assert!(!hidden, "a payload is still handed out");
+        }
+    }
+    assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn, "what was given away stays true");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,6 +324,128 @@ async fn withdrawn_blobs_are_said_to_be() {
         assert_eq!(receipt.withdrawn, [hash]);
         assert_eq!(word(&judge(&receipt)), Word::Unchecked);
     }
+}
+
+/// What owners asked for, as the crawler would hear it.
+#[derive(Debug, Default)]
+struct Heard {
+    ids: Mutex<BTreeSet<[u8; 32]>>,
+    names: Mutex<Vec<Name>>,
+    unknown: Mutex<Vec<Name>>,
+}
+
+#[async_trait]
+impl Owners for Heard {
+    async fn remember(&self, id: &[u8; 32], _time: Timestamp) -> Result<bool, String> {
+        Ok(self.ids.lock().unwrap().insert(*id))
+    }
+
+    fn watch(&self, names: Vec<Name>) -> bool {
+        self.names.lock().unwrap().extend(names);
+        true
+    }
+}
+
+impl Unknown for Heard {
+    fn asked(&self, name: &Name) {
+        self.unknown.lock().unwrap().push(name.clone());
+    }
+}
+
+/// Threat 24: signed requests, for this mirror, once, by whoever is the owner now.
+#[tokio::test]
+async fn owners_ask_with_the_key_in_force() {
+    let mirror = Mirror::world().await;
+    mirror.clock.set(at(NOW));
+    let heard = Arc::new(Heard::default());
+    let url = mirror.serve(|options| options.owners = Some(heard.clone())).await;
+    let ask = async |signer: u8, on: &str, body: &str, origin: &str, nonce: u8| {
+        let request = Request {
+            method: Method::Watch,
+            name: name(on),
+            body_sha256: Sha256::digest(body).into(),
+            time: at(NOW).secs(),
+            nonce: [nonce; 16],
+        };
+        let signature = request.sign(origin, &[signer; 32]);
+        let json = json!({
+            "name": on,
+            "body": body,
+            "time": request.time,
+            "nonce": hex::encode(request.nonce),
+            "key": hex::encode(ed25519::public_key(&[signer; 32])),
+            "signature": hex::encode(signature),
+        });
+        let sent = http().post(format!("{url}/v1/watch")).body(json.to_string()).send().await;
+        let sent = sent.unwrap();
+        let status = sent.status().as_u16();
+        let answer: Value = serde_json::from_slice(&sent.bytes().await.unwrap()).unwrap();
+        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let said = |status: u16, code: &str| (status, code.to_owned());
+    let (one, list) = ("one.example", "eve@one.example\n");
+    assert_eq!(ask(101, one, list, ORIGIN, 1).await, said(202, ""));
+    assert_eq!(*heard.names.lock().unwrap(), [name(one), name("eve@one.example")]);
+    assert_eq!(ask(101, one, list, ORIGIN, 1).await, said(409, "replay"));
+    assert_eq!(ask(101, one, list, "other.example/log", 2).await, said(403, "signature"));
+    assert_eq!(ask(102, one, list, ORIGIN, 3).await, said(403, "request-signer"));
+    assert_eq!(ask(101, one, "eve@two.example", ORIGIN, 4).await, said(400, "body"));
+
+    // A mailbox's current key; nobody's while it is held; and no word on which
+    // mailboxes there are.
+    let alice = "alice@one.example";
+    assert_eq!(ask(2, alice, "", ORIGIN, 5).await, said(202, ""));
+    for (signer, mailbox) in
+        [(1, alice), (101, alice), (4, "bob@one.example"), (9, "nobody@one.example")]
+    {
+        assert_eq!(ask(signer, mailbox, "", ORIGIN, 6).await, said(403, "request-signer"));
+    }
+    assert_eq!(heard.names.lock().unwrap().len(), 3);
+
+    let closed = mirror.serve(|_| {}).await;
+    let none = http().post(format!("{closed}/v1/watch")).body("{}").send().await.unwrap();
+    assert_eq!(none.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_command_signs_what_owners_post() {
+    let mirror = Mirror::world().await;
+    mirror.clock.set(syndicate::clock::Clock::system().now());
+    let heard = Arc::new(Heard::default());
+    let url = mirror.serve(|options| options.owners = Some(heard.clone())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("org.key");
+    let pok = key(syndicate::dime::key::Owner::Org, 101);
+    std::fs::write(&file, pok.to_armor(Dialect::L).as_bytes()).unwrap();
+    let file = file.to_str().unwrap();
+    let call = ["watch-request", "--origin", ORIGIN, "--key", file, "one.example"];
+    let made = syndicate(&[&call[..], &["eve@one.example"]].concat()).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let sent = http().post(format!("{url}/v1/watch")).body(made.stdout).send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::ACCEPTED, "{}", sent.text().await.unwrap());
+    assert_eq!(*heard.names.lock().unwrap(), [name("one.example"), name("eve@one.example")]);
+
+    let other = syndicate(&[&call[..], &["eve@two.example"]].concat()).await;
+    assert_eq!(other.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn names_looked_up_in_vain_are_told_within_the_budget() {
+    let mirror = Mirror::world().await;
+    mirror.clock.set(at(NOW));
+    let heard = Arc::new(Heard::default());
+    let url = mirror
+        .serve(|options| {
+            options.unknown = Some(heard.clone());
+            options.budget = mirror.budget(2);
+        })
+        .await;
+    for looked_up in ["alice@one.example", "one.example", "new.example", "x@one.example"] {
+        assert_eq!(get(&format!("{url}/v1/lookup/{looked_up}")).await.status(), StatusCode::OK);
+    }
+    // The account is used up: domains are answered and told to nobody.
+    assert_eq!(get(&format!("{url}/v1/lookup/more.example")).await.status(), StatusCode::OK);
+    assert_eq!(*heard.unknown.lock().unwrap(), [name("new.example"), name("x@one.example")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

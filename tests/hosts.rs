@@ -48,6 +48,10 @@ impl Sink for IntoLog {
             Err(later) => Err(Unplaced::Later(later.to_string())),
         }
     }
+
+    async fn is_forgotten(&self, address: &syndicate::dime::Address) -> Result<bool, Unplaced> {
+        self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
+    }
 }
 
 #[derive(Clone, Default)]

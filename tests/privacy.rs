@@ -135,7 +135,10 @@ async fn no_mailbox_name_is_written() {
     for said in ["alder.example", "rogue0.example", "incident", "DEBUG"] {
         assert!(words.contains(said), "nothing about {said}:\n{words}");
     }
-    assert!(metrics.contains("signet-invalid"), "{metrics}");
+    for outcome in ["changed", "signet-invalid", "refused", "malformed", "truncated"] {
+        let line = format!("syndicate_crawl_mailboxes_total{{outcome=\"{outcome}\"}}");
+        assert!(metrics.contains(&line), "no mailbox was {outcome}: {metrics}");
+    }
     for (place, text) in [("output", &words), ("metrics", &metrics), ("metrics", &more)] {
         let found = text.lines().find(|line| line.to_ascii_lowercase().contains(MARK));
         assert_eq!(found, None, "a mailbox name in the {place}");

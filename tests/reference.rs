@@ -97,10 +97,10 @@ impl Drop for Host {
     }
 }
 
-/// What `syndicate lookup --json` prints, and whether it says yes.
-fn lookup(name: &str, faces: &Faces, save: &Path) -> (bool, Value) {
+/// What `syndicate lookup --json` (or `history`) prints, and whether it says yes.
+fn ask(command: &str, name: &str, faces: &Faces, save: &Path) -> (bool, Value) {
     let output = syndicate()
-        .args(["lookup", name, "--via", &faces.http, "--log", &faces.key.to_string(), "--json"])
+        .args([command, name, "--via", &faces.http, "--log", &faces.key.to_string(), "--json"])
         .arg("--save")
         .arg(save)
         .output()
@@ -114,7 +114,7 @@ fn lookup(name: &str, faces: &Faces, save: &Path) -> (bool, Value) {
 async fn expect(name: &str, version: u64, faces: &Faces, save: &Path, mirror: &Mirror) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let (verified, answer) = lookup(name, faces, save);
+        let (verified, answer) = ask("lookup", name, faces, save);
         if answer["current"] == version {
             assert!(verified, "{answer}");
             assert_eq!(answer["verified"], true);
@@ -156,6 +156,15 @@ async fn what_the_reference_made_is_crawled_logged_and_proved() {
         .output()
         .unwrap();
     assert_eq!(verify.status.code(), Some(0), "{verify:?}");
+    let (verified, history) = ask("history", "alice@public.example", &faces, &save);
+    assert!(verified, "{history}");
+    let versions = history["versions"].as_array().unwrap();
+    assert_eq!(versions.len(), 5, "{history}");
+    for (link, version) in versions.iter().enumerate() {
+        let event = if link == 0 { "FIRST_SEEN" } else { "ROTATED" };
+        assert_eq!(version["events"], serde_json::json!([event]), "{history}");
+        assert_eq!(version["fingerprints"], said_of(version, &format!("chain_{link}")));
+    }
     let bob = expect("bob@public.example", 1, &faces, &save, &mirror).await;
     assert_eq!(bob["fingerprints"], said_of(&bob, "user_by_sok_signet"));
     let domain = expect(DOMAIN, 1, &faces, &save, &mirror).await;

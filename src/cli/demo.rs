@@ -152,7 +152,7 @@ async fn story(args: Args, teller: Teller) -> anyhow::Result<Ending> {
     teller.act("Anybody looks a key up. A second process, which knows only the log's key, checks");
     let address: Address = "alice@juniper.test".parse()?;
     let receipt = folder.path().join("receipt.json");
-    let asked = Asked { key: mirror.key.to_string(), via: format!("http://{}", mirror.http) };
+    let asked = Asked::of(&mirror, &folder);
     let found = asked.lookup(&address, &receipt, teller).await?;
     let mut verified = found.is("VALID");
 
@@ -160,7 +160,7 @@ async fn story(args: Args, teller: Teller) -> anyhow::Result<Ending> {
     mirror.stop().await;
     verified &= asked.verify(&receipt, teller).await?.is("VALID");
     let mirror = Mirror::start(&config, Clock::system()).await?;
-    let asked = Asked { key: mirror.key.to_string(), via: format!("http://{}", mirror.http) };
+    let asked = Asked::of(&mirror, &folder);
     let size = mirror.log.heads().committed.map_or(0, |head| head.size);
     teller.tell(
         "restarted",
@@ -357,8 +357,8 @@ async fn stay(
     if !teller.json {
         println!("\nThe mirror stays up at {} until Ctrl-C. Ask it:", asked.via);
         println!(
-            "  syndicate lookup carol@birch.example --via {} --log '{}'",
-            asked.via, asked.key
+            "  syndicate lookup carol@birch.example --via {} --log '{}' --trust-anchor {}",
+            asked.via, asked.key, asked.anchor
         );
         println!("  curl {}/checkpoint", asked.via);
         println!("Its data is in {}", folder.path().join("mirror").display());
@@ -370,6 +370,8 @@ async fn stay(
 struct Asked {
     key: String,
     via: String,
+    /// The key of this private DNS root, for the evidence in receipts.
+    anchor: String,
 }
 
 /// What that process said.
@@ -382,6 +384,14 @@ impl Answer {
 }
 
 impl Asked {
+    fn of(mirror: &Mirror, folder: &Scene) -> Asked {
+        Asked {
+            key: mirror.key.to_string(),
+            via: format!("http://{}", mirror.http),
+            anchor: folder.path().join("root.key").display().to_string(),
+        }
+    }
+
     async fn lookup(
         &self,
         address: &Address,
@@ -401,11 +411,12 @@ impl Asked {
     async fn run(&self, words: &[&str], more: &[&str], teller: Teller) -> anyhow::Result<Answer> {
         let program = std::env::current_exe().context("where this program is")?;
         if !teller.json {
-            println!("  $ syndicate {}", words.join(" "));
+            println!("  $ syndicate {} --trust-anchor {}", words.join(" "), self.anchor);
         }
         let output = Command::new(program)
             .args(words)
             .args(more)
+            .args(["--trust-anchor", &self.anchor])
             .arg("--json")
             .output()
             .await

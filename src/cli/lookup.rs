@@ -70,6 +70,10 @@ fn ask(args: Common, ask: Ask) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return output::usage(report::with_sources(&error)),
     };
+    let root = match args.trust.root() {
+        Ok(root) => root,
+        Err(error) => return output::usage(report::with_sources(&error)),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -84,7 +88,7 @@ fn ask(args: Common, ask: Ask) -> ExitCode {
     {
         return output::usage(format!("{}: {error}", path.display()));
     }
-    let judgement = client::judge(&receipt, policy.as_ref(), trust::now(args.now));
+    let judgement = client::judge(&receipt, policy.as_ref(), &root, trust::now(args.now));
     let history = matches!(ask, Ask::History { .. });
     Report { receipt: &receipt, judgement: &judgement, history, source: Source::Fetched }
         .print(args.json)

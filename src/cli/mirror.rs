@@ -1,5 +1,6 @@
 //! `syndicate mirror`, and what an operator does to its folder by hand.
 
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,9 @@ use clap::Subcommand;
 use serde_json::json;
 use syndicate::clock::Clock;
 use syndicate::config::{Config, File};
+use syndicate::daemon::forget::{self, Forgotten};
 use syndicate::daemon::{Folder, Mirror};
+use syndicate::dime::{Address, Name};
 use syndicate::log;
 
 use super::output;
@@ -65,8 +68,12 @@ impl Source {
         Ok(file)
     }
 
+    fn config(&self) -> anyhow::Result<Config> {
+        Ok(self.file()?.check()?)
+    }
+
     fn folder(&self) -> anyhow::Result<Folder> {
-        Ok(Folder::new(self.file()?.check()?.data))
+        Ok(Folder::new(self.config()?.data))
     }
 }
 
@@ -178,6 +185,89 @@ pub fn accept_tip(args: AcceptTipArgs) -> ExitCode {
         println!("accepted: the log ends at size {}", args.size);
         Ok(())
     }))
+}
+
+/// Erase a mailbox from a stopped mirror, because its owner asks.
+///
+/// What goes: its signets, payloads and openings, the name itself, incidents
+/// about it, and when it was seen, wherever this mirror keeps them. What stays:
+/// its sealed entries in the log, which tell nobody whose they are, and one that
+/// says FORGOTTEN. It is not crawled again until its owner asks (--again).
+///
+/// The mirror must not be running. A domain cannot be forgotten: its name is in
+/// the public log.
+#[derive(clap::Args)]
+pub struct ForgetArgs {
+    /// The mailbox, whole: user@example.com.
+    name: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// The other way: the owner of a forgotten mailbox asks to be seen again.
+    #[arg(long, conflicts_with = "yes")]
+    again: bool,
+    /// After an hour or more without a batch: the machine's clock is right.
+    #[arg(long)]
+    accept_clock: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub fn forget(args: ForgetArgs) -> ExitCode {
+    output::tracing_from("warn");
+    let address = match args.name.parse() {
+        Ok(Name::Address(address)) => address,
+        Ok(Name::Domain(domain)) => {
+            return output::usage(format!(
+                "{domain} is a domain, and its name is in the public log: only whole mailboxes \
+                 (user@{domain}) can be forgotten"
+            ));
+        }
+        Err(error) => return output::usage(format!("{error}")),
+    };
+    let config = match args.source.config() {
+        Ok(config) => Config { accept_clock: args.accept_clock, ..config },
+        Err(error) => return output::usage(format!("{error:#}")),
+    };
+    if !args.yes && !args.again && !is_confirmed(&address) {
+        return output::usage("nothing was erased");
+    }
+    output::outcome(output::block_on(async {
+        let clock = Clock::system();
+        if args.again {
+            forget::ask_again(&config, clock, &address).await?;
+            println!("it may be crawled again; it is when somebody watches it");
+            return Ok(());
+        }
+        match forget::forget(&config, clock, address.clone()).await? {
+            Forgotten::Now(placed) => {
+                println!("forgotten: entry {}, version {}", placed.index, placed.version);
+            }
+            Forgotten::Before => println!("it was forgotten before; nothing is left of it"),
+        }
+        println!("older backups of private/ still hold it: they are erased when restored");
+        println!("peers, and clients that keep answers, are not reached: ask them too");
+        if forget::is_configured(&config, &address) {
+            println!("crawl.names in the configuration still names it: take it out");
+        }
+        Ok(())
+    }))
+}
+
+/// Says what goes, and waits for the word `yes`.
+fn is_confirmed(address: &Address) -> bool {
+    println!("Erase {address} from this mirror?");
+    println!(
+        "  goes:  its signets, payloads, openings and name; incidents about it; when it was seen"
+    );
+    println!("  stays: its sealed entries, and one that says FORGOTTEN, in the public log");
+    println!(
+        "  not reached: peers, clients that keep answers, your backups until they are restored"
+    );
+    print!("This cannot be undone. Type yes: ");
+    let _ = std::io::stdout().flush();
+    let mut word = String::new();
+    std::io::stdin().lock().take(64).read_line(&mut word).is_ok() && word.trim() == "yes"
 }
 
 /// Show the configuration.

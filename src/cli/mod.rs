@@ -13,6 +13,7 @@ mod mirror;
 mod output;
 mod record;
 mod report;
+mod request;
 mod signet;
 mod trust;
 mod verify;
@@ -52,12 +53,16 @@ enum Command {
     Rebuild(mirror::RebuildArgs),
     /// Say that a mirror's log really ends where its folder ends.
     AcceptTip(mirror::AcceptTipArgs),
+    /// Erase a mailbox from a stopped mirror, because its owner asks.
+    Forget(mirror::ForgetArgs),
     /// Show the configuration.
     Config(mirror::ConfigArgs),
     /// Ask a mirror for a key, and check its proof here.
     Lookup(lookup::LookupArgs),
     /// The same for every version that there ever was.
     History(lookup::HistoryArgs),
+    /// Sign what an owner posts to a mirror's /v1/watch, to have names watched.
+    WatchRequest(request::Args),
     /// Check a saved answer, with no network.
     Verify(verify::Args),
 }
@@ -76,9 +81,11 @@ pub fn main() -> ExitCode {
         Command::Mirror(args) => mirror::run(args),
         Command::Rebuild(args) => mirror::rebuild(args),
         Command::AcceptTip(args) => mirror::accept_tip(args),
+        Command::Forget(args) => mirror::forget(args),
         Command::Config(args) => mirror::show_config(args),
         Command::Lookup(args) => lookup::lookup(args),
         Command::History(args) => lookup::history(args),
+        Command::WatchRequest(args) => request::run(args),
         Command::Verify(args) => verify::run(args),
     }
 }

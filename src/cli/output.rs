@@ -51,7 +51,8 @@ pub fn quiet_tracing() {
     tracing_from("error");
 }
 
-fn tracing_from(default: &str) {
+/// The same, with this level without `RUST_LOG`.
+pub fn tracing_from(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A second subscriber is one too many only in tests.
     let _ =

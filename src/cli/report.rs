@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use syndicate::client::Judgement;
 use syndicate::dime::signet::{Level, Signet};
-use syndicate::dime::{Name, Timestamp};
+use syndicate::dime::{Dnssec, Name, Timestamp};
 use syndicate::proof::Hash;
 use syndicate::proof::entry::{Entry, Events, Kind, UserPayload};
 use syndicate::proof::note::VerifierKey;
@@ -286,6 +286,18 @@ impl Report<'_> {
                 }
             });
         }
+        match dnssec_evidence(said) {
+            Some(Dnssec::Secure) => lines.push(
+                "DNS gave this record when it was logged: the kept chain of signatures leads to \
+                 the root."
+                    .to_owned(),
+            ),
+            Some(Dnssec::Insecure) => lines.push(
+                "DNS did not sign this record: the root's chain proves that the zone is unsigned."
+                    .to_owned(),
+            ),
+            _ => {}
+        }
         lines
     }
 
@@ -300,11 +312,9 @@ impl Report<'_> {
             ),
             Some(_) => {}
         }
-        if said.latest > 0 && said.dnssec.is_some() {
+        if said.dnssec.is_some() && dnssec_evidence(said) != Some(Dnssec::Secure) {
             lines.push(
-                "That DNS really gave this record: the kept DNSSEC chain is compared with its \
-                 hash here, not followed to the root."
-                    .to_owned(),
+                "That DNS really gave this record: that rests on the mirror's word.".to_owned(),
             );
         }
         if let Content::Unchecked { left_out, withdrawn } = &said.content {
@@ -480,5 +490,14 @@ fn explain(note: &Note) -> String {
         }
         Note::Withdrawn(count) => format!("the operator withdrew {count} of the files named here"),
         Note::NoOrgSignet => "the log has no org signet of this domain".into(),
+        Note::DnssecUnchecked => {
+            "the DNSSEC chain does not lead to the root key used here: on the mirror's word".into()
+        }
     }
+}
+
+/// The DNSSEC status that the receipt's chain proves, if it proves one.
+fn dnssec_evidence(said: &Statement) -> Option<Dnssec> {
+    let proved = said.content == Content::Checked && !said.notes.contains(&Note::DnssecUnchecked);
+    said.dnssec.filter(|_| proved)
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use syndicate::client::{Policy, TrustError, policy_of_file, policy_of_log};
+use syndicate::client::{DnsRoot, Policy, TrustError, policy_of_file, policy_of_log};
 use syndicate::clock::Clock;
 use syndicate::dime::Timestamp;
+use syndicate::resolver::{self, TrustAnchor};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -22,9 +23,22 @@ pub struct Trust {
     /// left out, 1h by default.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     max_age: Option<u64>,
+    /// Keys of the DNS root (DNSKEY or DS lines) that DNSSEC evidence must lead
+    /// to. If left out, evidence under another root than the public one only
+    /// counts as the mirror's word.
+    #[arg(long, value_name = "FILE")]
+    trust_anchor: Option<PathBuf>,
 }
 
 impl Trust {
+    /// The DNS root that evidence has to lead to.
+    pub fn root(&self) -> Result<DnsRoot, resolver::Error> {
+        Ok(match &self.trust_anchor {
+            None => DnsRoot::Public,
+            Some(path) => DnsRoot::Only(TrustAnchor::from_file(path)?.of_root()),
+        })
+    }
+
     /// The policy; `None` if nobody is believed.
     pub fn policy(&self) -> Result<Option<Policy>, TrustError> {
         let mut policy = match (&self.log, &self.policy) {

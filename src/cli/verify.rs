@@ -38,6 +38,10 @@ pub fn run(args: Args) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return output::usage(report::with_sources(&error)),
     };
+    let root = match args.trust.root() {
+        Ok(root) => root,
+        Err(error) => return output::usage(report::with_sources(&error)),
+    };
     let bytes = match read(&args.file) {
         Ok(bytes) => bytes,
         Err(error) => return output::usage(format!("{}: {error}", args.file.display())),
@@ -46,7 +50,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(receipt) => receipt,
         Err(rejection) => return no_receipt(&args, &rejection),
     };
-    let judgement = client::judge(&receipt, policy.as_ref(), trust::now(args.now));
+    let judgement = client::judge(&receipt, policy.as_ref(), &root, trust::now(args.now));
     // A lookup holds one version, or those since the one in force.
     let history = receipt.subject.items.len() > 1;
     Report { receipt: &receipt, judgement: &judgement, history, source: Source::File }

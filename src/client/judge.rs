@@ -2,7 +2,8 @@
 
 use super::Policy;
 use crate::dime::Timestamp;
-use crate::proof::receipt::{self, Asker, Backing, Fault, Receipt, Statement, Verdict};
+use crate::proof::dnssec::{self, Anchor};
+use crate::proof::receipt::{self, Asker, Backing, Fault, Note, Receipt, Statement, Verdict};
 
 /// The outcome, from best to worst.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +19,40 @@ pub enum Judgement {
     Refused(Fault),
 }
 
+/// Which DNS root the evidence has to lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DnsRoot {
+    /// The public one. A chain that leads elsewhere counts for nothing, and a
+    /// note says so: mirrors of private roots can still be asked.
+    #[default]
+    Public,
+    /// These keys and no others: a chain that leads elsewhere is a fault.
+    Only(Vec<Anchor>),
+}
+
 /// Judges a receipt. Without a policy the best outcome is
 /// [`Judgement::SignerUnknown`].
-pub fn judge(receipt: &Receipt, policy: Option<&Policy>, now: Timestamp) -> Judgement {
-    let verify = |policy| {
-        let asker = Asker { policy, ..Asker::default() };
-        receipt::verify(receipt, &asker, now)
+pub fn judge(
+    receipt: &Receipt,
+    policy: Option<&Policy>,
+    root: &DnsRoot,
+    now: Timestamp,
+) -> Judgement {
+    let verify = |policy| match root {
+        DnsRoot::Only(anchors) => {
+            let asker = Asker { policy, anchors, ..Asker::default() };
+            receipt::verify(receipt, &asker, now)
+        }
+        DnsRoot::Public => {
+            let asker = Asker { policy, anchors: &dnssec::iana(), ..Asker::default() };
+            match receipt::verify(receipt, &asker, now) {
+                Err(Fault::DnssecChain(_)) => {
+                    let again = receipt::verify(receipt, &Asker { anchors: &[], ..asker }, now);
+                    again.map(on_its_word)
+                }
+                other => other,
+            }
+        }
     };
     match (verify(policy), policy) {
         (Ok(Verdict::Trusted(statement, backing)), _) => Judgement::Verified(statement, backing),
@@ -42,6 +71,13 @@ pub fn judge(receipt: &Receipt, policy: Option<&Policy>, now: Timestamp) -> Judg
         }
         (Err(fault), _) => Judgement::Refused(fault),
     }
+}
+
+/// Says of a verdict that the DNSSEC evidence behind it did not count.
+fn on_its_word(mut verdict: Verdict) -> Verdict {
+    let (Verdict::SelfConsistent(statement) | Verdict::Trusted(statement, _)) = &mut verdict;
+    statement.notes.push(Note::DnssecUnchecked);
+    verdict
 }
 
 impl Judgement {

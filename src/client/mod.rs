@@ -10,5 +10,5 @@ mod judge;
 mod trust;
 
 pub use fetch::{Ask, Error, Fault, Mirror, fetch};
-pub use judge::{Judgement, judge};
+pub use judge::{DnsRoot, Judgement, judge};
 pub use trust::{Policy, TrustError, policy_of_file, policy_of_log};

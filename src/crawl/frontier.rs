@@ -10,12 +10,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dime::{Address, Domain, Name, Timestamp};
 
-/// The queue of visits.
+/// Names on trial at once, and of one domain: strangers ask for those.
+pub const TRIALS: usize = 1024;
+pub const TRIALS_OF_A_DOMAIN: usize = 64;
+/// Between two visits of a domain for names on trial, milliseconds.
+pub const TRIAL_GAP: u64 = 60_000;
+
+/// The queue of visits. Who is due of an earlier queue comes first.
 #[derive(Debug, Default)]
 pub struct Frontier {
     slots: BTreeMap<Domain, Slot>,
-    /// Those that nobody visits, by time.
+    /// Those that nobody visits, by time: asked for by somebody who waits.
+    urgent: BTreeSet<(Timestamp, Domain)>,
+    /// With names on trial.
+    asked: BTreeSet<(Timestamp, Domain)>,
+    /// All that are watched.
     queue: BTreeSet<(Timestamp, Domain)>,
+    /// Names on trial.
+    trials: usize,
 }
 
 #[derive(Debug)]
@@ -29,6 +41,41 @@ struct Slot {
     visiting: bool,
     /// Asked for while it was visited: visit once more.
     again: bool,
+    /// Somebody waits for a visit since then.
+    urged: Option<Timestamp>,
+    /// The domain itself is on trial: it is not watched.
+    on_trial: bool,
+    /// Names on trial and when each is due: the domain itself, or mailboxes.
+    trials: BTreeMap<Name, Timestamp>,
+    /// No visit for names on trial before then.
+    trials_after: Timestamp,
+    /// Those that the visit going on is to settle, and whether it is for them
+    /// alone.
+    tried: Vec<Name>,
+    partial: bool,
+}
+
+impl Slot {
+    fn new(due: Timestamp) -> Slot {
+        Slot {
+            due,
+            failures: 0,
+            users: BTreeSet::new(),
+            reached: None,
+            visiting: false,
+            again: false,
+            urged: None,
+            on_trial: false,
+            trials: BTreeMap::new(),
+            trials_after: Timestamp::default(),
+            tried: Vec::new(),
+            partial: false,
+        }
+    }
+
+    fn trial_due(&self) -> Option<Timestamp> {
+        self.trials.values().min().map(|due| (*due).max(self.trials_after))
+    }
 }
 
 /// A domain to visit now, with the mailboxes known at it.
@@ -37,6 +84,20 @@ pub struct Job {
     pub domain: Domain,
     pub users: Vec<Address>,
     pub failures: u32,
+    /// Only names on trial are looked at: the domain's next visit stays due
+    /// when it was.
+    pub partial: bool,
+}
+
+/// What became of names on trial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Watched from now on.
+    pub kept: Vec<Name>,
+    /// Not watched, as before; nothing about them need be remembered.
+    pub ended: Vec<Name>,
+    /// The domain is one of those, and not in the frontier any more.
+    pub dropped: bool,
 }
 
 /// How far apart visits are, milliseconds.
@@ -101,76 +162,198 @@ impl Frontier {
         self.slots.is_empty()
     }
 
+    /// Takes a domain out of the queues, lets `change` its slot, and puts it
+    /// back where it then belongs.
+    fn change<T>(&mut self, domain: &Domain, change: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let slot = self.slots.get_mut(domain)?;
+        let key = |due: Timestamp| (due, domain.clone());
+        self.queue.remove(&key(slot.due));
+        slot.urged.map(|due| self.urgent.remove(&key(due)));
+        slot.trial_due().map(|due| self.asked.remove(&key(due)));
+        let changed = change(slot);
+        if !slot.visiting {
+            if !slot.on_trial {
+                self.queue.insert(key(slot.due));
+            }
+            self.urgent.extend(slot.urged.map(key));
+            self.asked.extend(slot.trial_due().map(key));
+        }
+        Some(changed)
+    }
+
     /// Watches a name from now on; says whether it is new. A domain that is new
     /// is due at `due`; a new mailbox makes its domain due then at the latest.
     pub fn add(&mut self, name: &Name, due: Timestamp) -> bool {
         let domain = name.domain();
-        let new_domain = !self.slots.contains_key(domain);
-        if new_domain {
-            let slot = Slot {
-                due,
-                failures: 0,
-                users: BTreeSet::new(),
-                reached: None,
-                visiting: false,
-                again: false,
-            };
-            self.slots.insert(domain.clone(), slot);
-            self.queue.insert((due, domain.clone()));
-        }
-        let new_user = match name {
-            Name::Domain(_) => false,
-            Name::Address(address) => {
-                self.slots.get_mut(domain).is_some_and(|slot| slot.users.insert(address.clone()))
+        let is_watched = self.slots.get(domain).is_some_and(|slot| !slot.on_trial);
+        self.slots.entry(domain.clone()).or_insert_with(|| Slot::new(due));
+        let new_user = self.change(domain, |slot| {
+            if slot.on_trial {
+                (slot.on_trial, slot.due) = (false, due);
             }
-        };
-        if new_user && !new_domain {
+            let new = match name {
+                Name::Domain(_) => false,
+                Name::Address(address) => slot.users.insert(address.clone()),
+            };
+            (new, slot.trials.remove(name).is_some())
+        });
+        let (new_user, was_on_trial) = new_user.unwrap_or_default();
+        self.trials -= usize::from(was_on_trial);
+        if new_user && is_watched {
             self.hasten(domain, due);
         }
-        new_domain || new_user
+        !is_watched || new_user
+    }
+
+    /// Looks at an unknown name at `due`, for strangers: it is watched from then
+    /// on only if it [settles](Frontier::settle) well. Says whether there was
+    /// room. A name that is watched needs no trial.
+    pub fn try_out(&mut self, name: &Name, due: Timestamp) -> bool {
+        let domain = name.domain();
+        let known = self.slots.get(domain);
+        let is_known = known.is_some_and(|slot| match name {
+            Name::Domain(_) => true,
+            Name::Address(address) => slot.users.contains(address),
+        });
+        let is_full = self.trials >= TRIALS
+            || known.is_some_and(|slot| slot.trials.len() >= TRIALS_OF_A_DOMAIN);
+        let is_tried =
+            known.is_some_and(|slot| slot.trials.contains_key(name) || slot.tried.contains(name));
+        if is_known || is_full || is_tried {
+            return false;
+        }
+        self.slots
+            .entry(domain.clone())
+            .or_insert_with(|| Slot { on_trial: true, ..Slot::new(due) });
+        self.change(domain, |slot| slot.trials.insert(name.clone(), due));
+        self.trials += 1;
+        true
+    }
+
+    /// Ends the trial of what the visit that just ended looked at, after
+    /// [`Frontier::done`]. `keep` says which names are to be watched.
+    pub fn settle(&mut self, domain: &Domain, keep: impl Fn(&Name) -> bool) -> Settled {
+        let mut settled = Settled::default();
+        let is_kept = keep(&Name::Domain(domain.clone()));
+        let left = self.change(domain, |slot| {
+            for name in std::mem::take(&mut slot.tried) {
+                let Name::Address(address) = &name else { continue };
+                if keep(&name) {
+                    slot.users.insert(address.clone());
+                    settled.kept.push(name);
+                } else if !slot.users.contains(address) {
+                    settled.ended.push(name);
+                }
+            }
+            if slot.on_trial && (is_kept || !slot.users.is_empty()) {
+                slot.on_trial = false;
+                settled.kept.push(Name::Domain(domain.clone()));
+            }
+            settled.dropped = slot.on_trial;
+            slot.trials.len()
+        });
+        if settled.dropped {
+            settled.ended.push(Name::Domain(domain.clone()));
+            self.change(domain, |slot| slot.visiting = true);
+            self.slots.remove(domain);
+            self.trials -= left.unwrap_or_default();
+        }
+        settled
     }
 
     /// Sets when a known domain is due and how often it failed, as read back
     /// from its row.
     pub fn restore(&mut self, domain: &Domain, due: Timestamp, failures: u32) {
         self.add(&Name::Domain(domain.clone()), due);
-        let Some(slot) = self.slots.get_mut(domain).filter(|slot| !slot.visiting) else { return };
-        self.queue.remove(&(slot.due, domain.clone()));
-        slot.due = due;
-        slot.failures = failures;
-        self.queue.insert((due, domain.clone()));
+        self.change(domain, |slot| {
+            if !slot.visiting {
+                (slot.due, slot.failures) = (due, failures);
+            }
+        });
     }
 
     /// Makes a domain due at `due` unless it is sooner. While it is visited,
     /// the next visit follows that one.
     pub fn hasten(&mut self, domain: &Domain, due: Timestamp) {
-        let Some(slot) = self.slots.get_mut(domain) else { return };
-        if slot.visiting {
-            slot.again = true;
-        } else if due < slot.due {
-            self.queue.remove(&(slot.due, domain.clone()));
-            slot.due = due;
-            self.queue.insert((due, domain.clone()));
-        }
+        self.change(domain, |slot| {
+            slot.again |= slot.visiting;
+            if !slot.visiting {
+                slot.due = slot.due.min(due);
+            }
+        });
     }
 
-    /// The domain that is due the longest, which is being visited from now on.
+    /// The same at once and before all others: somebody waits.
+    pub fn urge(&mut self, domain: &Domain, now: Timestamp) {
+        self.change(domain, |slot| {
+            slot.urged = Some(slot.urged.map_or(now, |urged| urged.min(now)));
+        });
+    }
+
+    /// The same for a domain's owner: once in [`TRIAL_GAP`]. A name that is not
+    /// watched is on trial, since owners may be anybody.
+    pub fn request(&mut self, name: &Name, now: Timestamp) -> bool {
+        let domain = name.domain();
+        let is_tried = self.try_out(name, now);
+        let is_watched = self.slots.get(domain).is_some_and(|slot| !slot.on_trial);
+        if is_watched {
+            self.change(domain, |slot| {
+                slot.urged = slot.urged.or(Some(now.max(slot.trials_after)));
+            });
+        }
+        is_tried || is_watched
+    }
+
+    /// The domain that is due, which is being visited from now on: one that is
+    /// waited for, else one with names on trial, else the one due the longest.
     pub fn next(&mut self, now: Timestamp) -> Option<Job> {
-        let first = self.queue.first().filter(|(due, _)| *due <= now).cloned()?;
-        self.queue.remove(&first);
-        let (_, domain) = first;
-        let slot = self.slots.get_mut(&domain)?;
-        slot.visiting = true;
-        slot.again = false;
-        // Those that the last visit did not come to are first.
-        let (before, after): (Vec<_>, Vec<_>) =
-            slot.users.iter().cloned().partition(|user| slot.reached.as_ref() >= Some(user));
-        let users = after.into_iter().chain(before).collect();
-        Some(Job { failures: slot.failures, domain, users })
+        let queues = [&self.urgent, &self.asked, &self.queue];
+        let due = |queue: &&BTreeSet<(Timestamp, Domain)>| {
+            queue.first().filter(|(due, _)| *due <= now).map(|(_, domain)| domain.clone())
+        };
+        let domain = queues.iter().find_map(due)?;
+        let (job, tried) = self.change(&domain, |slot| {
+            // Whoever waits sees all, but for what is on trial and not due.
+            slot.partial = slot.urged.is_none() && (slot.on_trial || slot.due > now);
+            let urged = slot.urged.is_some();
+            (slot.visiting, slot.again, slot.urged) = (true, false, None);
+            // A visit for whoever waits is a visit anyhow.
+            let after = if slot.partial { slot.trials_after } else { Timestamp::default() };
+            let spaced = slot.partial || urged;
+            slot.tried = slot
+                .trials
+                .iter()
+                .filter(|(_, due)| (**due).max(after) <= now)
+                .map(|(name, _)| name.clone())
+                .collect();
+            slot.trials.retain(|name, _| !slot.tried.contains(name));
+            if spaced {
+                slot.trials_after = now.plus(TRIAL_GAP);
+            }
+            // Those that the last visit did not come to are first.
+            let watched = slot.users.iter().filter(|_| !slot.partial).cloned();
+            let (before, after): (Vec<_>, Vec<_>) =
+                watched.partition(|user| slot.reached.as_ref() >= Some(user));
+            let tried = slot.tried.iter().filter_map(|name| match name {
+                Name::Address(address) => Some(address.clone()),
+                Name::Domain(_) => None,
+            });
+            let users = after.into_iter().chain(before).chain(tried).collect();
+            let job = Job {
+                failures: slot.failures,
+                domain: domain.clone(),
+                users,
+                partial: slot.partial,
+            };
+            (job, slot.tried.len())
+        })?;
+        self.trials -= tried;
+        Some(job)
     }
 
     /// A visit ended: the domain is due again at `due`, or at `now` if it was
-    /// asked for meanwhile. Returns the time that counts.
+    /// asked for meanwhile; after a partial one when it was due before. Returns
+    /// the time that counts.
     pub fn done(
         &mut self,
         domain: &Domain,
@@ -178,26 +361,30 @@ impl Frontier {
         due: Timestamp,
         failures: u32,
     ) -> Timestamp {
-        let Some(slot) = self.slots.get_mut(domain) else { return due };
-        let due = if slot.again { now } else { due };
-        slot.visiting = false;
-        slot.again = false;
-        slot.due = due;
-        slot.failures = failures;
-        self.queue.insert((due, domain.clone()));
-        due
+        let counts = self.change(domain, |slot| {
+            if !slot.partial || slot.on_trial {
+                (slot.due, slot.failures) = (due, failures);
+            }
+            if slot.again {
+                slot.due = now;
+            }
+            (slot.visiting, slot.again, slot.partial) = (false, false, false);
+            slot.due
+        });
+        counts.unwrap_or(due)
     }
 
     /// A visit's time was up after this mailbox; `None`: it came to the end.
     pub fn reached(&mut self, domain: &Domain, user: Option<Address>) {
-        if let Some(slot) = self.slots.get_mut(domain) {
+        if let Some(slot) = self.slots.get_mut(domain).filter(|slot| !slot.partial) {
             slot.reached = user;
         }
     }
 
     /// When the next domain is due, if any waits.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.queue.first().map(|(due, _)| *due)
+        let queues = [&self.urgent, &self.asked, &self.queue];
+        queues.iter().filter_map(|queue| queue.first()).map(|(due, _)| *due).min()
     }
 }
 
@@ -271,6 +458,109 @@ mod tests {
         assert_eq!(users(Some("b@a.example")), "bca");
         assert_eq!(users(None), "cab");
         assert_eq!(users(None), "abc");
+    }
+
+    #[test]
+    fn whoever_waits_is_first_and_strangers_before_routine() {
+        let mut frontier = Frontier::new();
+        for domain in ["a.example", "b.example"] {
+            frontier.add(&name(domain), at(0));
+        }
+        assert!(frontier.try_out(&name("c.example"), at(8)));
+        frontier.urge(&"b.example".parse().unwrap(), at(9));
+        let mut next = || frontier.next(at(10)).map(|job| job.domain.to_string());
+        assert_eq!(next().as_deref(), Some("b.example"));
+        assert_eq!(next().as_deref(), Some("c.example"));
+        assert_eq!(next().as_deref(), Some("a.example"));
+        assert_eq!(next(), None);
+        let b = "b.example".parse().unwrap();
+        frontier.urge(&b, at(11));
+        frontier.done(&b, at(12), at(900), 0);
+        assert_eq!(frontier.next(at(12)).unwrap().domain, b);
+    }
+
+    #[test]
+    fn a_trial_looks_at_what_was_asked_for_and_keeps_what_is_there() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        frontier.add(&name("x@a.example"), at(100_000));
+        assert!(!frontier.try_out(&name("x@a.example"), at(5)));
+        assert!(!frontier.try_out(&name("a.example"), at(5)));
+        assert!(frontier.try_out(&name("y@a.example"), at(5)));
+        assert!(!frontier.try_out(&name("y@a.example"), at(5)));
+        assert!(frontier.try_out(&name("z@a.example"), at(20)));
+        let job = frontier.next(at(10)).unwrap();
+        assert_eq!((job.users, job.partial), (vec!["y@a.example".parse().unwrap()], true));
+        assert_eq!(frontier.done(&domain, at(11), at(900_000), 3), at(100_000));
+        let settled = frontier.settle(&domain, |name| name.as_str() == "y@a.example");
+        assert_eq!(settled, Settled { kept: vec![name("y@a.example")], ..Settled::default() });
+        // The next names of the domain wait a while, and no longer than its turn.
+        assert_eq!(frontier.next(at(60_009)), None);
+        let job = frontier.next(at(60_010)).unwrap();
+        assert_eq!((job.users.len(), job.failures), (1, 0));
+        frontier.done(&domain, at(60_011), at(0), 0);
+        let settled = frontier.settle(&domain, |_| false);
+        assert_eq!(settled, Settled { ended: vec![name("z@a.example")], ..Settled::default() });
+        assert_eq!(frontier.next(at(100_000)).unwrap().users.len(), 2);
+        assert_eq!(frontier.trials, 0);
+    }
+
+    #[test]
+    fn owners_are_served_at_once_and_once_a_minute() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        frontier.add(&name("x@a.example"), at(900_000));
+        assert!(frontier.request(&name("a.example"), at(5)));
+        assert!(frontier.request(&name("y@a.example"), at(5)));
+        let job = frontier.next(at(5)).unwrap();
+        assert_eq!((job.users.len(), job.partial), (2, false));
+        frontier.done(&domain, at(6), at(900_000), 0);
+        frontier.settle(&domain, |_| false);
+        assert!(frontier.request(&name("a.example"), at(7)));
+        assert_eq!(frontier.next(at(60_004)), None);
+        assert!(frontier.next(at(60_005)).is_some());
+    }
+
+    #[test]
+    fn a_domain_on_trial_that_is_none_leaves_nothing_behind() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        assert!(frontier.try_out(&name("x@a.example"), at(5)));
+        assert!(frontier.try_out(&name("y@a.example"), at(500)));
+        let job = frontier.next(at(5)).unwrap();
+        assert_eq!(job.users.len(), 1);
+        frontier.done(&domain, at(6), at(7), 1);
+        assert!(frontier.settle(&domain, |_| false).dropped);
+        assert!(frontier.is_empty() && frontier.next_due().is_none() && frontier.trials == 0);
+
+        assert!(frontier.try_out(&name("a.example"), at(5)));
+        frontier.next(at(5)).unwrap();
+        frontier.done(&domain, at(6), at(70), 0);
+        assert_eq!(frontier.settle(&domain, |_| true).kept, [name("a.example")]);
+        assert_eq!(frontier.next_due(), Some(at(70)));
+        assert!(!frontier.next(at(70)).unwrap().partial);
+    }
+
+    #[test]
+    fn a_name_on_trial_may_be_watched_for_other_reasons() {
+        let mut frontier = Frontier::new();
+        assert!(frontier.try_out(&name("x@a.example"), at(50)));
+        assert!(frontier.add(&name("x@a.example"), at(9)));
+        assert_eq!((frontier.trials, frontier.next_due()), (0, Some(at(9))));
+        assert!(!frontier.next(at(9)).unwrap().partial);
+    }
+
+    #[test]
+    fn strangers_find_bounded_room() {
+        let mut frontier = Frontier::new();
+        let added = (0..2 * TRIALS_OF_A_DOMAIN)
+            .filter(|n| frontier.try_out(&name(&format!("x{n}@a.example")), at(0)))
+            .count();
+        assert_eq!(added, TRIALS_OF_A_DOMAIN);
+        let more = (0..2 * TRIALS)
+            .filter(|n| frontier.try_out(&name(&format!("x{n}.example")), at(0)))
+            .count();
+        assert_eq!(added + more, TRIALS);
     }
 
     #[test]

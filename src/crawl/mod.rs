@@ -4,13 +4,18 @@
 //! [`frontier`] says who is due, [`visit`] does the asking, [`judge`] says what
 //! the answers are to what was known. What comes out goes to a [`Sink`] as
 //! drafts of log entries, and what fails validation to [`Incidents`]: it is
-//! never a version. Rows of the log are only read here. This room writes two
-//! kinds of its own: when a name is due, and when it was last seen.
+//! never a version. [`quota`] stands before the log and bounds what one name can
+//! put into it. Rows of the log are only read here. This room writes three kinds
+//! of its own: when a name is due, when it was last seen, and its quotas.
 //!
-//! Left out: sequencing, quotas, who may ask for a visit.
+//! A name that strangers asked for is on trial: looked at once, and watched only
+//! if the visit put it into the log.
+//!
+//! Left out: sequencing, who may ask for a visit.
 
 pub mod frontier;
 pub mod judge;
+pub mod quota;
 mod visit;
 
 use std::collections::HashMap;
@@ -31,7 +36,7 @@ use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
 use crate::dmtp;
 use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
-use crate::store::rows::{self, DomainRow, FrontierRow, Typed as _, UserRow};
+use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
 use crate::store::state::{Batch, Range};
 use crate::store::{self, Applied, Blobs, State};
 
@@ -48,6 +53,10 @@ pub const HOLD: u64 = 72 * 3_600_000;
 pub const DX_PORT: u16 = 26;
 /// Requests waiting for the loop. Each is a name; more wait at the caller.
 const REQUESTS: usize = 1024;
+/// Names that strangers asked for, waiting for the loop; more are not heard.
+const ASKED: usize = 256;
+/// Ten minutes (threat 21), milliseconds.
+pub const ASK_DELAY: u64 = 600_000;
 /// Reports kept for a listener that lags; older ones are lost to it.
 const REPORTS: usize = 1024;
 /// Longest sleep of the loop, so that a clock set by hand is noticed.
@@ -73,6 +82,9 @@ pub struct Options {
     /// For so long after a signet was seen, a DX's word that it is current is
     /// enough, milliseconds; 0: it never is (§7.2).
     pub trust_word: u64,
+    /// A name that a stranger asked for is looked at after a random time up to
+    /// this, milliseconds: a new label must not tell who asked (threat 21).
+    pub ask_delay: u64,
     /// Most new links of one mailbox in one visit.
     pub links: usize,
     pub dmtp: dmtp::client::Options,
@@ -88,6 +100,7 @@ impl Default for Options {
             dx_port: DX_PORT,
             dual_ports: vec![25, 587],
             trust_word: 0,
+            ask_delay: ASK_DELAY,
             links: 64,
             dmtp: dmtp::client::Options::default(),
         }
@@ -115,6 +128,13 @@ pub trait Sink: Send + Sync {
     /// Returns when the entry is durable and the rows in `State` show it, so
     /// that whatever is judged next is judged by it.
     async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced>;
+
+    /// Whether a mailbox that has no row was forgotten: it is not visited, and
+    /// nothing about it is written down, until its owner asks.
+    ///
+    /// # Errors
+    /// Why that cannot be said now.
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced>;
 }
 
 /// What became of a draft.
@@ -169,6 +189,9 @@ pub enum IncidentKind {
     /// A link of a history that verifies under no org signet ever seen, or not
     /// at all.
     LinkInvalid,
+    /// Valid, and over quota: no entry of its own. The bytes are those that the
+    /// label's next entry hashes.
+    Coalesced,
 }
 
 /// How a visit to a domain or a mailbox ended.
@@ -178,6 +201,8 @@ pub enum Outcome {
     Confirmed,
     /// Something new was seen, and went to the log.
     Changed,
+    /// Something new was seen, and is over quota.
+    Coalesced,
     /// The DX said that the known signet is current.
     Claimed,
     /// No record, and none was known.
@@ -214,6 +239,7 @@ impl Outcome {
         match self {
             Outcome::Confirmed => "confirmed",
             Outcome::Changed => "changed",
+            Outcome::Coalesced => "coalesced",
             Outcome::Claimed => "claimed",
             Outcome::NoRecord => "no-record",
             Outcome::RecordGone => "record-gone",
@@ -240,6 +266,7 @@ impl Outcome {
             self,
             Outcome::Confirmed
                 | Outcome::Changed
+                | Outcome::Coalesced
                 | Outcome::Claimed
                 | Outcome::RecordGone
                 | Outcome::Forgotten
@@ -382,6 +409,7 @@ impl IncidentKind {
             IncidentKind::OrgSignetInvalid => "org-signet-invalid",
             IncidentKind::SignetInvalid => "signet-invalid",
             IncidentKind::LinkInvalid => "link-invalid",
+            IncidentKind::Coalesced => "coalesced",
         }
     }
 }
@@ -413,6 +441,7 @@ impl Incident {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    asked: mpsc::Sender<Asked>,
     reports: broadcast::Sender<Arc<Report>>,
 }
 
@@ -422,6 +451,13 @@ struct Request {
     reason: &'static str,
     /// Visit now, and answer when that visit ended.
     answer: Option<oneshot::Sender<Arc<Report>>>,
+}
+
+/// What reaches the crawler over the mirror's faces.
+#[derive(Debug)]
+enum Asked {
+    ByStranger(Name),
+    ByOwner(Vec<Name>),
 }
 
 impl Handle {
@@ -440,6 +476,20 @@ impl Handle {
         report.await.map_err(|_| Error::Stopped)
     }
 
+    /// Looks at a name that somebody looked up in vain, after a while and once:
+    /// it is watched only if there is such a name. Says whether there was room;
+    /// returns at once.
+    pub fn ask(&self, name: Name) -> bool {
+        self.asked.try_send(Asked::ByStranger(name)).is_ok()
+    }
+
+    /// Visits names at once, for their owner, who has shown to be it: of each
+    /// domain once a minute. Those that are not watched yet are from then on if
+    /// they are there. Says whether there was room; returns at once.
+    pub fn request(&self, names: Vec<Name>) -> bool {
+        self.asked.try_send(Asked::ByOwner(names)).is_ok()
+    }
+
     /// The report of every visit from now on. Whoever lags loses the oldest.
     pub fn reports(&self) -> broadcast::Receiver<Arc<Report>> {
         self.reports.subscribe()
@@ -451,6 +501,7 @@ pub struct Crawler {
     visitor: Arc<Visitor>,
     frontier: Frontier,
     requests: mpsc::Receiver<Request>,
+    asked: mpsc::Receiver<Asked>,
     reports: broadcast::Sender<Arc<Report>>,
     /// Who waits for the visit that comes next, and for the one going on.
     waiting: HashMap<Domain, Waiting>,
@@ -473,16 +524,18 @@ impl Crawler {
         owner: impl Into<String>,
     ) -> (Crawler, Handle) {
         let (sender, requests) = mpsc::channel(REQUESTS);
+        let (asker, asked) = mpsc::channel(ASKED);
         let (reports, _) = broadcast::channel(REPORTS);
         let crawler = Crawler {
             visitor: Arc::new(Visitor { rooms, options, metrics }),
             frontier: Frontier::new(),
             requests,
+            asked,
             reports: reports.clone(),
             waiting: HashMap::new(),
             owner: owner.into(),
         };
-        (crawler, Handle { requests: sender, reports })
+        (crawler, Handle { requests: sender, asked: asker, reports })
     }
 
     /// Goes round until told to stop. Visits going on then are dropped: what
@@ -527,6 +580,10 @@ impl Crawler {
                     }
                 }
                 Some(request) = self.requests.recv() => self.take(request).await,
+                Some(asked) = self.asked.recv() => match asked {
+                    Asked::ByStranger(name) => self.try_out(&name),
+                    Asked::ByOwner(names) => self.request(&names),
+                },
                 () = tokio::time::sleep(nap) => {}
             }
         }
@@ -581,13 +638,40 @@ impl Crawler {
     async fn take(&mut self, request: Request) {
         let now = self.now();
         let domain = request.name.domain().clone();
-        if self.frontier.add(&request.name, now) {
-            self.remember(&request.name, now, 0, Some(request.reason)).await;
+        let name = match self.is_forgotten(&request.name).await {
+            true => Name::Domain(domain.clone()),
+            false => request.name,
+        };
+        if self.frontier.add(&name, now) {
+            self.remember(&name, now, 0, Some(request.reason)).await;
         }
         if let Some(answer) = request.answer {
             self.waiting.entry(domain.clone()).or_default().next.push(answer);
-            self.frontier.hasten(&domain, now);
+            self.frontier.urge(&domain, now);
         }
+    }
+
+    fn request(&mut self, names: &[Name]) {
+        let now = self.now();
+        for name in names {
+            self.frontier.request(name, now);
+        }
+    }
+
+    fn try_out(&mut self, name: &Name) {
+        let most = self.visitor.options.ask_delay;
+        let mut random = [0; 8];
+        if most > 0 && getrandom::fill(&mut random).is_err() {
+            return;
+        }
+        let delay = u64::from_be_bytes(random) % most.saturating_add(1);
+        self.frontier.try_out(name, self.now().plus(delay));
+    }
+
+    /// If that cannot be said, it is asked again before the visit.
+    async fn is_forgotten(&self, name: &Name) -> bool {
+        let Name::Address(address) = name else { return false };
+        self.visitor.is_forgotten(address).await.unwrap_or(false)
     }
 
     async fn ended(&mut self, job: Job, visited: Visited) {
@@ -609,9 +693,15 @@ impl Crawler {
                 (pace.after_failure(&job.domain, now, failures), failures)
             }
         };
+        let failures = if job.partial { job.failures } else { failures };
         let due = self.frontier.done(&job.domain, now, due, failures);
-        if elsewhere_until.is_none() {
+        let settled = self.frontier.settle(&job.domain, |name| is_logged(&report, name));
+        self.forget(&settled.ended).await;
+        if !settled.dropped && elsewhere_until.is_none() {
             self.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
+        }
+        for name in &settled.kept {
+            self.remember(name, due, failures, Some("asked for")).await;
         }
         self.visitor.metrics.count(&report);
         tell(&report);
@@ -625,6 +715,23 @@ impl Crawler {
             }
         }
         let _ = self.reports.send(report);
+    }
+
+    /// Removes what was noted of names that are not watched after all: strangers
+    /// name them without end. Nothing about them is in the log.
+    async fn forget(&self, names: &[Name]) {
+        let mut batch = Batch::new();
+        for name in names {
+            for table in [FrontierRow::TABLE, SeenRow::TABLE, QuotaRow::TABLE] {
+                batch.delete(table, name.as_str());
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.visitor.rooms.state.apply(batch).await {
+            tracing::warn!(%error, "names on trial could not be forgotten");
+        }
     }
 
     /// Writes a name's row and gives up its lease. A failure costs no more than
@@ -657,6 +764,14 @@ impl Crawler {
             tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
         }
     }
+}
+
+/// Whether the visit put an entry for this name into the log.
+fn is_logged(report: &Report, name: &Name) -> bool {
+    report
+        .entries
+        .iter()
+        .any(|entered| entered.name == *name && matches!(entered.placed, Placed::Version(_)))
 }
 
 /// One line per visit; domains and words, no addresses.

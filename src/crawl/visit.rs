@@ -6,14 +6,20 @@
 //! strangers do wrong ends in an [`Outcome`] and perhaps an [`Incident`]; only
 //! our own stores and the log make an [`Error`].
 //!
-//! Left out: records of parent domains (§1.7); a record is asked for at the
-//! exact name. Mailboxes of a domain whose record is gone are not asked for.
+//! Where a record above decides (§1.7), the domain's entry names that record's
+//! text. The DNSSEC chain that is kept proves the domain's own name only, so
+//! such an entry says indeterminate where DNS said secure.
+//!
+//! Left out: mailboxes of a domain whose record is gone are not asked for, and
+//! a chain for a record above.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use sha2::{Digest as _, Sha256};
 
@@ -24,11 +30,11 @@ use super::{
 };
 use crate::dime::certificate;
 use crate::dime::org::{self, ValidOrgSignet};
-use crate::dime::record::{self, Record, Selection};
+use crate::dime::record::{self, Governing, Record, Selection};
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
-use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dime::{suffix, user};
 use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
 use crate::proof::entry::{Draft, Event, Events, UserDraft};
 use crate::resolver::{self, Answer, Resolver};
@@ -132,9 +138,45 @@ impl Visitor {
         self.remember(&[seen]).await.map_err(failed)
     }
 
-    /// Both names at once (§1.1). A name that fails cannot make the other
-    /// count: an attacker must not choose.
+    /// The record that counts at a domain: its own, or one above (§1.7). All
+    /// are asked at once, and one that fails fails the whole: whoever can stop
+    /// an answer must not choose the record. The status is the weakest of all.
     async fn ask_dns(&self, resolver: &dyn Resolver, domain: &Domain) -> Dns {
+        let names: Vec<Domain> =
+            iter::once(domain.clone()).chain(suffix::ancestors(domain)).collect();
+        let asked = join_all(names.iter().map(|name| self.ask_name(resolver, name))).await;
+        let mut answers = Vec::new();
+        let mut failure = None;
+        for answer in asked {
+            match answer {
+                Dns::Found(found) => answers.push(found),
+                Dns::Bogus => return Dns::Bogus,
+                Dns::Failed(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if let Some(error) = failure {
+            return Dns::Failed(error);
+        }
+        let (dnssec, ttl) = answers.iter().fold((Dnssec::Secure, u32::MAX), |weakest, found| {
+            (resolver::weaker(weakest.0, found.dnssec), weakest.1.min(found.ttl))
+        });
+        let selections: Vec<&Selection> = answers.iter().map(|found| &found.selection).collect();
+        let governing = selections.split_first().map(|(own, above)| record::govern(own, above));
+        let number = match governing {
+            Some(Governing::Own) => Some(0),
+            Some(Governing::Ancestor(at)) => Some(at + 1),
+            Some(Governing::Nothing) | None => None,
+        };
+        let nothing = Found { selection: Selection::None, conflict: None, dnssec, ttl };
+        match number.filter(|number| *number < answers.len()) {
+            Some(number) => Dns::Found(Found { dnssec, ttl, ..answers.swap_remove(number) }),
+            None => Dns::Found(nothing),
+        }
+    }
+
+    /// What is at one domain: both names at once (§1.1). A name that fails
+    /// cannot make the other count: an attacker must not choose.
+    async fn ask_name(&self, resolver: &dyn Resolver, domain: &Domain) -> Dns {
         let (dime_name, dx_name) = (format!("_dime.{domain}"), format!("_dx.{domain}"));
         let (dime, dx) = tokio::join!(resolver.txt(&dime_name), resolver.txt(&dx_name));
         let dime = match dime {
@@ -183,7 +225,8 @@ impl Visitor {
         report.outcome = Outcome::DnsBogus;
         report.dnssec = Some(Dnssec::Bogus);
         self.judge_domain(domain, known, &DomainSeen::Bogus, Dnssec::Bogus, report).await?;
-        seen.bogus = true;
+        // What is over quota is judged again at the next visit.
+        seen.bogus |= !is_coalesced(report);
         Ok(())
     }
 
@@ -278,6 +321,11 @@ impl Visitor {
         };
         self.rooms.incidents.report(incident).await;
     }
+}
+
+/// Whether the domain's own draft, which is the first, is over quota.
+fn is_coalesced(report: &Report) -> bool {
+    report.entries.first().is_some_and(|entered| entered.placed == Placed::Coalesced)
 }
 
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
@@ -384,6 +432,14 @@ impl Visitor {
 
         let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
+        if is_coalesced(report) {
+            // Not in the log, so nothing can be said to be valid under it.
+            report.outcome = Outcome::Coalesced;
+            if let Some(session) = dx.session.take() {
+                session.quit().await;
+            }
+            return Ok(());
+        }
         let entered = report.entries.last().map(|entered| entered.placed);
         let version = match entered {
             Some(Placed::Version(version)) => version,
@@ -553,6 +609,21 @@ impl Looked {
     }
 }
 
+/// The row of a name that was never seen.
+fn unseen(name: &Name) -> SeenRow {
+    SeenRow {
+        name: name.clone(),
+        version: 0,
+        confirmed_at: Timestamp::default(),
+        attempted_at: Timestamp::default(),
+        validity: None,
+        last_served: None,
+        bogus: false,
+        conflict: false,
+        outcome: String::new(),
+    }
+}
+
 /// A mailbox that is done with.
 struct Settled {
     address: Address,
@@ -618,13 +689,18 @@ impl Visitor {
         entries: &mut Vec<Entered>,
     ) -> Result<Outcome, Error> {
         let Looked { mut seen, drafts, served, mut outcome } = looked;
+        if outcome == Outcome::Forgotten {
+            return Ok(outcome);
+        }
         let name = Name::Address(address.clone());
-        let mut astray = false;
+        let (mut astray, mut coalesced) = (false, false);
         for draft in drafts.into_iter().take(self.options.links) {
             let events = draft.events;
             let entered = self.enter(Draft::User(draft), name.clone(), events).await?;
             astray = events.intersects(Events::of(&[Event::Forked, Event::Reverted]));
+            coalesced |= entered.placed == Placed::Coalesced;
             outcome = match () {
+                () if coalesced => Outcome::Coalesced,
                 () if events.contains(Event::Withdrawn) => Outcome::NotFound,
                 () if astray => Outcome::NotInForce,
                 () => Outcome::Changed,
@@ -636,7 +712,8 @@ impl Visitor {
         }
         // A chain that comes in parts was served to its end, not logged to it.
         let complete = entries.len() < self.options.links || astray;
-        seen.last_served = if complete { served } else { None };
+        // What is over quota is judged again at the next visit.
+        seen.last_served = if complete && !coalesced { served } else { None };
         seen.outcome = outcome.to_string();
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         self.remember(&[seen]).await.map_err(failed)?;
@@ -651,12 +728,12 @@ impl Visitor {
         authority: &Authority,
     ) -> Result<Looked, Error> {
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
-        let row = self.user_row(address).await.map_err(failed)?;
-        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
-        // Erased names are not looked at again until their owner asks.
-        if row.as_ref().is_some_and(|row| row.current == 0 && row.forgotten > 0) {
+        if self.is_forgotten(address).await? {
+            let seen = unseen(&Name::Address(address.clone()));
             return Ok(Looked::nothing(seen, Outcome::Forgotten));
         }
+        let row = self.user_row(address).await.map_err(failed)?;
+        let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
         let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
         seen.attempted_at = self.rooms.clock.now();
         Ok(match self.look(dx, address, &known, authority, &seen).await {
@@ -884,17 +961,17 @@ impl Visitor {
     /// The name's row, or a new one.
     async fn seen(&self, name: &Name) -> Result<SeenRow, store::Error> {
         let row = rows::find(&*self.rooms.state, name.as_str().as_bytes()).await?;
-        Ok(row.unwrap_or_else(|| SeenRow {
-            name: name.clone(),
-            version: 0,
-            confirmed_at: Timestamp::default(),
-            attempted_at: Timestamp::default(),
-            validity: None,
-            last_served: None,
-            bogus: false,
-            conflict: false,
-            outcome: String::new(),
-        }))
+        Ok(row.unwrap_or_else(|| unseen(name)))
+    }
+
+    /// Whether a mailbox was forgotten. One that has a row was not, or is back.
+    pub(super) async fn is_forgotten(&self, address: &Address) -> Result<bool, Error> {
+        let failed = |source| Error::Known { domain: address.domain().clone(), source };
+        if self.user_row(address).await.map_err(failed)?.is_some() {
+            return Ok(false);
+        }
+        let failed = |source| Error::Log { domain: address.domain().clone(), source };
+        self.rooms.sink.is_forgotten(address).await.map_err(failed)
     }
 
     async fn remember(&self, seen: &[SeenRow]) -> Result<(), store::Error> {

@@ -1,11 +1,21 @@
 //! Where rooms that do not know each other meet: the crawl's drafts go into
-//! the log.
+//! the log, and what the HTTP face was asked for, in vain or by owners, goes to
+//! the crawl.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
 
-use crate::crawl::{Placed, Sink, Unplaced};
+use crate::crawl::{Handle, Placed, Sink, Unplaced};
+use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
-use crate::proof::Draft;
+use crate::proof::{Draft, Hash};
+use crate::serve::http::{Owners, Unknown};
+use crate::store::blobs::Created;
+use crate::store::{self, Blobs, keys};
 
 /// Hands drafts to the log.
 pub struct IntoLog(pub Log);
@@ -18,5 +28,109 @@ impl Sink for IntoLog {
             Err(Refused::Unplaceable(why)) => Err(Unplaced::Misfit(why.to_string())),
             Err(later) => Err(Unplaced::Later(later.to_string())),
         }
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
+    }
+}
+
+/// Has unknown names looked at.
+#[derive(Debug)]
+pub struct OnDemand(pub Handle);
+
+impl Unknown for OnDemand {
+    /// If the crawler has its hands full, whoever asks again is heard.
+    fn asked(&self, name: &Name) {
+        self.0.ask(name.clone());
+    }
+}
+
+/// Takes owners' requests to the crawl, each once.
+pub struct ByOwners {
+    crawl: Handle,
+    taken: Taken,
+}
+
+/// Requests that were accepted: a private object each, under the hour of its
+/// time, since it is valid for minutes around that.
+struct Taken {
+    private: Blobs,
+    /// Requests before this hour were deleted.
+    pruned: AtomicU64,
+}
+
+impl Taken {
+    fn new(private: Blobs) -> Taken {
+        Taken { private, pruned: AtomicU64::new(0) }
+    }
+
+    /// Says whether it is the first.
+    async fn claim(&self, id: &Hash, time: Timestamp) -> Result<bool, store::Error> {
+        let hour = time.secs() / 3600;
+        let mark = Bytes::from_static(b"taken");
+        let created = self.private.put_if_absent(&keys::request(hour, id), mark).await?;
+        // Those of the hour before may still be replayed.
+        let before = hour.saturating_sub(1);
+        if self.pruned.fetch_max(before, Ordering::Relaxed) < before {
+            self.prune(before).await?;
+        }
+        Ok(matches!(created, Created::Created))
+    }
+
+    async fn prune(&self, before: u64) -> Result<(), store::Error> {
+        let floor = keys::request(before, &[0; 32]);
+        let mut old = self.private.list("request");
+        while let Some(found) = old.try_next().await? {
+            if found.key < floor {
+                self.private.delete(&found.key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ByOwners {
+    pub fn new(crawl: Handle, private: Blobs) -> ByOwners {
+        ByOwners { crawl, taken: Taken::new(private) }
+    }
+}
+
+#[async_trait]
+impl Owners for ByOwners {
+    async fn remember(&self, id: &Hash, time: Timestamp) -> Result<bool, String> {
+        self.taken.claim(id, time).await.map_err(|error| error.to_string())
+    }
+
+    fn watch(&self, names: Vec<Name>) -> bool {
+        self.crawl.request(names)
+    }
+}
+
+impl fmt::Debug for ByOwners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByOwners").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_taken_once_and_forgotten_later() {
+        let blobs = Blobs::memory();
+        let claim = async |hour: u64, id: u8| {
+            // Each time as after a restart.
+            let time = Timestamp::from_secs(hour * 3600 + 5);
+            Taken::new(blobs.clone()).claim(&[id; 32], time).await.unwrap()
+        };
+        assert!(claim(500_000, 1).await);
+        assert!(!claim(500_000, 1).await);
+        assert!(claim(500_000, 2).await);
+        assert!(claim(500_001, 3).await);
+        assert!(!claim(500_000, 1).await);
+        assert!(claim(500_002, 4).await);
+        assert_eq!(blobs.list_all("request", 10).await.unwrap().len(), 2);
     }
 }

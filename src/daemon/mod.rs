@@ -3,6 +3,7 @@
 //! Stops in order: the faces and the crawl first, then a last sequencing round,
 //! then the index. No room imports this.
 
+pub mod forget;
 mod incidents;
 mod joints;
 mod secrets;
@@ -21,24 +22,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::crawl::{self, Crawler, Pace};
+use crate::crawl::quota::Quotas;
+use crate::crawl::{self, Crawler, Incidents, Pace};
 use crate::dmtp;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
 use crate::log::answer::Answerer;
-use crate::log::{self, Log};
+use crate::log::{self, Log, Opened};
 use crate::proof::note::VerifierKey;
 use crate::resolver::{self, HickoryResolver, NameServers, TrustAnchor};
 use crate::serve::identity::Identity;
 use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
-use crate::store::{self, State, Store};
+use crate::store::state::{REWRITE, Table};
+use crate::store::{self, State, Store, seen};
 
 pub use incidents::Filed;
 pub use secrets::Secrets;
 
 /// How long the rooms may take to end before they are dropped.
 const GRACE: Duration = Duration::from_secs(20);
+/// Between two tries to open an index that is being closed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The parts of a mirror's folder.
 #[derive(Clone, Debug)]
@@ -83,16 +88,79 @@ impl Folder {
     /// An index that another process holds is an error.
     pub async fn open_state(&self) -> anyhow::Result<Sled> {
         let folder = self.state();
-        tokio::task::spawn_blocking(move || match Sled::open(&folder) {
-            Err(error) if error.is_damage() => {
-                let aside = sled::set_aside(&folder)?;
-                tracing::warn!(%error, aside = %aside.display(), "the index is made again");
-                Sled::open(&folder)
-            }
-            other => other,
+        let path = folder.clone();
+        let state = tokio::task::spawn_blocking(move || open_sled(&path)).await??;
+        if !needs_rewrite(&state).await? {
+            return Ok(state);
+        }
+        drop(state);
+        tokio::task::spawn_blocking(move || {
+            sled::rewrite(&folder)?;
+            tracing::info!("wrote the index anew, without what was erased");
+            open_sled(&folder)
         })
         .await?
-        .context("cannot open the index")
+    }
+}
+
+/// Opens an index that this process has just closed: what it still writes
+/// beside the rounds ends first.
+async fn reopen_state(folder: &Folder) -> anyhow::Result<Sled> {
+    let mut patience = GRACE;
+    loop {
+        match folder.open_state().await {
+            Err(error) if is_in_use(&error) && !patience.is_zero() => {
+                tokio::time::sleep(PAUSE).await;
+                patience = patience.saturating_sub(PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(store::Error::InUse { .. }))
+}
+
+fn open_sled(folder: &Path) -> anyhow::Result<Sled> {
+    let opened = match Sled::open(folder) {
+        Err(error) if error.is_damage() => {
+            let aside = sled::set_aside(folder)?;
+            tracing::warn!(%error, aside = %aside.display(), "the index is made again");
+            Sled::open(folder)
+        }
+        other => other,
+    };
+    opened.context("cannot open the index")
+}
+
+/// Whether rows were erased whose bytes the engine's files still hold.
+async fn needs_rewrite(state: &dyn State) -> Result<bool, store::Error> {
+    Ok(state.get(Table::Meta, REWRITE).await?.is_some())
+}
+
+/// Opens index and log. When opening erased something again (a restored backup),
+/// the index is written anew and both are opened once more.
+async fn open_log(
+    config: &Config,
+    folder: &Folder,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> anyhow::Result<Opened> {
+    let mut state: Arc<dyn State> = Arc::new(folder.open_state().await?);
+    let mut again = true;
+    loop {
+        let store = folder.store().context("cannot open the blob store")?;
+        let options = log_options(config, folder, secrets);
+        let opened = log::open(options, store, state, secrets.keys(), clock.clone())
+            .await
+            .context("cannot open the log")?;
+        if !(again && needs_rewrite(&**opened.log.state()).await?) {
+            return Ok(opened);
+        }
+        again = false;
+        drop(opened);
+        state = Arc::new(reopen_state(folder).await?);
     }
 }
 
@@ -104,6 +172,7 @@ pub struct Mirror {
     pub dmtp: SocketAddr,
     /// What clients need to trust this log.
     pub key: VerifierKey,
+    clock: Clock,
     shutdown: Shutdown,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -121,25 +190,34 @@ impl Mirror {
         folder.make()?;
         let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
         let identity = identity(config, &folder).await?;
-        let state: Arc<dyn State> = Arc::new(folder.open_state().await?);
-        let store = folder.store().context("cannot open the blob store")?;
         let faces = serve::metrics::Metrics::new()?;
+        let Opened { log, sequencer } = open_log(config, &folder, &secrets, &clock).await?;
 
-        let options = log_options(config, &folder, &secrets);
-        let opened = log::open(options, store, state, secrets.keys(), clock.clone())
-            .await
-            .context("cannot open the log")?;
-        let (log, sequencer) = (opened.log, opened.sequencer);
-
-        let resolver = Arc::new(HickoryResolver::new(resolver_options(config)?)?);
+        let servers = match config.name_servers.as_slice() {
+            [] => NameServers::System,
+            listed => NameServers::Listed(listed.to_vec()),
+        };
+        let resolver = resolver_over(config, servers)?;
+        let second_resolver = match config.second_name_servers.as_slice() {
+            [] => None,
+            listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
+        };
+        let incidents: Arc<dyn Incidents> = Arc::new(Filed::new(log.store().private.clone()));
+        let quotas = Quotas::new(
+            config.quotas,
+            Arc::new(joints::IntoLog(log.clone())),
+            Arc::clone(log.state()),
+            Arc::clone(&incidents),
+            clock.clone(),
+        );
         let rooms = crawl::Rooms {
             resolver,
-            second_resolver: None,
+            second_resolver,
             state: Arc::clone(log.state()),
             public: log.store().public.clone(),
             clock: clock.clone(),
-            sink: Arc::new(joints::IntoLog(log.clone())),
-            incidents: Arc::new(Filed::new(log.store().private.clone())),
+            sink: Arc::new(quotas),
+            incidents,
         };
         let metrics = crawl::Metrics::new(faces.registry())?;
         // The index is locked to one process, so a lease in it is of this mirror,
@@ -154,8 +232,15 @@ impl Mirror {
         let answers = Arc::new(Answerer::new(log.reader()));
         let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
         // Both faces draw on one budget for unknown mailboxes (threat 21).
-        let web_options = http::Options::new(&clock);
+        let mut web_options = http::Options::new(&clock);
+        if config.on_demand {
+            web_options.unknown = Some(Arc::new(joints::OnDemand(crawl.clone())));
+        }
+        let private = log.store().private.clone();
+        web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
+        web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
+        face_options.sessions = Some(faces.dmtp_sessions.clone());
         face_options.budget = Some(Arc::clone(&web_options.budget));
         let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
         let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
@@ -176,7 +261,7 @@ impl Mirror {
         for name in &config.names {
             crawl.watch(name.clone(), "configured").await?;
         }
-        Ok(Mirror { key: secrets.verifier(), log, crawl, http, dmtp, shutdown, tasks })
+        Ok(Mirror { key: secrets.verifier(), log, crawl, http, dmtp, clock, shutdown, tasks })
     }
 
     /// Runs until told to stop, or until a room ends: then all end, and its
@@ -204,6 +289,11 @@ impl Mirror {
         self.shutdown.then.cancel();
         let log = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, log).await;
+        // The day's copy holds what was seen when the day began.
+        let (private, state) = (&self.log.store().private, self.log.state());
+        if let Err(error) = seen::save(private, &**state, seen::day(self.clock.now())).await {
+            tracing::warn!(%error, "could not keep what was seen");
+        }
         if let Err(error) = self.log.state().flush().await {
             tracing::warn!(%error, "the index could not be flushed");
         }
@@ -243,16 +333,17 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options
 }
 
-fn resolver_options(config: &Config) -> anyhow::Result<resolver::Options> {
-    let name_servers = match config.name_servers.as_slice() {
-        [] => NameServers::System,
-        listed => NameServers::Listed(listed.to_vec()),
-    };
+/// A validating resolver that asks these servers.
+fn resolver_over(
+    config: &Config,
+    name_servers: NameServers,
+) -> anyhow::Result<Arc<dyn resolver::Resolver>> {
     let trust_anchor = match &config.trust_anchor {
         None => TrustAnchor::iana(),
         Some(path) => TrustAnchor::from_file(path)?,
     };
-    Ok(resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() })
+    let options = resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() };
+    Ok(Arc::new(HickoryResolver::new(options)?))
 }
 
 fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
@@ -269,6 +360,7 @@ fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
         concurrency: config.concurrency,
         hold: config.hold_millis,
         dx_port: config.dx_port,
+        ask_delay: config.on_demand_delay_millis,
         dmtp: dmtp::client::Options {
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,

@@ -74,7 +74,7 @@ impl Secrets {
             .create(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         write_new(&folder.join("log.key"), &log.to_secret_text())?;
-        write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(&*vrf_seed)))?;
+        write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(*vrf_seed)))?;
         fs::File::open(folder).and_then(|folder| folder.sync_all())?;
         Ok(Secrets { log, vrf: Arc::new(SecretKey::from_seed(&vrf_seed)) })
     }

@@ -14,6 +14,7 @@ pub mod record;
 mod rejection;
 pub mod reply;
 pub mod signet;
+pub mod suffix;
 mod time;
 pub mod user;
 pub mod verdict;

@@ -579,6 +579,40 @@ pub fn choose(dime: Selection, dx: Selection) -> Chosen {
     }
 }
 
+/// Whose record counts at a name (§1.7, A23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Governing {
+    /// What is at the name itself, which may be nothing.
+    Own,
+    /// The record of this ancestor, as numbered in the walk.
+    Ancestor(usize),
+    /// Nothing: the nearest record above wants one at the name itself.
+    Nothing,
+}
+
+/// Whose record counts at a name, given what is there and at each ancestor,
+/// nearest first. The nearest ancestor with `sub=strict` overrides everything
+/// below it. Else the name's own counts, even one that is refused; else that of
+/// the nearest ancestor that has one, unless it is `explicit`. A record above
+/// that is refused or ambiguous governs nobody: it is no record.
+pub fn govern(own: &Selection, ancestors: &[&Selection]) -> Governing {
+    let above = || {
+        ancestors.iter().enumerate().filter_map(|(at, selection)| match selection {
+            Selection::One(record) => Some((at, record.subdomain)),
+            _ => None,
+        })
+    };
+    if let Some((at, _)) = above().find(|(_, subdomain)| *subdomain == Subdomain::Strict) {
+        return Governing::Ancestor(at);
+    }
+    match above().next() {
+        _ if *own != Selection::None => Governing::Own,
+        Some((at, Subdomain::Relaxed)) => Governing::Ancestor(at),
+        Some(_) => Governing::Nothing,
+        None => Governing::Own,
+    }
+}
+
 fn conflicts(dime: &Selection, dx: &Selection) -> bool {
     match (dime, dx) {
         (Selection::None, _) | (_, Selection::None) => false,
@@ -846,6 +880,38 @@ mod tests {
                 prop_assert!(!record.poks.is_empty() && record.poks.len() <= MAX_POKS);
                 prop_assert_eq!(record.text, text);
             }
+        }
+    }
+
+    #[test]
+    fn the_nearest_strict_record_above_overrides_and_else_the_own_counts() {
+        let pok = Template { poks: vec![ed25519::public_key(&[1; 32])], ..Template::default() };
+        let with = |subdomain| select(&[Template { subdomain, ..pok.clone() }.text().into_bytes()]);
+        let strict = with(Subdomain::Strict);
+        let relaxed = with(Subdomain::Relaxed);
+        let explicit = with(Subdomain::Explicit);
+        let (own, none) = (relaxed.clone(), Selection::None);
+        let ambiguous = Selection::Ambiguous(vec![]);
+        let refused =
+            Selection::Refused { text: vec![], why: Rejection::new("record-no-pok", "none") };
+        for (own, above, expected) in [
+            (&own, vec![], Governing::Own),
+            (&none, vec![], Governing::Own),
+            (&own, vec![&strict], Governing::Ancestor(0)),
+            (&none, vec![&strict], Governing::Ancestor(0)),
+            (&own, vec![&relaxed, &strict], Governing::Ancestor(1)),
+            (&own, vec![&strict, &strict], Governing::Ancestor(0)),
+            (&own, vec![&relaxed], Governing::Own),
+            (&none, vec![&none, &relaxed], Governing::Ancestor(1)),
+            (&own, vec![&explicit], Governing::Own),
+            (&none, vec![&explicit], Governing::Nothing),
+            (&none, vec![&explicit, &relaxed], Governing::Nothing),
+            (&refused, vec![&relaxed], Governing::Own),
+            (&refused, vec![&strict], Governing::Ancestor(0)),
+            (&own, vec![&refused, &ambiguous, &strict], Governing::Ancestor(2)),
+            (&none, vec![&refused, &ambiguous], Governing::Own),
+        ] {
+            assert_eq!(govern(own, &above), expected, "{above:?}");
         }
     }
 }

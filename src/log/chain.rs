@@ -12,6 +12,7 @@ use super::commit::{
     Batch, Commit, Floor, LogRecord, MAX_BATCH, MAX_COMMIT, MAX_PAYLOAD_OBJECT, MAX_SEGMENT,
     MAX_SMALL, Payload, Records, Segment, sha256,
 };
+use super::ledger::Ledger;
 use crate::proof::Hash;
 use crate::proof::wire::Malformed;
 use crate::store::{Blobs, keys};
@@ -35,6 +36,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Chain {
     private: Blobs,
+    ledger: Option<Ledger>,
 }
 
 impl Step {
@@ -55,7 +57,16 @@ impl Step {
 
 impl Chain {
     pub fn new(private: Blobs) -> Chain {
-        Chain { private }
+        Chain { private, ledger: None }
+    }
+
+    /// The same, with the list of what was erased that backups do not hold.
+    pub fn with_ledger(self, ledger: Ledger) -> Chain {
+        Chain { ledger: Some(ledger), ..self }
+    }
+
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
     }
 
     pub fn private(&self) -> &Blobs {

@@ -3,8 +3,8 @@
 //!
 //! Markers come first, so that a crash in between leaves a record that is both
 //! there and marked, and [`apply_markers`] finishes it at the next start. The
-//! same undoes a backup that brought records back; for that, keep `erased/` out
-//! of the backup.
+//! same undoes a backup that brought records back: every marker is also in
+//! [`super::ledger`], which no backup holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,18 +12,40 @@ use bytes::Bytes;
 
 use super::Error;
 use super::chain::{Chain, broken};
-use super::commit::{MAX_PAYLOAD_OBJECT, Payload, Records};
-use crate::store::keys;
+use super::commit::{Commit, MAX_PAYLOAD_OBJECT, Payload, Records};
+use super::ledger::Marks;
+use crate::dime::{Address, Name};
+use crate::proof::Label;
+use crate::store::rows::{self, UserRow};
+use crate::store::state::{Batch, REWRITE, Range, State, Table};
+use crate::store::{Blobs, keys, seen};
 
 /// Markers that are read at a start.
 const MAX_MARKERS: usize = 10_000_000;
+/// Largest incident that is looked at, bytes.
+const MAX_INCIDENT: u64 = 64 << 20;
+/// Rows of one scan or batch.
+const PAGE: usize = 5_000;
 
 /// Which private records: by commit, their numbers in it.
 pub type Erased = BTreeMap<u64, BTreeSet<u32>>;
 
+/// What goes with a FORGOTTEN entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    pub label: Label,
+    /// Of the FORGOTTEN entry.
+    pub version: u64,
+    pub records: Erased,
+}
+
 /// Erases private records for good. May be done again.
-pub async fn erase(chain: &Chain, erased: &Erased) -> Result<(), Error> {
-    for (n, records) in erased {
+pub async fn erase(chain: &Chain, gone: &Gone) -> Result<(), Error> {
+    if let Some(ledger) = chain.ledger() {
+        let labels = [(gone.label.0, gone.version)].into();
+        ledger.add(Marks { records: gone.records.clone(), labels }).await?;
+    }
+    for (n, records) in &gone.records {
         for i in records {
             // Killed after: marked and still there; the next start goes on.
             chain.private().put(keys::erased(*n, *i), Bytes::new()).await?;
@@ -33,8 +55,10 @@ pub async fn erase(chain: &Chain, erased: &Erased) -> Result<(), Error> {
     Ok(())
 }
 
-/// Erases again whatever has a marker and is there.
-pub async fn apply_markers(chain: &Chain, tail: Option<u64>) -> Result<(), Error> {
+/// Erases again whatever has a marker and is there, and makes store and ledger
+/// know the same markers. Gives whether anything was there: then it came from a
+/// backup, and the index and all else may hold it too.
+pub async fn apply_markers(chain: &Chain, tail: Option<u64>) -> Result<bool, Error> {
     let mut erased = Erased::new();
     for found in chain.private().list_all("erased", MAX_MARKERS).await? {
         let name = found.key.rsplit('/').next().unwrap_or_default();
@@ -43,16 +67,107 @@ pub async fn apply_markers(chain: &Chain, tail: Option<u64>) -> Result<(), Error
             erased.entry(n).or_default().insert(i);
         }
     }
+    if let Some(ledger) = chain.ledger() {
+        for (n, records) in ledger.read().await?.records {
+            for i in records {
+                if erased.entry(n).or_default().insert(i) {
+                    chain.private().put(keys::erased(n, i), Bytes::new()).await?;
+                }
+            }
+        }
+        ledger.add(Marks { records: erased.clone(), ..Marks::default() }).await?;
+    }
+    let mut found = false;
     for (n, records) in erased {
         if tail.is_some_and(|tail| n <= tail) {
-            blank(chain, n, &records).await?;
+            found |= blank(chain, n, &records).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes, outside the log, what is kept of mailboxes that are gone:
+/// incidents, copies of when they were seen, and what batches that never were
+/// committed hold.
+pub async fn sweep_private(
+    private: &Blobs,
+    gone: &(dyn Fn(&Address) -> bool + Sync),
+) -> Result<(), Error> {
+    for found in private.list_all("incident", MAX_MARKERS).await? {
+        let Some(bytes) = private.get(&found.key, MAX_INCIDENT).await? else { continue };
+        let about = serde_json::from_slice::<About>(&bytes).ok().and_then(|about| about.address);
+        if about.and_then(|about| about.parse().ok()).is_some_and(|about| gone(&about)) {
+            private.delete(&found.key).await?;
+        }
+    }
+    seen::without(private, gone).await?;
+    Ok(())
+}
+
+/// Whom an incident is about; the rest of it is its writer's.
+#[derive(serde::Deserialize)]
+struct About {
+    address: Option<String>,
+}
+
+/// Deletes what the crawl keeps of mailboxes that are gone, and have not come
+/// back: rows that no entry of the log makes.
+pub async fn sweep_rows(
+    state: &dyn State,
+    gone: &(dyn Fn(&Address) -> bool + Sync),
+) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+        let mut range = Range::all();
+        loop {
+            let page = state.scan(table, range.clone(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            range = range.after(last);
+            for (key, _) in page {
+                let name = std::str::from_utf8(&key).ok().and_then(|name| name.parse().ok());
+                if let Some(Name::Address(address)) = name
+                    && rows::find::<UserRow>(state, &rows::user_key(&address)).await?.is_none()
+                    && gone(&address)
+                {
+                    batch.delete(table, key);
+                }
+            }
+        }
+    }
+    if !batch.is_empty() {
+        batch.put(Table::Meta, REWRITE, "1");
+    }
+    for writes in batch.writes.chunks(PAGE) {
+        let batch = Batch { writes: writes.to_vec(), ..Batch::new() };
+        let _ = state.apply(batch).await?;
+    }
+    state.clear(Table::Cache).await?;
+    Ok(())
+}
+
+/// Deletes the payload of every batch that was meant for a commit up to `tail`
+/// and lost to another one (threat 9: orphans). Merging would, much later.
+pub async fn sweep_orphans(chain: &Chain, tail: u64) -> Result<(), Error> {
+    let private = chain.private();
+    for found in private.list_all("payload", MAX_MARKERS).await? {
+        let name = found.key.rsplit('/').next().unwrap_or_default();
+        let number = name.split_once('-').and_then(|(n, _)| keys::parse_number(n));
+        let Some(n) = number.filter(|n| *n <= tail) else { continue };
+        let batch = match chain.commit_bytes(n).await? {
+            Some(bytes) => Commit::decode(&bytes).map_err(broken(n, "the commit"))?.batch,
+            None => chain.at(n).await?.commit.batch,
+        };
+        if found.key != keys::payload(n, &batch) {
+            private.delete(&found.key).await?;
         }
     }
     Ok(())
 }
 
-/// Empties records in the payload object of a commit, and in that of its segment.
-async fn blank(chain: &Chain, n: u64, records: &BTreeSet<u32>) -> Result<(), Error> {
+/// Empties records in the payload object of a commit, and in that of its
+/// segment; `false` if they were empty.
+async fn blank(chain: &Chain, n: u64, records: &BTreeSet<u32>) -> Result<bool, Error> {
+    let mut found = false;
     let batch = chain.at(n).await?.commit.batch;
     let private = chain.private();
     let own = keys::payload(n, &batch);
@@ -60,6 +175,7 @@ async fn blank(chain: &Chain, n: u64, records: &BTreeSet<u32>) -> Result<(), Err
         && let Some(emptied) = without(n, &bytes, records)?
     {
         private.overwrite(&own, emptied).await?;
+        found = true;
     }
     let first = chain.segments().await?.into_iter().rfind(|first| *first <= n);
     if let Some(first) = first
@@ -75,9 +191,10 @@ async fn blank(chain: &Chain, n: u64, records: &BTreeSet<u32>) -> Result<(), Err
         if changed {
             let merged = Records { first, payloads };
             private.overwrite(&keys::records(first), merged.encode()).await?;
+            found = true;
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// A payload without these records; `None` if it is another commit's, or they

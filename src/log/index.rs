@@ -6,15 +6,15 @@
 //! Idempotent: a row that is already as new as an entry is left as it is, so a
 //! commit may be indexed again after a crash in its middle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
 use super::Error;
 use super::chain::{Chain, Step, broken};
 use super::commit::PrivateRecord;
-use super::erase::{self, Erased};
-use crate::dime::Timestamp;
+use super::erase::{self, Erased, Gone};
+use crate::dime::{Name, Timestamp};
 use crate::proof::entry::{
     DomainObservation, Entry, Event, Events, Kind, UserObservation, UserPayload,
 };
@@ -22,7 +22,7 @@ use crate::proof::{Hash, Label};
 use crate::store::rows::{
     self, DomainRow, Hash as RowHash, Hidden, Labelled, LinkRow, OrgRow, Place, Typed, UserRow,
 };
-use crate::store::state::{Applied, Batch, State, Table};
+use crate::store::state::{Applied, Batch, REWRITE, Range, State, Table};
 
 /// Where [`Table::Meta`] says how far the index has come.
 const INDEXED: &[u8] = b"indexed";
@@ -55,9 +55,18 @@ pub async fn indexed(state: &dyn State) -> Result<Option<Indexed>, Error> {
 
 /// Empties what is derived from the log.
 pub async fn clear(state: &dyn State) -> Result<(), Error> {
+    let rewrite = state.get(Table::Meta, REWRITE).await?;
     for table in Table::OF_THE_LOG {
         state.clear(table).await?;
     }
+    if rewrite.is_some() { mark_rewrite(state).await } else { Ok(()) }
+}
+
+/// Has the engine's files written anew at the next opening.
+pub async fn mark_rewrite(state: &dyn State) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    batch.put(Table::Meta, REWRITE, "1");
+    let _ = state.apply(batch).await?;
     Ok(())
 }
 
@@ -134,7 +143,7 @@ pub async fn index(state: &dyn State, chain: &Chain, step: &Step) -> Result<(), 
             }
             Kind::Forgotten(forgotten) => {
                 place(&mut rows, forgotten.label, forgotten.version, at, n, bytes, None);
-                forget(&mut rows, chain, forgotten.label, forgotten.version).await?;
+                forget(&mut rows, chain, forgotten.label, forgotten.version, n).await?;
             }
             Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) => {}
         }
@@ -176,7 +185,7 @@ async fn index_domain(
     }
     rows.put(&Labelled {
         label: RowHash(label.0),
-        name: crate::dime::Name::Domain(crate::dime::Domain::clone(&domain)),
+        name: Name::Domain(crate::dime::Domain::clone(&domain)),
     });
     let mut row = old.unwrap_or(DomainRow {
         domain,
@@ -252,7 +261,7 @@ async fn index_user(
     }
     rows.put(&Labelled {
         label: RowHash(seen.label.0),
-        name: crate::dime::Name::Address(record.address.clone()),
+        name: Name::Address(record.address.clone()),
     });
     let mut row = old.unwrap_or(UserRow {
         address: record.address,
@@ -263,7 +272,6 @@ async fn index_user(
         domain_version: payload.domain_version,
         held_until: None,
         withdrawn: false,
-        forgotten: 0,
         events: Vec::new(),
         logged_at: time,
     });
@@ -326,10 +334,12 @@ async fn forget(
     chain: &Chain,
     label: Label,
     version: u64,
+    tail: u64,
 ) -> Result<(), Error> {
     // What this commit wrote of the label must be in the state to be found.
     rows.apply().await?;
     let mut erased = Erased::new();
+    let mut signets = BTreeSet::new();
     let mut next = 1;
     while next < version {
         let page: Vec<Place> =
@@ -339,22 +349,57 @@ async fn forget(
             let Some(hidden) = &place.hidden else { continue };
             erased.entry(place.commit).or_default().insert(hidden.record);
             if let Some(signet) = hidden.signet {
-                rows.write(Table::Signets, signet.0.into(), None);
+                signets.insert(signet);
             }
             rows.put(&Place { hidden: None, ..place });
         }
         next = last + 1;
     }
+    for signet in unshared(rows.state, label, version, signets).await? {
+        rows.write(Table::Signets, signet.0.into(), None);
+    }
     // The index still knows what there is to erase, should this be cut off.
-    erase::erase(chain, &erased).await?;
+    erase::erase(chain, &Gone { label, version, records: erased }).await?;
     let known: Option<Labelled> = rows.find(&label.0).await?;
-    if let Some(Labelled { name: crate::dime::Name::Address(address), .. }) = known {
+    if let Some(Labelled { name: Name::Address(address), .. }) = known {
+        erase::sweep_private(chain.private(), &|other| *other == address).await?;
+        erase::sweep_orphans(chain, tail).await?;
         rows.write(Table::Users, rows::user_key(&address), None);
-        rows.write(Table::Seen, address.as_str().into(), None);
-        rows.write(Table::Frontier, address.as_str().into(), None);
+        for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+            rows.write(table, address.as_str().into(), None);
+        }
+        rows.write(Table::Quotas, address.as_str().into(), None);
+        rows.state.clear(Table::Cache).await?;
     }
     rows.write(Table::Labels, label.0.into(), None);
+    // The engine keeps old bytes until its files are written anew.
+    rows.write(Table::Meta, REWRITE.into(), Some(b"1".to_vec()));
     Ok(())
+}
+
+/// Which of these signets no entry names but those of `label` before `version`.
+/// One whose name is unsigned may be that of several mailboxes. Reads all places.
+async fn unshared(
+    state: &dyn State,
+    label: Label,
+    version: u64,
+    mut signets: BTreeSet<RowHash>,
+) -> Result<BTreeSet<RowHash>, Error> {
+    let mut range = Range::all();
+    while !signets.is_empty() {
+        let page: Vec<Place> = rows::scan(state, range.clone(), CHUNK).await?;
+        let Some(last) = page.last() else { break };
+        range = range.after(&last.key());
+        for place in page {
+            let going = place.label.0 == label.0 && place.version < version;
+            if let Some(signet) = place.hidden.and_then(|hidden| hidden.signet)
+                && !going
+            {
+                signets.remove(&signet);
+            }
+        }
+    }
+    Ok(signets)
 }
 
 fn numbers(events: Events) -> Vec<u32> {

@@ -15,6 +15,7 @@ pub mod commit;
 pub mod erase;
 pub mod guard;
 pub mod index;
+pub mod ledger;
 mod publish;
 pub mod reader;
 pub mod recover;
@@ -35,13 +36,14 @@ pub use recover::{Opened, accept_tip, open, rebuild};
 pub use sequencer::Sequencer;
 
 use crate::clock::Clock;
-use crate::dime::Timestamp;
+use crate::dime::{Address, Timestamp};
 use crate::directory::{self, Directory};
-use crate::proof::entry::{Draft, Unplaceable};
+use crate::proof::entry::{Draft, Entry, Kind, Unplaceable};
 use crate::proof::note::SigningKey;
 use crate::proof::replay::{Fault, Unknown};
 use crate::proof::{Hash, Label, vrf};
-use crate::store::{self, State, Store};
+use crate::store::rows::{self, Place};
+use crate::store::{self, State, Store, keys};
 use chain::Step;
 use commit::LogRecord;
 use guard::{Guard, OwnMark};
@@ -159,6 +161,14 @@ pub enum Error {
     /// The guard file could not be read or written.
     #[error("could not {doing} the guard {path}")]
     Guard {
+        doing: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The list of what was erased could not be read or written.
+    #[error("could not {doing} the list of what was erased, {path}")]
+    Ledger {
         doing: &'static str,
         path: String,
         #[source]
@@ -438,6 +448,39 @@ impl Log {
     /// The label of a mailbox in this log; about 40 µs.
     pub fn vrf(&self) -> &vrf::SecretKey {
         &self.0.keys.vrf
+    }
+
+    /// Whether a mailbox was forgotten and has not asked to come back: its
+    /// latest entry is FORGOTTEN. The log itself is the list of whom not to
+    /// crawl, so that it holds no name and outlives every index.
+    pub async fn is_forgotten(&self, address: &Address) -> Result<bool, Error> {
+        let label = Label::of_address(&self.0.keys.vrf, address);
+        let Some(version) = self.forgotten(&label).await? else { return Ok(false) };
+        let asked = self.0.store.private.head(&keys::asked(&label.0, version)).await?;
+        Ok(asked.is_none())
+    }
+
+    /// The owner of a forgotten mailbox asks that it be seen again. Gives
+    /// whether it is forgotten at all.
+    pub async fn ask_again(&self, address: &Address) -> Result<bool, Error> {
+        let label = Label::of_address(&self.0.keys.vrf, address);
+        let Some(version) = self.forgotten(&label).await? else { return Ok(false) };
+        self.0.store.private.put(keys::asked(&label.0, version), Bytes::new()).await?;
+        Ok(true)
+    }
+
+    /// The version of a label's latest entry, if that is FORGOTTEN.
+    async fn forgotten(&self, label: &Label) -> Result<Option<u64>, Error> {
+        let Some(tip) = self.0.map.tip(label).filter(|tip| tip.current == 0) else {
+            return Ok(None);
+        };
+        let key = rows::place_key(&label.0, tip.version);
+        let Some(place) = rows::find::<Place>(&*self.0.state, &key).await? else {
+            return Ok(None);
+        };
+        let entry = Entry::decode(&place.entry);
+        let forgotten = entry.is_ok_and(|entry| matches!(entry.kind, Kind::Forgotten(_)));
+        Ok(forgotten.then_some(tip.version))
     }
 
     /// The operator's word that the clock is right, for the next batch.

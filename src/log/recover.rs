@@ -14,18 +14,19 @@ use super::commit::{Commit, Fence, LogRecord, MAX_SMALL};
 use super::erase;
 use super::guard::{Guard, Marks, OwnMark};
 use super::index::{self, Indexed};
+use super::ledger::Ledger;
 use super::tip::{Grown, Tip};
 use super::{Blocked, Error, Head, Heads, Keys, Log, Options, Sequencer, Shared, Word};
 use crate::clock::Clock;
-use crate::dime::Timestamp;
+use crate::dime::{Address, Timestamp};
 use crate::directory::{self, Directory};
-use crate::proof::Hash;
 use crate::proof::entry::is_origin;
 use crate::proof::merkle::leaf_hash;
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::Position;
 use crate::proof::tile::{BundleCoordinate, Edge, TileCoordinate};
 use crate::proof::wire::{Malformed, Reader, Writer};
+use crate::proof::{Hash, Label};
 use crate::store::blobs::{Claim, Probe};
 use crate::store::{Blobs, State, Store, keys, seen};
 
@@ -52,7 +53,7 @@ pub async fn open(
     keys: Keys,
     clock: Clock,
 ) -> Result<Opened, Error> {
-    let chain = Chain::new(store.private.clone());
+    let chain = Chain::new(store.private.clone()).with_ledger(Ledger::beside(&options.guard));
     let fences = store.private.probe("commit").await? == Probe::Fences;
     let guard = Guard::new(&options.guard);
     let marks = read_guard(&guard).await?;
@@ -64,10 +65,20 @@ pub async fn open(
     check_record(&record, &options, &keys)?;
     let indexed = read_index(&*state).await?;
     let tail = chain.tail(indexed.map_or(0, |indexed| indexed.n)).await?;
-    erase::apply_markers(&chain, tail).await?;
     let mut reading = Reading { chain: &chain, state: &*state, indexed };
     reading.check_index(tail).await?;
-    if reading.indexed.is_none() {
+    let restored = erase::apply_markers(&chain, tail).await?;
+    if restored {
+        warn!("a backup brought back what was erased, and it went again");
+        if let Some(tail) = tail {
+            erase::sweep_orphans(&chain, tail).await?;
+        }
+        index::mark_rewrite(&*state).await?;
+        index::clear(&*state).await?;
+        reading.indexed = None;
+    }
+    let is_new = reading.indexed.is_none();
+    if is_new {
         let known = seen::load(&store.private, &*state).await?;
         info!(rows = known, "a new index: read back what was seen");
     }
@@ -79,6 +90,9 @@ pub async fn open(
         }
     };
     let last = reading.replay(&mut tip, tail).await?;
+    if is_new {
+        sweep(&chain, &*state, &keys, &tip).await?;
+    }
     let standing = judge(fences, &marks, &record, &chain, &last, reading.indexed).await?;
     let (pool, drafts) = mpsc::channel(options.pool.max(1));
     let word = Mutex::new(Word { standing, clock: options.accept_clock });
@@ -119,6 +133,22 @@ pub async fn open(
         info!(origin = log.record().origin, size = head.size, commit = head.n, "the log is open");
     }
     Ok(Opened { log, sequencer })
+}
+
+/// Deletes again, from what the log does not hold, the mailboxes that it has
+/// forgotten: after a restore, or when copies of what was seen were read back.
+async fn sweep(chain: &Chain, state: &dyn State, keys: &Keys, tip: &Tip) -> Result<(), Error> {
+    let Some(ledger) = chain.ledger() else { return Ok(()) };
+    let mut labels = ledger.read().await?.labels;
+    labels.retain(|label, version| {
+        tip.map.tip(&Label(*label)).is_none_or(|tip| tip.version <= *version)
+    });
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let gone = |address: &Address| labels.contains_key(&Label::of_address(&keys.vrf, address).0);
+    erase::sweep_private(chain.private(), &gone).await?;
+    erase::sweep_rows(state, &gone).await
 }
 
 /// Makes the index anew from the commits, by hand.

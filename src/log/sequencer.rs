@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::chain::{Chain, Step};
 use super::commit::{self, Batch, Commit, MAX_COMMIT, Payload, PrivateRecord, sha256};
 use super::guard::OwnMark;
+use super::ledger::Ledger;
 use super::segment::Upkeep;
 use super::tip::{Grown, Tip};
 use super::{Blocked, Error, Head, Log, Placed, Refused, Remedy, Waiting, index, publish};
@@ -103,7 +104,8 @@ struct Standing {
 
 impl Sequencer {
     pub(super) fn new(log: Log, tip: Tip, pool: mpsc::Receiver<Waiting>) -> Sequencer {
-        let chain = Chain::new(log.0.store.private.clone());
+        let chain = Chain::new(log.0.store.private.clone())
+            .with_ledger(Ledger::beside(&log.0.options.guard));
         Sequencer {
             log,
             chain,

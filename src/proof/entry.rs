@@ -477,6 +477,8 @@ pub enum Misfit {
     FirstSeen,
     #[error("an event about what is in force, and nothing is")]
     NothingInForce,
+    #[error("nothing came before that could be forgotten")]
+    NothingToForget,
 }
 
 /// The version in force after an entry (threat 7): `version` itself for a
@@ -1206,8 +1208,8 @@ impl Draft {
             Draft::Domain(draft) => draft.place(place)?,
             Draft::User(draft) => draft.place(place)?,
             Draft::Forget { .. } => {
-                if place.previous_current == 0 {
-                    return Err(Misfit::NothingInForce.into());
+                if place.version <= 1 {
+                    return Err(Misfit::NothingToForget.into());
                 }
                 let kind =
                     Kind::Forgotten(Forgotten { label: place.label, version: place.version });
@@ -1458,9 +1460,10 @@ mod tests {
     fn forgetting_needs_something() {
         let draft = Draft::Forget { address: "alice@example.com".parse().unwrap() };
         let mut place = place(Label([1; 32]));
-        place.version = 2;
-        assert_eq!(draft.place(&place), Err(Misfit::NothingInForce.into()));
-        place.previous_current = 1;
+        place.version = 1;
+        assert_eq!(draft.place(&place), Err(Misfit::NothingToForget.into()));
+        // Withdrawn: nothing is in force, and its payloads are there.
+        place.version = 3;
         assert_eq!(draft.place(&place).unwrap().current, 0);
     }
 

@@ -1,7 +1,7 @@
 //! All that a doubter needs to check the log and its answers, pure: bytes,
 //! limits and a time in, values out. Merkle hashes and proofs, tiles, signed
 //! notes, checkpoints, trust policies; entries, labels, the map, the replay,
-//! receipts.
+//! receipts; what owners ask, signed.
 
 pub mod checkpoint;
 pub mod dnssec;
@@ -13,6 +13,7 @@ pub mod note;
 pub mod policy;
 pub mod receipt;
 pub mod replay;
+pub mod request;
 pub mod tile;
 pub mod tile_set;
 pub mod vrf;

@@ -536,7 +536,8 @@ pub fn advance(tip: Option<Tip>, changes: &[Change]) -> Result<Tip, Fault> {
         let current = match change.what {
             What::Observed(events) => current_after(tip.holder, events, expected, tip.current)
                 .map_err(|misfit| at(Broken::Misfit(misfit)))?,
-            What::Forgotten if tip.current == 0 => return Err(at(Broken::NothingToForget)),
+            // Also of what is withdrawn: its payloads are still there.
+            What::Forgotten if tip.version == 0 => return Err(at(Broken::NothingToForget)),
             What::Forgotten => 0,
             What::Unknown => change.current,
         };
@@ -905,7 +906,7 @@ mod tests {
                 let (version, current) = &mut versions[usize::from(label)];
                 *version += 1;
                 let kind = match (what, *current) {
-                    (0, 1..) => { *current = 0; forgotten(label, *version) }
+                    (0, _) if *version > 1 => { *current = 0; forgotten(label, *version) }
                     (1, 1..) => user(label, *version, *current, Event::Withdrawn),
                     (_, 0) => { *current = *version; user(label, *version, *current, Event::FirstSeen) }
                     _ => { *current = *version; user(label, *version, *current, Event::Rotated) }

@@ -18,6 +18,7 @@
 //! | private | `records/<n>` | the payloads of the same commits, merged | only by erasure |
 //! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
+//! | private | `asked/<label>-<version>` | whoever had that version forgotten asks to be seen again | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen (`store::seen`) | overwritten in its day |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
@@ -86,6 +87,11 @@ pub fn erased(n: u64, i: u32) -> String {
     format!("erased/{}-{i}", number(n))
 }
 
+/// Private: the owner of a mailbox whose FORGOTTEN is this version asks to be seen again.
+pub fn asked(label: &[u8; 32], version: u64) -> String {
+    format!("asked/{}-{version}", hex::encode(label))
+}
+
 /// Public: bytes named by an entry.
 pub fn blob(sha256: &[u8; 32]) -> String {
     hashed("blob", sha256)
@@ -120,6 +126,12 @@ pub fn snapshot_part(size: u64, part: usize) -> String {
 pub fn incident(id: &[u8; 32]) -> String {
     let id = hex::encode(id);
     format!("incident/{}/{id}", &id[..2])
+}
+
+/// Private: an owner's request of an hour, counted from 1970-01-01, that was
+/// accepted.
+pub fn request(hour: u64, id: &[u8; 32]) -> String {
+    format!("request/{}/{}", number(hour), hex::encode(id))
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

@@ -88,8 +88,6 @@ pub struct UserRow {
     pub held_until: Option<u64>,
     /// The latest entry says that the DX no longer has this mailbox.
     pub withdrawn: bool,
-    /// Its payloads before this version are erased; 0: none are.
-    pub forgotten: u64,
     /// Numbers of the latest entry's events, as in `log.proto`.
     pub events: Vec<u32>,
     /// Time of the latest entry.
@@ -194,6 +192,53 @@ pub struct SeenRow {
     pub outcome: String,
 }
 
+/// What a name has used up of its quotas, and what was kept out of the log since
+/// its last entry. Lost, the day begins anew and the count is told too low.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRow {
+    #[serde(with = "text")]
+    pub name: Name,
+    /// The day that the next three count, from 1970-01-01.
+    pub day: u64,
+    pub entries: u32,
+    /// For a domain: new labels of its mailboxes.
+    pub new_mailboxes: u32,
+    /// For a registered domain: new labels of names below it.
+    pub new_subdomains: u32,
+    /// The last entry with an alarm that puts the name on hold, and with another.
+    #[serde(with = "millis")]
+    pub holding_alarm_at: Timestamp,
+    #[serde(with = "millis")]
+    pub alarm_at: Timestamp,
+    /// Until then what is no alarm is coalesced, whatever the day.
+    #[serde(with = "millis")]
+    pub settle_until: Timestamp,
+    /// States coalesced since the last entry, and their hash as in `log.proto`.
+    pub coalesced: u64,
+    pub running_hash: Hash,
+    /// SHA-256 of the first of them, to know them again.
+    pub states: Vec<Hash>,
+}
+
+impl QuotaRow {
+    /// Nothing used yet.
+    pub fn new(name: Name) -> QuotaRow {
+        QuotaRow {
+            name,
+            day: 0,
+            entries: 0,
+            new_mailboxes: 0,
+            new_subdomains: 0,
+            holding_alarm_at: Timestamp::default(),
+            alarm_at: Timestamp::default(),
+            settle_until: Timestamp::default(),
+            coalesced: 0,
+            running_hash: Hash([0; 32]),
+            states: Vec::new(),
+        }
+    }
+}
+
 impl Typed for DomainRow {
     const TABLE: Table = Table::Domains;
     fn key(&self) -> Vec<u8> {
@@ -231,6 +276,13 @@ impl Typed for FrontierRow {
 
 impl Typed for SeenRow {
     const TABLE: Table = Table::Seen;
+    fn key(&self) -> Vec<u8> {
+        self.name.as_str().into()
+    }
+}
+
+impl Typed for QuotaRow {
+    const TABLE: Table = Table::Quotas;
     fn key(&self) -> Vec<u8> {
         self.name.as_str().into()
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{self, FrontierRow, SeenRow, Typed};
 use super::state::{Applied, Batch, Range, State};
 use super::{Blobs, Error, keys};
-use crate::dime::Timestamp;
+use crate::dime::{Address, Name, Timestamp};
 
 /// Rows in one part.
 const PART: usize = 5_000;
@@ -55,6 +55,8 @@ pub async fn save(private: &Blobs, state: &dyn State, day: u64) -> Result<usize,
         frontier: Some(row),
     });
     let (frontier, more) = frontier.await?;
+    delete_parts(private, day, "seen", parts).await?;
+    delete_parts(private, day, "frontier", more).await?;
     let parts = Bytes::from((parts + more).to_string());
     private.overwrite(&keys::seen(day, COMPLETE), parts).await?;
     let complete = days(private).await?;
@@ -88,6 +90,17 @@ async fn save_table<R: Typed>(
     }
 }
 
+/// Deletes what a longer copy of the same day has left, from part `from` on.
+async fn delete_parts(private: &Blobs, day: u64, table: &str, from: usize) -> Result<(), Error> {
+    for name in private.names(&format!("seen/{}", keys::number(day))).await? {
+        let part = name.strip_prefix(table).and_then(|part| part.strip_prefix('-'));
+        if part.and_then(|part| part.parse::<usize>().ok()).is_some_and(|part| part >= from) {
+            private.delete(&keys::seen(day, &name)).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Brings back the rows of the newest complete day that the state has not.
 /// Gives their number.
 pub async fn load(private: &Blobs, state: &dyn State) -> Result<usize, Error> {
@@ -105,6 +118,34 @@ pub async fn load(private: &Blobs, state: &dyn State) -> Result<usize, Error> {
         }
     }
     Ok(loaded)
+}
+
+/// Takes mailboxes out of every copy.
+pub async fn without(
+    private: &Blobs,
+    gone: &(dyn Fn(&Address) -> bool + Sync),
+) -> Result<(), Error> {
+    let is_gone = |line: &[u8]| {
+        let Ok(line) = serde_json::from_slice::<Line>(line) else { return false };
+        let names = [line.seen.map(|row| row.name), line.frontier.map(|row| row.name)];
+        names.iter().flatten().any(|name| matches!(name, Name::Address(name) if gone(name)))
+    };
+    for day in private.names("seen").await? {
+        let Some(day) = keys::parse_number(&day) else { continue };
+        for part in private.names(&format!("seen/{}", keys::number(day))).await? {
+            let key = keys::seen(day, &part);
+            if part == COMPLETE {
+                continue;
+            }
+            let Some(bytes) = private.get(&key, MAX_PART).await? else { continue };
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let kept: Vec<u8> = lines.filter(|line| !is_gone(line)).flatten().copied().collect();
+            if kept.len() < bytes.len() {
+                private.overwrite(&key, kept.into()).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn add<R: Typed>(state: &dyn State, row: Option<R>) -> Result<usize, Error> {

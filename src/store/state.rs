@@ -31,11 +31,13 @@ pub enum Table {
     Peers,
     /// Anything that may vanish at any time.
     Cache,
+    /// Name -> [`super::rows::QuotaRow`].
+    Quotas,
 }
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Meta,
         Table::Domains,
         Table::Users,
@@ -46,6 +48,7 @@ impl Table {
         Table::Seen,
         Table::Peers,
         Table::Cache,
+        Table::Quotas,
     ];
 
     /// Those that [`rows`](super::rows) of the log are in: emptied before a rebuild.
@@ -65,9 +68,14 @@ impl Table {
             Table::Seen => "seen",
             Table::Peers => "peers",
             Table::Cache => "cache",
+            Table::Quotas => "quotas",
         }
     }
 }
+
+/// Row of [`Table::Meta`] that says that rows were erased for good: the engine's
+/// files still hold their bytes, and are to be written anew before the next use.
+pub const REWRITE: &[u8] = b"rewrite";
 
 /// Longest key, bytes.
 pub const MAX_KEY: usize = 512;

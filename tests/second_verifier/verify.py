@@ -1530,7 +1530,7 @@ def advance(tip, entry, holder):
     require(kind == holder, "holder")
     require(entry.version == version + 1, "version")
     if entry.kind == "forgotten":
-        require(current != 0, "nothing-to-forget")
+        require(version != 0, "nothing-to-forget")
     elif entry.kind != "outline":
         made = current_after(holder, entry.events, entry.version, current)
         require(entry.current == made, "current")

@@ -1,6 +1,7 @@
 //! A client that remembers everything it was ever shown, and holds a log to it.
 #![allow(dead_code)] // each test binary uses another part
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -79,9 +80,8 @@ impl Client {
         let ranges = merkle::subtree_proof_ranges(0, old, new).unwrap();
         for node in ranges.into_iter().flat_map(|(from, to)| merkle::complete_nodes(from, to)) {
             let (at, ..) = TileCoordinate::of_node(node, new).unwrap();
-            if !tiles.tiles.contains_key(&at) {
-                let bytes = self.tile(via, at).await;
-                tiles.tiles.insert(at, bytes);
+            if let Entry::Vacant(place) = tiles.tiles.entry(at) {
+                place.insert(self.tile(via, at).await);
             }
         }
         merkle::consistency_proof(&tiles, old, new).unwrap()

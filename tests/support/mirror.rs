@@ -140,6 +140,7 @@ impl Mirror {
             last_served: None,
             bogus: false,
             conflict: false,
+            outcome: String::new(),
         });
         assert_eq!(self.state.apply(batch).await.unwrap(), Applied::Applied);
     }

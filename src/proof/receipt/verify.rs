@@ -2,8 +2,8 @@
 //!
 //! Trust comes from the asker's policy alone. Without one the best outcome is
 //! [`Verdict::SelfConsistent`]: the receipt agrees with itself, and who signed
-//! it is unknown. DNSSEC chains are compared with their hash here; whether one
-//! proves the status that the entry states is for those who can ask the root.
+//! it is unknown. DNSSEC chains are verified for whoever says which root key to
+//! believe; for others they are compared with their hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +18,7 @@ use crate::dime::signet::Signet;
 use crate::dime::user::ValidUserSignet;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp, chain, ed25519, org, user};
 use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::dnssec::{self, Anchor};
 use crate::proof::entry::{
     Blob, DirectoryRoot, Entry, Event, Events, Genesis, Holder, Kind, Misfit, SignetFacts,
     UserPayload, current_after,
@@ -42,6 +43,9 @@ pub struct Asker<'a> {
     pub blobs: &'a [Bytes],
     /// Accept a receipt that leaves out blobs: the log's word about hashes.
     pub hashes_only: bool,
+    /// Keys of the DNS root that DNSSEC chains must lead to; none: chains are
+    /// compared with their hash, and the status rests on the log's word.
+    pub anchors: &'a [Anchor],
 }
 
 /// The outcome for a receipt in which nothing is wrong. The two are different
@@ -157,6 +161,9 @@ pub enum Note {
     Withdrawn(usize),
     /// The log has no org signet of this domain.
     NoOrgSignet,
+    /// The DNSSEC chain does not lead to the root keys that were tried: the
+    /// status rests on the log's word. Only who tries again without says so.
+    DnssecUnchecked,
 }
 
 /// Why a receipt is refused.
@@ -242,6 +249,8 @@ pub enum Fault {
     Record(Rejection),
     #[error("the entry and the management record have different POKs")]
     RecordPoks,
+    #[error("check the DNSSEC chain: {0}")]
+    DnssecChain(Rejection),
     #[error("the entry names no org signet, and a mailbox needs one")]
     NoOrgSignet,
     #[error("check the org signet: {0}")]
@@ -300,6 +309,7 @@ impl Fault {
             Fault::BlobLength => "blob-length",
             Fault::Record(_) => "record",
             Fault::RecordPoks => "record-poks",
+            Fault::DnssecChain(_) => "dnssec-chain",
             Fault::NoOrgSignet => "no-org-signet",
             Fault::OrgSignet(_) => "org-signet",
             Fault::UserSignet { .. } => "user-signet",
@@ -651,6 +661,7 @@ struct Blobs<'a> {
     here: BTreeMap<Hash, &'a Bytes>,
     withdrawn: BTreeSet<Hash>,
     hashes_only: bool,
+    anchors: &'a [Anchor],
 }
 
 impl<'a> Blobs<'a> {
@@ -695,7 +706,7 @@ impl<'a> Blobs<'a> {
             here.insert(Sha256::digest(blob).into(), blob);
         }
         let withdrawn = receipt.withdrawn.iter().copied().collect();
-        Ok(Blobs { here, withdrawn, hashes_only: asker.hashes_only })
+        Ok(Blobs { here, withdrawn, hashes_only: asker.hashes_only, anchors: asker.anchors })
     }
 
     /// Bytes that the verdict rests on; without them `missing` notes the hash.
@@ -785,9 +796,11 @@ fn org_at(
         return Err(Fault::DomainVersion { version: version.version });
     };
     let poks = entry.poks.to_vec();
-    if let Some(blob) = &entry.record
-        && let Some(text) = blobs.need_blob(blob, missing)?
-    {
+    let mut text = None;
+    if let Some(blob) = &entry.record {
+        text = blobs.need_blob(blob, missing)?;
+    }
+    if let Some(text) = text {
         let record = Record::parse(text).map_err(Fault::Record)?;
         if !record.pok_set().iter().eq(poks.iter()) {
             return Err(Fault::RecordPoks);
@@ -800,10 +813,33 @@ fn org_at(
         let signet = Signet::decode(bytes).map_err(Fault::OrgSignet)?;
         org = Some(org::validate(&signet, &poks, Some(name)).map_err(Fault::OrgSignet)?);
     }
-    if let Some(blob) = &entry.dnssec_chain {
-        blobs.need_blob(blob, missing)?;
+    if let Some(blob) = &entry.dnssec_chain
+        && let (Some(chain), Some(text)) = (blobs.need_blob(blob, missing)?, text)
+        && !blobs.anchors.is_empty()
+    {
+        check_chain(chain, name, version.entry.time, entry.dnssec, text, blobs.anchors)?;
     }
     Ok(OrgAt { poks, dnssec: entry.dnssec, org, named: entry.org_signet.is_some() })
+}
+
+/// The chain must prove, at the entry's time, just what the entry says: its
+/// status, and where the zone is signed the very text of the record.
+fn check_chain(
+    chain: &[u8],
+    name: &Domain,
+    at: Timestamp,
+    says: Dnssec,
+    text: &[u8],
+    anchors: &[Anchor],
+) -> Result<(), Fault> {
+    let observed =
+        dnssec::verify_observation(chain, name, anchors, at).map_err(Fault::DnssecChain)?;
+    let same_text = says != Dnssec::Secure || observed.record.as_deref() == Some(text);
+    if observed.dnssec == says && same_text {
+        return Ok(());
+    }
+    let message = format!("it proves {} of another record or status", observed.dnssec);
+    Err(Fault::DnssecChain(Rejection::new("dnssec-chain", message)))
 }
 
 impl History<'_> {
@@ -1110,6 +1146,7 @@ impl fmt::Display for Note {
             Note::DomainEvents(events) => write!(f, "DOMAIN: {events}"),
             Note::Withdrawn(count) => write!(f, "{count} BLOBS WITHDRAWN"),
             Note::NoOrgSignet => f.write_str("NO ORG SIGNET"),
+            Note::DnssecUnchecked => f.write_str("DNSSEC UNCHECKED"),
         }
     }
 }

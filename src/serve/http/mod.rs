@@ -6,6 +6,7 @@
 //! | `GET /tile/…` | tiles and entry bundles, exactly as C2SP tlog-tiles names them |
 //! | `GET /v1/lookup/{name}`, `POST /v1/lookup` | a receipt: what is the latest, or that there is nothing |
 //! | `GET /v1/history/{name}?from=V`, `POST /v1/history` | the same with every version from V on |
+//! | `POST /v1/watch` | an owner's signed request; see [`Owners`] |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
@@ -20,6 +21,7 @@ mod operator;
 mod reply;
 mod summary;
 mod tiles;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,9 +42,12 @@ use tower_http::cors::{Any, CorsLayer};
 use super::budget::{Budget, Client, UNKNOWN_PER_HOUR};
 use super::metrics::Metrics;
 use crate::clock::Clock;
+use crate::dime::Name;
 use crate::log::answer::Answerer;
 use connection::{Limited, Limits, Peer};
 use reply::Refusal;
+
+pub use watch::Owners;
 
 /// How long requests may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -67,6 +72,10 @@ pub struct Options {
     /// Unknown mailboxes that a client may ask for (threat 21). Share it with
     /// the DMTP face.
     pub budget: Arc<Budget>,
+    /// Whom to tell of names that the log does not have; `None`: nobody.
+    pub unknown: Option<Arc<dyn Unknown>>,
+    /// Who does what owners ask for; `None`: there is no `/v1/watch`.
+    pub owners: Option<Arc<dyn Owners>>,
     /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
     pub proxies: Vec<IpAddr>,
 }
@@ -82,9 +91,17 @@ impl Options {
             idle: Duration::from_secs(60),
             lifetime: Duration::from_secs(600),
             budget: Arc::new(Budget::new(UNKNOWN_PER_HOUR, clock.clone())),
+            unknown: None,
+            owners: None,
             proxies: Vec::new(),
         }
     }
+}
+
+/// Hears of names that somebody looked up in vain, each on a client's budget.
+pub trait Unknown: std::fmt::Debug + Send + Sync {
+    /// Returns at once; whether anything follows is its own affair.
+    fn asked(&self, name: &Name);
 }
 
 /// What ends the face. Nothing a client does.
@@ -158,6 +175,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/lookup", post(names::post_lookup))
         .route("/v1/history/{name}", get(names::history))
         .route("/v1/history", post(names::post_history))
+        .route("/v1/watch", post(watch::watch))
         .route("/healthz", get(operator::healthz))
         .route("/readyz", get(operator::readyz))
         .route("/metrics", get(operator::metrics))
@@ -165,13 +183,13 @@ fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(async || Refusal::no_method())
         .layer(DefaultBodyLimit::max(shared.options.body))
         .layer(CatchPanicLayer::custom(|_| Refusal::panic().into_response()))
-        .layer(middleware::from_fn_with_state(shared.clone(), watch))
+        .layer(middleware::from_fn_with_state(shared.clone(), bound))
         .layer(cors)
         .with_state(shared)
 }
 
 /// Bounds one request in number and time, and counts it by its pattern.
-async fn watch(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("other", MatchedPath::as_str);

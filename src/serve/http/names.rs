@@ -18,9 +18,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::super::budget::Client;
 use super::connection::Peer;
 use super::reply::{self, Refusal};
-use super::{Shared, summary};
+use super::{Options, Shared, summary};
 use crate::dime::Name;
 use crate::log::answer::{Question, Span};
 use crate::proof::receipt::Receipt;
@@ -122,11 +123,19 @@ fn query(parameters: Result<Query<Parameters>, QueryRejection>) -> Result<Parame
     })
 }
 
-fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Body, Refusal> {
-    let body = body.map_err(|rejection| match rejection.status() {
+/// A body that arrived, within its limit.
+pub(super) fn whole(
+    shared: &Shared,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Bytes, Refusal> {
+    body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(shared.options.body),
         _ => Refusal::request("body", "the body did not arrive whole"),
-    })?;
+    })
+}
+
+fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Body, Refusal> {
+    let body = whole(shared, body)?;
     serde_json::from_slice(&body)
         .map_err(|_| Refusal::request("body", "the body is not {\"name\":\"example.com\"} as JSON"))
 }
@@ -153,8 +162,8 @@ async fn answer(
     }
     let receipt = shared.answers.receipt(&question).await?;
     let absent = receipt.subject.items.is_empty();
-    if is_mailbox && absent {
-        shared.options.budget.book(client);
+    if absent {
+        tell_unknown(&shared, client, &question.name);
     }
     outcomes.with_label_values(&[if absent { "absent" } else { "found" }]).inc();
     let cache = match asker.in_path && !is_mailbox {
@@ -168,6 +177,20 @@ async fn answer(
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+/// An absent mailbox goes on the client's account, and so does a domain if that
+/// makes work. The lookup is answered in any case.
+fn tell_unknown(shared: &Shared, client: Client, name: &Name) {
+    let Options { budget, unknown, .. } = &shared.options;
+    let is_domain = matches!(name, Name::Domain(_));
+    if is_domain && (unknown.is_none() || !budget.allows(client)) {
+        return;
+    }
+    budget.book(client);
+    if let Some(unknown) = unknown {
+        unknown.asked(name);
+    }
 }
 
 /// The receipt as JSON with its summary. Checking it takes up to a millisecond

@@ -73,6 +73,17 @@ impl Refusal {
         Refusal { retry_after: Some(3600), ..refusal }
     }
 
+    /// An owner's request that no key in force has signed, or not for here and now.
+    pub fn unsigned(refused: &crate::dime::Rejection) -> Refusal {
+        let message = format!("Your request is at fault: {}.", refused.message);
+        Refusal::new(StatusCode::FORBIDDEN, refused.rule, message)
+    }
+
+    pub fn replay() -> Refusal {
+        let message = "Your request is at fault: this one was accepted before.";
+        Refusal::new(StatusCode::CONFLICT, "replay", message)
+    }
+
     pub fn busy() -> Refusal {
         let message = "This mirror has too many requests at once. Not your fault; try again.";
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);

@@ -1,10 +1,13 @@
-//! Lookups over HTTP: a real log in a folder, a real server on loopback, a
-//! client that keeps its connection. What is measured is the whole way, from
-//! the question to the receipt's bytes, and to its verdict.
+//! A mirror's two ways: drafts into the log, and lookups out of it over HTTP.
+//!
+//! Sequencing: a real log in a folder, every write synced, from a batch of
+//! drafts handed in to every one acknowledged. Lookups: a real server on
+//! loopback, a client that keeps its connection; the whole way from the question
+//! to the receipt's bytes, and to its verdict.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use reqwest::Client;
@@ -83,9 +86,8 @@ fn mailbox(number: u32) -> UserDraft {
     }
 }
 
-/// A log with a domain and its mailboxes, and a server for it.
-async fn world(folder: &TempDir, key: &SigningKey) -> (Log, String) {
-    let clock = Clock::manual(START);
+/// An empty log in a folder, its writer running.
+async fn open(folder: &TempDir, key: &SigningKey, shutdown: CancellationToken) -> Log {
     let store = Store::folder(&folder.path().join("blobs")).expect("a folder");
     let state = Arc::new(Sled::open(&folder.path().join("state")).expect("an index"));
     let mut options = log::Options::new(folder.path().join("guard"));
@@ -93,20 +95,57 @@ async fn world(folder: &TempDir, key: &SigningKey) -> (Log, String) {
     options.interval = Duration::from_millis(20);
     let vrf = Arc::new(vrf::SecretKey::from_seed(&[4; 32]));
     let keys = Keys { log: key.clone(), vrf };
-    let opened = log::open(options, store, state, keys, clock.clone()).await.expect("a log");
-    let shutdown = CancellationToken::new();
-    tokio::spawn(opened.sequencer.run(shutdown.clone()));
-    let log = opened.log;
-    log.submit(Draft::Domain(domain())).await.expect("the domain has a place");
-    let waiting: Vec<_> = (0..MAILBOXES)
-        .map(|number| {
-            let log = log.clone();
-            tokio::spawn(async move { log.submit(Draft::User(mailbox(number))).await })
-        })
-        .collect();
+    let clock = Clock::manual(START);
+    let opened = log::open(options, store, state, keys, clock).await.expect("a log");
+    tokio::spawn(opened.sequencer.run(shutdown));
+    opened.log.submit(Draft::Domain(domain())).await.expect("the domain has a place");
+    opened.log
+}
+
+/// Hands all drafts in and waits until each is durable.
+async fn sequence(log: &Log, drafts: Vec<UserDraft>) {
+    let submit = |draft| {
+        let log = log.clone();
+        tokio::spawn(async move { log.submit(Draft::User(draft)).await })
+    };
+    let waiting: Vec<_> = drafts.into_iter().map(submit).collect();
     for submitted in waiting {
         submitted.await.expect("no panic").expect("the mailbox has a place");
     }
+}
+
+fn sequencing(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let key = SigningKey::ed25519(ORIGIN, &[5; 32]).expect("a key");
+    let drafts: Vec<UserDraft> = (0..MAILBOXES).map(mailbox).collect();
+    let mut group = c.benchmark_group("sequencing");
+    group.sample_size(10).throughput(Throughput::Elements(MAILBOXES.into()));
+    group.bench_function("1,000 new mailboxes, from draft to acknowledged", |b| {
+        b.iter_custom(|rounds| {
+            (0..rounds).map(|_| runtime.block_on(time_batch(&key, drafts.clone()))).sum()
+        });
+    });
+    group.finish();
+}
+
+/// On a fresh log each time.
+async fn time_batch(key: &SigningKey, drafts: Vec<UserDraft>) -> Duration {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let shutdown = CancellationToken::new();
+    let log = open(&folder, key, shutdown.clone()).await;
+    let began = Instant::now();
+    sequence(&log, drafts).await;
+    let took = began.elapsed();
+    shutdown.cancel();
+    took
+}
+
+/// A log with a domain and its mailboxes, and a server for it.
+async fn world(folder: &TempDir, key: &SigningKey) -> (Log, String) {
+    let clock = Clock::manual(START);
+    let shutdown = CancellationToken::new();
+    let log = open(folder, key, shutdown.clone()).await;
+    sequence(&log, (0..MAILBOXES).map(mailbox).collect()).await;
     let answers = Arc::new(Answerer::new(log.reader()));
     let metrics = Metrics::new().expect("fresh metrics");
     let mut options = Options::new(&clock);
@@ -164,5 +203,5 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lookups);
+criterion_group!(benches, sequencing, lookups);
 criterion_main!(benches);

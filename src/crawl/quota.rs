@@ -1,0 +1,515 @@
+//! How much of what changes becomes an entry: the quotas of threat 19, between
+//! the visits and the log.
+//!
+//! This is the crawl room's, and not the log's, since a quota is about what
+//! strangers show us: the log takes what it is given, from its operator too.
+//! What is over quota becomes an incident with its bytes, and is counted and
+//! hashed in the label's next entry. An alarm over quota still gets one entry
+//! an hour.
+//!
+//! The counters are rows that nothing else can make again, and their loss is
+//! harmless: the day's quota begins anew, and the next entry tells of fewer
+//! states than were coalesced. Their bytes are incidents all the same.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+
+use super::{Incident, IncidentKind, Incidents, Placed, Sink, Unplaced};
+use crate::clock::Clock;
+use crate::dime::{Address, Domain, Name, Rejection, Timestamp, suffix};
+use crate::proof::entry::{self, Coalesced, Draft, Event, Events};
+use crate::store::rows::{self, Hash, QuotaRow};
+use crate::store::state::Batch;
+use crate::store::{self, State};
+
+/// Entries of one label on one day.
+pub const ENTRIES: u32 = 8;
+/// New mailboxes of one exact domain on one day, and new subdomains of one
+/// registered domain.
+pub const NEW_LABELS: u32 = 1000;
+/// An alarm over quota gets an entry if the last is this old, milliseconds.
+pub const ALARM_GAP: u64 = 3_600_000;
+/// States of one label that are told apart while it is over quota; of more,
+/// each that is seen counts.
+const STATES: usize = 64;
+/// Once a link was coalesced those after it are too, for longer than a visit
+/// takes: midnight must not leave a gap in a chain. Milliseconds.
+const SETTLE: u64 = 15 * 60_000;
+const DAY: u64 = 86_400_000;
+
+/// The numbers that may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of one label on one day.
+    pub entries: u32,
+    /// New labels of one domain on one day.
+    pub new_labels: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { entries: ENTRIES, new_labels: NEW_LABELS }
+    }
+}
+
+/// A [`Sink`] that keeps quotas before another one.
+pub struct Quotas {
+    limits: Limits,
+    sink: Arc<dyn Sink>,
+    state: Arc<dyn State>,
+    incidents: Arc<dyn Incidents>,
+    clock: Clock,
+    /// Held while rows are read and written, not while the log works. One
+    /// process has a domain's lease, so its rows change in no other.
+    rows: Mutex<()>,
+}
+
+/// Whether a draft goes on to the log.
+enum Ruling {
+    /// With what was coalesced before it.
+    Admit(Option<Coalesced>),
+    Coalesce,
+}
+
+impl Quotas {
+    pub fn new(
+        limits: Limits,
+        sink: Arc<dyn Sink>,
+        state: Arc<dyn State>,
+        incidents: Arc<dyn Incidents>,
+        clock: Clock,
+    ) -> Quotas {
+        Quotas { limits, sink, state, incidents, clock, rows: Mutex::new(()) }
+    }
+
+    /// Counts the draft before it is handed on, so that a crash never lets more
+    /// through than the quota.
+    async fn rule(&self, draft: &Subject<'_>) -> Result<Ruling, store::Error> {
+        let _held = self.rows.lock().await;
+        let now = self.clock.now();
+        let mut row = self.row(&draft.name, now).await?;
+        let mut parent = match &draft.parent {
+            Some(parent) => Some(self.row(&Name::Domain(parent.clone()), now).await?),
+            None => None,
+        };
+        if !is_admitted(&self.limits, &mut row, parent.as_mut(), draft, now) {
+            self.write(&[row]).await?;
+            return Ok(Ruling::Coalesce);
+        }
+        let coalesced = (row.coalesced > 0)
+            .then_some(Coalesced { count: row.coalesced, running_hash: row.running_hash.0 });
+        let rows: Vec<QuotaRow> = parent.into_iter().chain([row]).collect();
+        self.write(&rows).await?;
+        Ok(Ruling::Admit(coalesced))
+    }
+
+    /// After the log answered: what it told of is told, what it did not take is
+    /// not counted.
+    async fn settle(&self, draft: &Subject<'_>, taken: bool) -> Result<(), store::Error> {
+        let _held = self.rows.lock().await;
+        let now = self.clock.now();
+        let mut row = self.row(&draft.name, now).await?;
+        let mut rows = Vec::new();
+        if taken {
+            row.coalesced = 0;
+            row.running_hash = Hash([0; 32]);
+            row.states.clear();
+        } else {
+            row.entries = row.entries.saturating_sub(1);
+            if let Some(parent) = &draft.parent {
+                let mut parent = self.row(&Name::Domain(parent.clone()), now).await?;
+                let counter = draft.counter(&mut parent);
+                *counter = counter.saturating_sub(1);
+                rows.push(parent);
+            }
+        }
+        rows.push(row);
+        self.write(&rows).await
+    }
+
+    /// Keeps the state and counts it, each of the first few once.
+    async fn coalesce(&self, draft: &Subject<'_>) -> Result<(), Unplaced> {
+        let _held = self.rows.lock().await;
+        let now = self.clock.now();
+        let mut row = self.row(&draft.name, now).await.map_err(later)?;
+        let id = Hash(Sha256::digest(&draft.state).into());
+        if row.states.contains(&id) {
+            return Ok(());
+        }
+        let state = draft.hidden_state()?;
+        let incident = Incident {
+            kind: IncidentKind::Coalesced,
+            domain: draft.name.domain().clone(),
+            address: draft.address.cloned(),
+            why: Rejection::new("quota", format!("over the quota of entries: {}", draft.events)),
+            bytes: state.clone(),
+            at: now,
+        };
+        // Killed after this: it is kept, and counted at the next visit.
+        self.incidents.report(incident).await;
+        row.coalesced += 1;
+        row.running_hash =
+            Hash(entry::coalesce(&row.running_hash.0, &Sha256::digest(&state).into()));
+        if row.states.len() < STATES {
+            row.states.push(id);
+        }
+        self.write(&[row]).await.map_err(later)
+    }
+
+    /// The name's counters of this day.
+    async fn row(&self, name: &Name, now: Timestamp) -> Result<QuotaRow, store::Error> {
+        let day = now.millis() / DAY;
+        let known = rows::find::<QuotaRow>(&*self.state, name.as_str().as_bytes()).await?;
+        let mut row = known.unwrap_or_else(|| QuotaRow::new(name.clone()));
+        if row.day != day {
+            (row.day, row.entries, row.new_mailboxes, row.new_subdomains) = (day, 0, 0, 0);
+        }
+        Ok(row)
+    }
+
+    /// The last row of a key counts: parent and name may be the same.
+    async fn write(&self, rows: &[QuotaRow]) -> Result<(), store::Error> {
+        let mut batch = Batch::new();
+        for row in rows {
+            batch.row(row);
+        }
+        self.state.apply(batch).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Sink for Quotas {
+    async fn submit(&self, mut draft: Draft) -> Result<Placed, Unplaced> {
+        let Some(subject) = Subject::of(&draft) else { return self.sink.submit(draft).await };
+        let ruling = self.rule(&subject).await.map_err(later)?;
+        let Ruling::Admit(coalesced) = ruling else {
+            self.coalesce(&subject).await?;
+            return Ok(Placed::Coalesced);
+        };
+        let subject = subject.without_state();
+        match &mut draft {
+            Draft::Domain(draft) => draft.coalesced = coalesced,
+            Draft::User(draft) => draft.coalesced = coalesced,
+            Draft::Forget { .. } => {}
+        }
+        let placed = self.sink.submit(draft).await;
+        // Killed here: the count stands, and what was told is told once more.
+        if let Err(error) = self.settle(&subject, placed.is_ok()).await {
+            tracing::warn!(domain = %subject.name.domain(), %error, "a quota could not be written");
+        }
+        placed
+    }
+
+    async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
+        self.sink.is_forgotten(address).await
+    }
+}
+
+fn later(error: impl std::fmt::Display) -> Unplaced {
+    Unplaced::Later(format!("quotas: {error}"))
+}
+
+/// Counts a draft if it may become an entry.
+fn is_admitted(
+    limits: &Limits,
+    row: &mut QuotaRow,
+    parent: Option<&mut QuotaRow>,
+    draft: &Subject<'_>,
+    now: Timestamp,
+) -> bool {
+    let parent_counter = parent.map(|parent| draft.counter(parent));
+    let is_room = row.entries < limits.entries
+        && parent_counter.as_ref().is_none_or(|counter| **counter < limits.new_labels);
+    let settled = row.settle_until <= now;
+    // A holding alarm is not hidden by a lesser one that was provoked before it.
+    let alarms = draft.events.alarms();
+    let last = if alarms.hold() { &mut row.holding_alarm_at } else { &mut row.alarm_at };
+    let alarm_due = !alarms.is_empty() && now.since(*last) >= ALARM_GAP;
+    if !(is_room && settled || alarm_due) {
+        if !is_room {
+            row.settle_until = now.plus(SETTLE);
+        }
+        return false;
+    }
+    if !alarms.is_empty() {
+        *last = now;
+    }
+    row.entries = row.entries.saturating_add(1);
+    if let Some(counter) = parent_counter {
+        *counter = counter.saturating_add(1);
+    }
+    true
+}
+
+/// What quotas go by in a draft.
+struct Subject<'a> {
+    name: Name,
+    address: Option<&'a Address>,
+    events: Events,
+    /// For a new label: the domain that it counts for.
+    parent: Option<Domain>,
+    /// What was seen: a signet, or a record's text, LF and the org signet.
+    state: Bytes,
+}
+
+impl<'a> Subject<'a> {
+    /// `None`: under no quota.
+    fn of(draft: &'a Draft) -> Option<Subject<'a>> {
+        match draft {
+            Draft::Forget { .. } => None,
+            Draft::Domain(draft) => {
+                let is_new = draft.events.contains(Event::FirstSeen);
+                let registered = || suffix::ancestors(&draft.domain).pop();
+                let mut state = BytesMut::new();
+                state.put_slice(draft.record.as_deref().unwrap_or_default());
+                state.put_u8(b'\n');
+                state.put_slice(draft.org_signet.as_deref().unwrap_or_default());
+                Some(Subject {
+                    name: Name::Domain(draft.domain.clone()),
+                    address: None,
+                    events: draft.events,
+                    parent: is_new.then(registered).flatten(),
+                    state: state.freeze(),
+                })
+            }
+            Draft::User(draft) => Some(Subject {
+                name: Name::Address(draft.address.clone()),
+                address: Some(&draft.address),
+                events: draft.events,
+                parent: draft
+                    .events
+                    .contains(Event::FirstSeen)
+                    .then(|| draft.address.domain().clone()),
+                state: draft.signet.clone().unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn without_state(self) -> Subject<'static> {
+        Subject { address: None, state: Bytes::new(), ..self }
+    }
+
+    /// The counter of its parent that it goes on.
+    fn counter<'r>(&self, parent: &'r mut QuotaRow) -> &'r mut u32 {
+        match self.name {
+            Name::Domain(_) => &mut parent.new_subdomains,
+            Name::Address(_) => &mut parent.new_mailboxes,
+        }
+    }
+
+    /// The bytes that are hashed into the log and kept. A mailbox's begin with
+    /// 32 random bytes: who knows a signet must not find its label by the hash.
+    fn hidden_state(&self) -> Result<Bytes, Unplaced> {
+        if self.address.is_none() {
+            return Ok(self.state.clone());
+        }
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(later)?;
+        let mut state = BytesMut::with_capacity(32 + self.state.len());
+        state.put_slice(&nonce);
+        state.put_slice(&self.state);
+        Ok(state.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use super::*;
+    use crate::proof::entry::{DomainDraft, UserDraft};
+    use crate::store::testing::MemoryState;
+
+    /// The log and the incidents, as far as quotas show in them.
+    #[derive(Default)]
+    struct Told {
+        drafts: StdMutex<Vec<Draft>>,
+        closed: StdMutex<bool>,
+        kept: StdMutex<Vec<Incident>>,
+    }
+
+    #[async_trait]
+    impl Sink for Told {
+        async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
+            if *self.closed.lock().unwrap() {
+                return Err(Unplaced::Later("closed".into()));
+            }
+            let mut drafts = self.drafts.lock().unwrap();
+            drafts.push(draft);
+            Ok(Placed::Version(drafts.len() as u64))
+        }
+
+        async fn is_forgotten(&self, _address: &Address) -> Result<bool, Unplaced> {
+            Ok(false)
+        }
+    }
+
+    #[async_trait]
+    impl Incidents for Told {
+        async fn report(&self, incident: Incident) {
+            self.kept.lock().unwrap().push(incident);
+        }
+    }
+
+    struct Bench {
+        quotas: Quotas,
+        told: Arc<Told>,
+        clock: Clock,
+        state: Arc<MemoryState>,
+    }
+
+    impl Bench {
+        fn new(entries: u32, new_labels: u32) -> Bench {
+            let (told, state) = (Arc::new(Told::default()), Arc::new(MemoryState::default()));
+            let clock = Clock::manual(Timestamp::from_millis(20_000 * DAY));
+            let limits = Limits { entries, new_labels };
+            let quotas =
+                Quotas::new(limits, told.clone(), state.clone(), told.clone(), clock.clone());
+            Bench { quotas, told, clock, state }
+        }
+
+        async fn user(&self, name: &str, signet: &'static str, event: Event) -> bool {
+            let placed = self.quotas.submit(Draft::User(draft(name, signet, event))).await.unwrap();
+            placed != Placed::Coalesced
+        }
+
+        fn last_coalesced(&self) -> Option<Coalesced> {
+            match self.told.drafts.lock().unwrap().last().unwrap() {
+                Draft::User(draft) => draft.coalesced,
+                Draft::Domain(draft) => draft.coalesced,
+                Draft::Forget { .. } => None,
+            }
+        }
+    }
+
+    fn draft(name: &str, signet: &'static str, event: Event) -> UserDraft {
+        UserDraft {
+            address: name.parse().unwrap(),
+            signet: Some(Bytes::from_static(signet.as_bytes())),
+            level: None,
+            signers: vec![],
+            crypto_sha256: None,
+            observed: Timestamp::default(),
+            domain_version: None,
+            events: event.into(),
+            hold: None,
+            coalesced: None,
+        }
+    }
+
+    const X: &str = "x@a.example";
+
+    #[tokio::test]
+    async fn what_is_over_quota_is_kept_counted_and_told_later() {
+        let bench = Bench::new(2, 10);
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        assert!(bench.user(X, "2", Event::Rotated).await);
+        for (signet, kept) in [("3", 1), ("3", 1), ("4", 2), ("3", 2)] {
+            assert!(!bench.user(X, signet, Event::Rotated).await);
+            assert_eq!(bench.told.kept.lock().unwrap().len(), kept);
+        }
+        // Another label has its own.
+        assert!(bench.user("y@a.example", "1", Event::FirstSeen).await);
+        bench.clock.advance(DAY);
+        assert!(bench.user(X, "5", Event::Rotated).await);
+        let hash = |state: &[u8]| -> [u8; 32] { Sha256::digest(state).into() };
+        let kept = bench.told.kept.lock().unwrap().clone();
+        let running =
+            kept.iter().fold([0; 32], |h, state| entry::coalesce(&h, &hash(&state.bytes)));
+        assert_eq!(bench.last_coalesced(), Some(Coalesced { count: 2, running_hash: running }));
+        // A mailbox's state begins with 32 random bytes.
+        assert_eq!(kept.first().map(|state| state.bytes.slice(32..)), Some("3".into()));
+        assert!(bench.user(X, "6", Event::Rotated).await);
+        assert_eq!(bench.last_coalesced(), None);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_over_quota_has_an_entry_an_hour() {
+        let bench = Bench::new(1, 10);
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        assert!(!bench.user(X, "2", Event::Rotated).await);
+        // A harmless alarm does not hide the swap that follows it.
+        assert!(bench.user(X, "1", Event::Reverted).await);
+        assert!(bench.user(X, "3", Event::Restarted).await);
+        assert_eq!(bench.last_coalesced(), None);
+        assert!(!bench.user(X, "4", Event::Restarted).await);
+        assert!(!bench.user(X, "4", Event::Forked).await);
+        bench.clock.advance(ALARM_GAP);
+        assert!(bench.user(X, "5", Event::Gap).await);
+        assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(1));
+    }
+
+    #[tokio::test]
+    async fn midnight_leaves_no_gap_in_a_chain() {
+        let bench = Bench::new(1, 10);
+        bench.clock.advance(DAY - 1);
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        assert!(!bench.user(X, "2", Event::Rotated).await);
+        bench.clock.advance(1);
+        assert!(!bench.user(X, "3", Event::Rotated).await);
+        bench.clock.advance(SETTLE);
+        assert!(bench.user(X, "2", Event::Rotated).await);
+    }
+
+    #[tokio::test]
+    async fn new_labels_count_for_the_exact_domain() {
+        let bench = Bench::new(8, 2);
+        for (name, admitted) in [
+            ("a@a.example", true),
+            ("b@a.example", true),
+            ("c@a.example", false),
+            ("a@sub.a.example", true),
+            ("a@b.example", true),
+        ] {
+            assert_eq!(bench.user(name, "1", Event::FirstSeen).await, admitted, "{name}");
+        }
+        // Known ones go on.
+        assert!(bench.user("a@a.example", "2", Event::Rotated).await);
+        bench.clock.advance(DAY);
+        assert!(bench.user("c@a.example", "1", Event::FirstSeen).await);
+    }
+
+    #[tokio::test]
+    async fn new_subdomains_count_for_the_registered_domain() {
+        let bench = Bench::new(8, 2);
+        for (domain, admitted) in [
+            ("a.example", true),
+            ("1.a.example", true),
+            ("2.1.a.example", true),
+            ("3.a.example", false),
+            ("b.example", true),
+        ] {
+            let draft = DomainDraft {
+                domain: domain.parse().unwrap(),
+                poks: vec![],
+                dnssec: crate::dime::Dnssec::Indeterminate,
+                record: None,
+                org_signet: None,
+                dnssec_chain: None,
+                events: Event::FirstSeen.into(),
+                hold: None,
+                coalesced: None,
+            };
+            let placed = bench.quotas.submit(Draft::Domain(draft)).await.unwrap();
+            assert_eq!(placed != Placed::Coalesced, admitted, "{domain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_log_does_not_take_is_not_counted() {
+        let bench = Bench::new(1, 1);
+        *bench.told.closed.lock().unwrap() = true;
+        for _ in 0..3 {
+            let draft = Draft::User(draft(X, "1", Event::FirstSeen));
+            assert!(matches!(bench.quotas.submit(draft).await, Err(Unplaced::Later(_))));
+        }
+        *bench.told.closed.lock().unwrap() = false;
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        let row: QuotaRow = rows::find(&*bench.state, b"a.example").await.unwrap().unwrap();
+        assert_eq!(row.new_mailboxes, 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! What owners ask for: `POST /v1/watch`, signed as in [`request`] (threat 24).
+//!
+//! The body is JSON: `{"name","body","time","nonce","key","signature"}`, with
+//! nonce, key and signature in hexadecimal. `body` is text that the signature
+//! covers: for a domain the addresses to watch, one a line; for a mailbox it is
+//! empty. 202 says that the names are visited soon; those that are there then
+//! are watched.
+//!
+//! Who speaks for a name is what the log has in force: for a domain that is not
+//! in it yet nobody does (a lookup makes it known), nor while a name is held,
+//! since it is open then whose the new key is. A refusal says nothing about
+//! whether a mailbox exists. Each request counts as a question for an unknown
+//! mailbox, accepted or not.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::connection::Peer;
+use super::reply::{self, Refusal};
+use super::{Shared, names};
+use crate::dime::org;
+use crate::dime::signet::Signet;
+use crate::dime::{Address, Name, Rejection, Timestamp};
+use crate::log::answer::{Error, Holding};
+use crate::proof::Hash;
+use crate::proof::request::{Method, Request, Signers};
+
+/// Addresses of one request.
+const ADDRESSES: usize = 64;
+
+/// Does what owners ask for.
+#[async_trait]
+pub trait Owners: std::fmt::Debug + Send + Sync {
+    /// Remembers a request, durably; says whether it is new. `time` is the
+    /// request's own. An error is our failure, in words without names.
+    async fn remember(&self, id: &Hash, time: Timestamp) -> Result<bool, String>;
+
+    /// Has the names visited at once. Returns at once; says whether there was
+    /// room.
+    fn watch(&self, names: Vec<Name>) -> bool;
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    name: String,
+    #[serde(default)]
+    body: String,
+    time: u64,
+    nonce: String,
+    key: String,
+    signature: String,
+}
+
+/// `POST /v1/watch`
+pub async fn watch(
+    State(shared): State<Arc<Shared>>,
+    peer: ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let Some(owners) = &shared.options.owners else { return Err(Refusal::no_route()) };
+    let body = names::whole(&shared, body)?;
+    let body: Body = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::request("body", format!("the body is no request: {error}")))?;
+    let refuse = |refused: Rejection| Refusal::request(refused.rule, refused.message);
+    let name: Name = body.name.parse().map_err(refuse)?;
+    let asked = addresses(&name, &body.body).map_err(refuse)?;
+    let key = fixed("key", &body.key)?;
+    let signature = fixed("signature", &body.signature)?;
+    let request = Request {
+        method: Method::Watch,
+        name,
+        body_sha256: Sha256::digest(&body.body).into(),
+        time: body.time,
+        nonce: fixed("nonce", &body.nonce)?,
+    };
+
+    let client = shared.client(&peer, &headers);
+    if !shared.options.budget.allows(client) {
+        return Err(Refusal::budget());
+    }
+    let signers = signers(&shared, &request.name).await?;
+    let origin = &shared.answers.reader().log().record().origin;
+    let now = shared.clock.now();
+    let verified = request.verify(origin, body.body.as_bytes(), &signers, &key, &signature, now);
+    // Accepted ones too: each is a small object for an hour or two.
+    shared.options.budget.book(client);
+    if let Err(refused) = verified {
+        return Err(Refusal::unsigned(&refused));
+    }
+    let time = Timestamp::from_millis(request.time.saturating_mul(1000));
+    match owners.remember(&request.id(&key), time).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Refusal::replay()),
+        Err(error) => {
+            tracing::error!(%error, "an owner's request could not be remembered");
+            return Err(Refusal::busy());
+        }
+    }
+    // Killed here: the request is used up, and its owner has no answer.
+    if !owners.watch(asked) {
+        return Err(Refusal::busy());
+    }
+    let mut response = reply::bytes("{}".into(), "application/json", reply::PRIVATE);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The name and the addresses of the body, all of one domain.
+fn addresses(name: &Name, body: &str) -> Result<Vec<Name>, Rejection> {
+    let mut asked = vec![name.clone()];
+    for line in body.lines() {
+        let address: Address = line.parse()?;
+        if !matches!(name, Name::Domain(domain) if domain == address.domain()) {
+            return Err(Rejection::new("body", "only a domain may list addresses, its own"));
+        }
+        asked.push(Name::Address(address));
+    }
+    if asked.len() > ADDRESSES + 1 {
+        return Err(Rejection::new("body", format!("it lists more than {ADDRESSES} addresses")));
+    }
+    Ok(asked)
+}
+
+fn fixed<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], Refusal> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| Refusal::request(field, format!("{field} is not {N} bytes in hexadecimal")))?;
+    Ok(bytes)
+}
+
+/// Who speaks for the name; nobody if nothing is in force, or it is held.
+async fn signers(shared: &Shared, name: &Name) -> Result<Signers, Refusal> {
+    let holding = match name {
+        Name::Domain(domain) => shared.answers.domain(domain, false).await,
+        Name::Address(address) => shared.answers.mailbox(address).await,
+    };
+    let bytes = match holding.map_err(|error: Error| Refusal::failure(&error))? {
+        Holding::Signets(signets) => signets.last().cloned().unwrap_or_default(),
+        Holding::Held | Holding::Nothing | Holding::Withdrawn => return Ok(Signers::default()),
+    };
+    let failed = |refused: Rejection| Refusal::failure(&refused);
+    let signet = Signet::decode(&bytes).map_err(failed)?;
+    Ok(match name {
+        Name::Address(_) => Signers::of_mailbox(&signet),
+        Name::Domain(domain) => {
+            // It verified under the record's POK when it was logged.
+            let pok = signet.signing_key();
+            Signers::of_domain(&org::validate(&signet, &[pok], Some(domain)).map_err(failed)?)
+        }
+    })
+}
