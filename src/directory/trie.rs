@@ -530,6 +530,12 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    /// Nothing is laid over the arenas.
+    #[inline]
+    fn newest(&self) -> bool {
+        self.first >= self.shard.undos.len()
+    }
+
     fn undos(&self) -> impl Iterator<Item = &Undo> {
         self.shard.undos.range(self.first..)
     }
@@ -539,6 +545,9 @@ impl View<'_> {
     }
 
     fn inner(&self, index: u32) -> &Inner {
+        if self.newest() {
+            return self.shard.inners.at(index);
+        }
         self.undos()
             .find_map(|undo| undo.find(&undo.inners, index))
             .unwrap_or_else(|| self.shard.inners.at(index))
@@ -582,30 +591,42 @@ impl View<'_> {
     /// none in an empty shard.
     pub(super) fn prove(&self, label: &Hash) -> Option<(Option<Tip>, MapProof)> {
         let mut at = self.root()?;
-        let mut passed: Vec<(u8, NodeRef, u32)> = Vec::with_capacity(32);
+        // From the root down at first: siblings are read while the next node of
+        // the way is waited for. 32 is deeper than most labels.
+        let mut path = Vec::with_capacity(32);
         let (found, was) = loop {
             match at.node() {
                 Node::Leaf(index) => break self.leaf(index),
                 Node::Inner(index) => {
-                    let inner = self.inner(index);
-                    let side = bit(label, inner.length.into());
-                    passed.push((inner.length, inner.children[1 - side], index));
-                    at = inner.children[side];
+                    let &Inner { children, length, .. } = self.inner(index);
+                    let side = bit(label, length.into());
+                    path.push(Ancestor { length, sibling: self.hash(children[1 - side]) });
+                    at = children[side];
                 }
             }
         };
         let fork = common_bits(label, found);
-        let above = passed.partition_point(|(length, ..)| u16::from(*length) < fork);
-        let (tip, end) = match passed.get(above) {
-            None if fork == BITS => (Some(was.tip()), End::Present),
-            None => (None, leaf_end(found, &was)),
-            Some(&(length, _, index)) => (None, self.inner_end(index, length, found)),
+        let above = path.partition_point(|ancestor| u16::from(ancestor.length) < fork);
+        let end = match above {
+            _ if fork == BITS => End::Present,
+            _ if above == path.len() => leaf_end(found, &was),
+            _ => self.end_below(above, label, found)?,
         };
-        // Room for the levels above the shard too.
-        let mut path = Vec::with_capacity(above + 8);
-        let up = passed.get(..above).unwrap_or_default().iter().rev();
-        path.extend(up.map(|&(length, other, _)| Ancestor { length, sibling: self.hash(other) }));
-        Some((tip, MapProof { path, end }))
+        path.truncate(above);
+        path.reverse();
+        Some(((fork == BITS).then(|| was.tip()), MapProof { path, end }))
+    }
+
+    /// The inner node that is `depth` nodes down on the label's way.
+    fn end_below(&self, depth: usize, label: &Hash, below: &Hash) -> Option<End> {
+        let mut at = self.root()?;
+        for _ in 0..depth {
+            let Node::Inner(index) = at.node() else { return None };
+            let inner = self.inner(index);
+            at = inner.children[bit(label, inner.length.into())];
+        }
+        let Node::Inner(index) = at.node() else { return None };
+        Some(self.inner_end(index, self.inner(index).length, below))
     }
 
     fn inner_end(&self, index: u32, length: u8, below: &Hash) -> End {
