@@ -1,7 +1,7 @@
 //! Going round: which domain is due, one visit from its DNS record to drafts,
 //! and the loop around it.
 //!
-//! [`frontier`] says who is due, [`visit`] does the asking, [`judge`] says what
+//! [`frontier`] says who is due, `visit` does the asking, [`judge`] says what
 //! the answers are to what was known. What comes out goes to a [`Sink`] as
 //! drafts of log entries, and what fails validation to [`Incidents`]: it is
 //! never a version. [`quota`] stands before the log and bounds what one name can

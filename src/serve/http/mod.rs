@@ -11,7 +11,7 @@
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
 //!
-//! Bodies and answers: [`names`]. Every failure is `{"error":{"code","message"}}`,
+//! Bodies and answers: `names`. Every failure is `{"error":{"code","message"}}`,
 //! and the message says whose fault it is. Left out: TLS (a reverse proxy's),
 //! and pages for people.
 
