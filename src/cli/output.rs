@@ -1,5 +1,6 @@
 //! How commands speak: exit codes, errors, JSON lines.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -20,9 +21,12 @@ pub fn usage(message: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// One JSON object on one line of standard output.
+/// One JSON object on one line of standard output. Whoever stops reading, as
+/// `head` does, ends the command without a word.
 pub fn json_line(value: &serde_json::Value) {
-    println!("{value}");
+    if writeln!(std::io::stdout(), "{value}").is_err() {
+        std::process::exit(i32::from(NO));
+    }
 }
 
 /// Runs a command's future to its end.
