@@ -40,11 +40,14 @@ pub struct Options {
     pub further: usize,
     /// One host gets an RSA key, as libdime needs. Takes seconds.
     pub rsa: bool,
+    /// A /16 whose addresses are all this machine's own, for DNS and DX hosts
+    /// that others reach over a network; `None`: loopback.
+    pub network: Option<[u8; 2]>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { dmtp_port: 0, ttl: dns::DEFAULT_TTL, further: 0, rsa: false }
+        Options { dmtp_port: 0, ttl: dns::DEFAULT_TTL, further: 0, rsa: false, network: None }
     }
 }
 
@@ -186,12 +189,17 @@ fn cast(rsa: bool) -> Vec<Part> {
 
 impl World {
     pub async fn start(options: Options) -> Result<World, Error> {
-        let dns = Arc::new(PrivateDns::builder().ttl(options.ttl).start().await?);
+        let mut network = Network::new(options.network, options.dmtp_port)?;
+        let mut dns = PrivateDns::builder().ttl(options.ttl);
+        if options.network.is_some() {
+            dns = dns.listen(network.next().into());
+        }
+        let dns = Arc::new(dns.start().await?);
         let world = World {
             authority: Arc::new(Authority::new()?),
             views: Mutex::new(vec![dns.clone()]),
             dns,
-            network: Mutex::new(Network::new(options.dmtp_port)?),
+            network: Mutex::new(network),
             estates: Mutex::default(),
             hosts: tokio::sync::Mutex::default(),
         };
@@ -620,26 +628,27 @@ impl Estate {
     }
 }
 
-/// Addresses for DX hosts: 127.n.*.* with one port.
+/// Addresses for DX hosts: 127.n.*.* or another /16, with one port.
 struct Network {
-    second: u8,
+    prefix: [u8; 2],
     port: u16,
     given: u32,
 }
 
 impl Network {
-    /// A part of loopback picked at random, so that two worlds on one machine
-    /// seldom meet.
-    fn new(port: u16) -> Result<Network, Error> {
+    /// Without a prefix a part of loopback picked at random, so that two worlds
+    /// on one machine seldom meet.
+    fn new(prefix: Option<[u8; 2]>, port: u16) -> Result<Network, Error> {
         let mut random = [0];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Network { second: 2 + random[0] % 250, port, given: 0 })
+        Ok(Network { prefix: prefix.unwrap_or([127, 2 + random[0] % 250]), port, given: 0 })
     }
 
     fn next(&mut self) -> Ipv4Addr {
         self.given += 1;
         let [.., third, fourth] = self.given.to_be_bytes();
-        Ipv4Addr::new(127, self.second, third, fourth)
+        let [first, second] = self.prefix;
+        Ipv4Addr::new(first, second, third, fourth)
     }
 
     /// A listener on the next address. The first one settles the port.

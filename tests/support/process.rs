@@ -68,7 +68,12 @@ pub struct Faces {
 impl Mirror {
     /// Starts one; `level` is its `RUST_LOG`.
     pub fn start(config: &Path, level: &str) -> Mirror {
-        let mut child = syndicate()
+        Mirror::start_with(syndicate(), config, level)
+    }
+
+    /// The same by another way to run the program.
+    pub fn start_with(mut program: Command, config: &Path, level: &str) -> Mirror {
+        let mut child = program
             .args(["mirror", "--json", "--config"])
             .arg(config)
             .env("RUST_LOG", level)
