@@ -1,26 +1,12 @@
 //! One question to one mirror over HTTP, bounded in bytes and time.
 //!
 //! The name goes in the body, never in the path, so that it is in no proxy's
-//! log. Redirects are followed within the host only: another host is another
-//! party, and the name is not its to know.
+//! log.
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Response, Url, redirect};
-
+use super::http::{HttpError, Site};
 use crate::dime::{Name, Rejection};
 use crate::proof::receipt::{MAX_RECEIPT, Receipt};
 
-/// For a connection, TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
-/// For the whole answer.
-const TOTAL: Duration = Duration::from_secs(30);
-/// Redirects within the host.
-const REDIRECTS: usize = 3;
-/// Longest error answer that is read, bytes.
-const MAX_ERROR: usize = 16 * 1024;
 /// Longest part of a mirror's words that is shown, characters.
 const MAX_SHOWN: usize = 300;
 
@@ -99,8 +85,7 @@ impl Error {
 /// A mirror to ask. Keeps its connections.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    base: Url,
-    http: reqwest::Client,
+    site: Site,
 }
 
 /// Asks once. The receipt is about `name`; nothing else in it is checked.
@@ -108,35 +93,26 @@ pub async fn fetch(url: &str, name: &Name, ask: Ask) -> Result<Receipt, Error> {
     Mirror::new(url)?.ask(name, ask).await
 }
 
+impl From<HttpError> for Error {
+    fn from(error: HttpError) -> Error {
+        match error {
+            HttpError::Url { url, why } => Error::Url { url, why },
+            HttpError::Client(source) => Error::Client(source),
+            HttpError::Unreachable { url, source } => Error::Unreachable { url, source },
+            HttpError::TooLarge { url, .. } => Error::TooLarge { url },
+        }
+    }
+}
+
 impl Mirror {
     /// `url` is `http://…` or `https://…`, with a path if the mirror has one.
     pub fn new(url: &str) -> Result<Mirror, Error> {
-        let refuse = |why: &str| Error::Url { url: url.to_owned(), why: why.to_owned() };
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(refuse("it begins with http:// or https://"));
-        }
-        let mut base: Url = url.parse().map_err(|error| refuse(&format!("{error}")))?;
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(refuse("names and passwords do not belong there"));
-        }
-        base.set_query(None);
-        base.set_fragment(None);
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(TOTAL)
-            .redirect(redirect::Policy::custom(within_host))
-            .user_agent(concat!("syndicate/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls());
-        if base.host_str().is_some_and(is_this_machine) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(Error::Client)?;
-        Ok(Mirror { base, http })
+        Ok(Mirror { site: Site::new(url)? })
     }
 
     /// Where it is.
     pub fn url(&self) -> &str {
-        self.base.as_str()
+        self.site.url()
     }
 
     /// One question.
@@ -147,23 +123,15 @@ impl Mirror {
                 ("v1/history", serde_json::json!({"name": name.as_str(), "from": from}))
             }
         };
-        let url = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
-        let unreachable = |source: reqwest::Error| {
-            let url = url.clone();
-            Error::Unreachable { url, source: source.without_url() }
-        };
-        let request = self.http.post(&url).header(CONTENT_TYPE, "application/json");
-        let request = request.header(ACCEPT, "application/x-protobuf").body(body.to_string());
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        if !status.is_success() {
-            let body = read(response, MAX_ERROR).await.ok().flatten().unwrap_or_default();
-            let (code, message) = words(&body);
-            return Err(Error::Status { url, status: status.as_u16(), code, message });
+        let url = self.site.at(path);
+        let (kind, accept) = ("application/json", "application/x-protobuf");
+        let answer =
+            self.site.post(path, kind, accept, body.to_string().into(), MAX_RECEIPT).await?;
+        if !answer.is_success() {
+            let (code, message) = words(&answer.body);
+            return Err(Error::Status { url, status: answer.status, code, message });
         }
-        let body = read(response, MAX_RECEIPT).await.map_err(unreachable)?;
-        let Some(body) = body else { return Err(Error::TooLarge { url }) };
-        let receipt = Receipt::read(&body);
+        let receipt = Receipt::read(&answer.body);
         let receipt =
             receipt.map_err(|rejection| Error::NoReceipt { url: url.clone(), rejection })?;
         match receipt.name == *name {
@@ -171,18 +139,6 @@ impl Mirror {
             false => Err(Error::OtherName { url }),
         }
     }
-}
-
-/// The whole body; `None` if it is longer than `limit`.
-async fn read(mut response: Response, limit: usize) -> Result<Option<Bytes>, reqwest::Error> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > limit {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body.freeze()))
 }
 
 /// Code and message of `{"error":{…}}`, made harmless for a terminal.
@@ -194,34 +150,4 @@ fn words(body: &[u8]) -> (String, String) {
     };
     let message = word("message").unwrap_or_else(|| "it gave no reason".into());
     (word("code").unwrap_or_else(|| "status".into()), message)
-}
-
-fn within_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let last = attempt.previous().last();
-    let same = last.is_some_and(|last| {
-        let next = attempt.url();
-        let down = last.scheme() == "https" && next.scheme() != "https";
-        last.host_str() == next.host_str() && !down
-    });
-    match same && attempt.previous().len() <= REDIRECTS {
-        true => attempt.follow(),
-        // The redirect itself is then the answer, and no receipt.
-        false => attempt.stop(),
-    }
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
-/// The public web's CAs, as in the DMTP client. What a receipt says does not
-/// rest on them.
-fn tls() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks the versions that rustls has by default");
-    builder.with_root_certificates(roots).with_no_client_auth()
 }

@@ -6,9 +6,12 @@
 //! earlier checkpoints, and asking several mirrors.
 
 mod fetch;
+pub mod follow;
+mod http;
 mod judge;
 mod trust;
 
 pub use fetch::{Ask, Error, Fault, Mirror, fetch};
+pub use http::{Answer, HttpError, Site};
 pub use judge::{DnsRoot, Judgement, judge};
 pub use trust::{Policy, TrustError, policy_of_file, policy_of_log};
