@@ -436,8 +436,15 @@ impl World {
         told.into_iter().map(|(_, events)| events).collect()
     }
 
+    /// Of what failed validation, since last asked; alarms are no part of that.
     fn incidents(&self) -> Vec<IncidentKind> {
-        self.evidence.0.lock().unwrap().drain(..).map(|incident| incident.kind).collect()
+        let kept = self.kept().into_iter().map(|incident| incident.kind);
+        kept.filter(|kind| !matches!(kind, IncidentKind::Alarm(_))).collect()
+    }
+
+    /// All incidents since last asked.
+    fn kept(&self) -> Vec<Incident> {
+        self.evidence.0.lock().unwrap().drain(..).collect()
     }
 
     async fn user_row(&self, address: &str) -> UserRow {
@@ -532,6 +539,108 @@ async fn every_change_of_a_mailbox_has_its_event() {
     assert_eq!((row.version, row.current), (8, 7));
     assert_eq!(row.held_until, Some(world.clock.now().millis() - 2000 + HOLD));
     assert_eq!(world.incidents(), []);
+}
+
+/// What was in force and what was received, of each alarm since last asked.
+fn alarms(world: &World) -> Vec<(Event, Bytes, Bytes)> {
+    let alarm = |incident: Incident| match incident.kind {
+        IncidentKind::Alarm(event) => {
+            assert_eq!(incident.why.rule, event.name());
+            Some((event, incident.before, incident.bytes))
+        }
+        _ => None,
+    };
+    world.kept().into_iter().filter_map(alarm).collect()
+}
+
+#[tokio::test]
+async fn an_alarm_of_a_mailbox_keeps_both_signets() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let a = link(X, 11, None, 1);
+    let b = link(X, 12, Some(11), 1);
+    let gap = link(X, 19, Some(99), 1);
+    let stray = link(X, 14, None, 1);
+    let fork = link(X, 16, Some(14), 1);
+    let after_stray = link(X, 15, Some(14), 1);
+    // DMTP serves what is whole but for the identifiers.
+    let bytes = |signet: Option<&Signet>| {
+        signet.map(|signet| Bytes::copy_from_slice(&signet.full_split())).unwrap_or_default()
+    };
+    type Step<'a> = (&'a [&'a Signet], Option<(Event, Option<&'a Signet>)>);
+    let steps: &[Step<'_>] = &[
+        (&[&a, &b], None),
+        (&[&a], Some((Event::Reverted, Some(&b)))),
+        (&[&a, &b], None),
+        (&[], Some((Event::Withdrawn, Some(&b)))),
+        (&[&gap], Some((Event::Gap, Some(&b)))),
+        (&[&stray], Some((Event::Restarted, Some(&gap)))),
+        (&[&stray, &after_stray], None),
+        (&[&stray, &fork], Some((Event::Forked, Some(&after_stray)))),
+        (&[&stray, &fork], None),
+    ];
+    for (step, (chain, expected)) in steps.iter().enumerate() {
+        world.serve(X, &chain.iter().map(|link| (*link).clone()).collect::<Vec<_>>());
+        world.visit(X).await;
+        let expected =
+            expected.map(|(event, before)| (event, bytes(before), bytes(chain.last().copied())));
+        assert_eq!(alarms(&world), Vec::from_iter(expected), "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_of_a_domain_keeps_both_states() {
+    use syndicate::dime::record::Policy;
+
+    let world = World::new().await;
+    let state = |number: u8, text: &str| {
+        let org =
+            build::org(&key(Owner::Org, number), Dialect::L, &[], &[], SignTo::Id("a.example"));
+        Bytes::from([text.as_bytes(), b"\n", &*org.unwrap().full_split()].concat())
+    };
+    let strict = |number| {
+        let record = Template { policy: Policy::Strict, expiry_days: 1, ..world.record(&[number]) };
+        record.text()
+    };
+    let publish = |number| {
+        world.found("a.example", number);
+        world.publish("a.example", &strict(number));
+    };
+    publish(1);
+    world.visit("a.example").await;
+    assert_eq!(alarms(&world), []);
+    publish(2);
+    world.visit("a.example").await;
+    let (one, two) = (state(1, &strict(1)), state(2, &strict(2)));
+    assert_eq!(alarms(&world), [(Event::PokReplaced, one, two.clone())]);
+
+    let conflicting = world.record(&[3]).text();
+    world.resolver.set_txt("_dx.a.example", &[&conflicting], Dnssec::Secure);
+    world.visit("a.example").await;
+    let both = Bytes::from(format!("{}\n{conflicting}", strict(2)));
+    assert_eq!(alarms(&world), [(Event::NameConflict, two.clone(), both)]);
+    world.resolver.set_txt("_dx.a.example", &[], Dnssec::Secure);
+
+    // What came in place of an answer, as it came.
+    let domain: Domain = "a.example".parse().unwrap();
+    let message = Bytes::from_static(b"\0\x03dns");
+    world.resolver.say_unjudged(&domain, message.clone());
+    let bogus = || resolver::Error::Bogus { name: "_dime.a.example".into() };
+    world.resolver.say_txt("_dime.a.example", Err(bogus()));
+    world.visit("a.example").await;
+    assert_eq!(alarms(&world), [(Event::DnssecBogus, two.clone(), message)]);
+
+    // A domain that took DIME only takes none: a downgrade, too.
+    world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
+    world.visit("a.example").await;
+    let kept = world.kept();
+    let kinds: Vec<_> = kept.iter().map(|incident| incident.kind).collect();
+    assert_eq!(kinds, [IncidentKind::Alarm(Event::RecordWithdrawn), IncidentKind::Downgrade]);
+    assert!(kept.iter().all(|incident| incident.before == two && incident.bytes.is_empty()));
+    world.clock.advance(86_400_000);
+    world.visit("a.example").await;
+    let kinds: Vec<_> = world.kept().iter().map(|incident| incident.kind).collect();
+    assert_eq!(kinds, [IncidentKind::Alarm(Event::RecordExpired), IncidentKind::Downgrade]);
 }
 
 #[tokio::test]
@@ -806,7 +915,7 @@ async fn what_fails_validation_is_never_a_version() {
     assert_eq!(outcomes["z"], Outcome::SignetInvalid);
     assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
     // Several visits may have seen them; each is one incident.
-    let incidents: Vec<Incident> = world.evidence.0.lock().unwrap().drain(..).collect();
+    let incidents = world.kept();
     let by_id: BTreeMap<[u8; 32], &Incident> =
         incidents.iter().map(|incident| (incident.id(), incident)).collect();
     assert_eq!(by_id.len(), 2);
@@ -831,7 +940,7 @@ async fn a_certificate_that_no_pin_matches_is_refused_and_kept() {
     world.publish("a.example", &record.text());
     let report = world.visit("a.example").await;
     assert_eq!(report.outcome, Outcome::Dx("certificate"));
-    let incidents: Vec<Incident> = world.evidence.0.lock().unwrap().drain(..).collect();
+    let incidents = world.kept();
     assert_eq!(incidents[0].kind, IncidentKind::CertificateMismatch);
     assert_eq!(incidents[0].bytes, world.der);
     // The record itself is still an observation.

@@ -108,6 +108,12 @@ async fn verdicts_agree_with_bind() {
         let name = format!("_dime.{zone}");
         let ours = direct.txt(&name).await;
         assert!(matches!(ours, Err(Error::Bogus { .. })), "{zone}: {ours:?}");
+        // What came is to be had all the same, as evidence: both names' messages.
+        let came = direct.unjudged(&zone.parse().unwrap()).await;
+        let length = usize::from(u16::from_be_bytes([came[0], came[1]]));
+        let (first, second) = came[2..].split_at(length);
+        assert!(first.windows(7).any(|part| part == b"pok=ioj"), "{zone}");
+        assert_eq!(second.len(), 2 + usize::from(u16::from_be_bytes([second[0], second[1]])));
         // BIND calls it bogus too, and says so as forwarders do.
         let theirs = judged.txt(&name).await;
         let told = matches!(&theirs, Err(Error::ServFail { code, .. }) if code == "Server Failure");

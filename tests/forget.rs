@@ -138,14 +138,10 @@ async fn nothing_of_a_forgotten_mailbox_is_left_and_nothing_comes_back() {
 
     let (data, store) = (scene.data(), Store::folder(&scene.data()).unwrap());
     assert!(!holding(&data.join("private/seen"), MARK.as_bytes()).is_empty(), "kept at the stop");
-    let incident = Incident {
-        kind: IncidentKind::SignetInvalid,
-        domain: domain.clone(),
-        address: Some(gone.clone()),
-        why: Rejection::new("G1", "a test"),
-        bytes: Bytes::from_static(b"what came"),
-        at: Timestamp::from_secs(1),
-    };
+    let why = Rejection::new("G1", "a test");
+    let (kind, bytes) = (IncidentKind::SignetInvalid, Bytes::from_static(b"what came"));
+    let at = Timestamp::from_secs(1);
+    let incident = Incident::new(kind, &domain, Some(&gone), why, bytes, at);
     let about_other = Incident { address: Some(other.clone()), ..incident.clone() };
     let filed = Filed::new(store.private.clone());
     filed.report(incident).await;

@@ -78,6 +78,8 @@ pub enum DomainSeen<'a> {
         record: &'a Record,
         /// The other name has a record with other POKs.
         conflict: bool,
+        /// The texts there, if they are known.
+        other: &'a [Vec<u8>],
         /// The org signet that the DX served; `None` if it could not be had,
         /// or was refused.
         org: Option<&'a ValidOrgSignet>,
@@ -130,7 +132,7 @@ pub fn domain(
         coalesced: None,
     };
     match seen {
-        DomainSeen::Record { record, conflict, org } => {
+        DomainSeen::Record { record, conflict, org, .. } => {
             let org = org_in_force(known, record, *org);
             let events = record_events(known, record, dnssec, *conflict, org.as_ref());
             (!events.is_empty()).then(|| DomainDraft {
@@ -498,7 +500,7 @@ mod tests {
         org: Option<&ValidOrgSignet>,
         how: &Protection,
     ) -> String {
-        events(known, &DomainSeen::Record { record, conflict: false, org }, how)
+        events(known, &DomainSeen::Record { record, conflict: false, other: &[], org }, how)
     }
 
     #[test]
@@ -586,7 +588,7 @@ mod tests {
         assert_eq!(events(&still, &DomainSeen::Bogus, &bogus), "-");
 
         let one = record(&[1], "");
-        let two_names = DomainSeen::Record { record: &one, conflict: true, org: None };
+        let two_names = DomainSeen::Record { record: &one, conflict: true, other: &[], org: None };
         assert_eq!(events(&known, &two_names, &secure()), "NAME_CONFLICT");
         let told = KnownDomain { conflict: true, ..known };
         assert_eq!(events(&told, &two_names, &secure()), "-");
@@ -597,14 +599,14 @@ mod tests {
     #[test]
     fn a_draft_says_what_is_in_force() {
         let both = record(&[2, 1], "");
-        let what = DomainSeen::Record { record: &both, conflict: false, org: None };
+        let what = DomainSeen::Record { record: &both, conflict: false, other: &[], org: None };
         let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
         assert_eq!(draft.poks.len(), 2);
         assert_eq!(draft.record.as_deref(), Some(both.text.as_slice()));
         // The DX could not be had, and the known org signet still verifies.
         assert_eq!(draft.org_signet.as_deref(), known().org.as_ref().map(Signet::bytes));
         let swapped = record(&[2], "");
-        let what = DomainSeen::Record { record: &swapped, conflict: false, org: None };
+        let what = DomainSeen::Record { record: &swapped, conflict: false, other: &[], org: None };
         let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
         assert_eq!((draft.org_signet, draft.hold), (None, Some(HOLD)));
         let gone = domain(&name(), &known(), &DomainSeen::Absent, &secure(), at(50), HOLD).unwrap();

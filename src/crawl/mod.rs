@@ -3,8 +3,8 @@
 //!
 //! [`frontier`] says who is due, `visit` does the asking, [`judge`] says what
 //! the answers are to what was known. What comes out goes to a [`Sink`] as
-//! drafts of log entries, and what fails validation to [`Incidents`]: it is
-//! never a version. [`quota`] stands before the log and bounds what one name can
+//! drafts of log entries; what fails validation goes to [`Incidents`], it is never
+//! a version, and each alarm goes there too. [`quota`] stands before the log and bounds what one name can
 //! put into it. Rows of the log are only read here. This room writes three kinds
 //! of its own: when a name is due, when it was last seen, and its quotas.
 //!
@@ -13,7 +13,9 @@
 //!
 //! Left out: sequencing, who may ask for a visit.
 
+mod alarm;
 pub mod frontier;
+mod incident;
 pub mod judge;
 pub mod quota;
 mod visit;
@@ -24,15 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::dime::certificate::How;
-use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::dmtp;
 use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
@@ -41,6 +41,7 @@ use crate::store::state::{Batch, Range};
 use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
+pub use incident::{Incident, IncidentKind, Incidents};
 
 use frontier::{Frontier, Job};
 use visit::Visitor;
@@ -155,43 +156,6 @@ pub enum Unplaced {
     /// It does not fit what the log holds: the rows were older than the log.
     #[error("the log refused a draft: {0}")]
     Misfit(String),
-}
-
-/// Where evidence goes of what failed validation.
-#[async_trait]
-pub trait Incidents: Send + Sync {
-    /// Called at each visit that shows it; [`Incident::id`] tells repetitions.
-    async fn report(&self, incident: Incident);
-}
-
-/// Something received that is no version of anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incident {
-    pub kind: IncidentKind,
-    pub domain: Domain,
-    /// Set if it is about a mailbox. Never to be logged or listed.
-    pub address: Option<Address>,
-    /// The rule it broke.
-    pub why: Rejection,
-    /// The bytes as received, at most 1 MiB; several are parted by LF.
-    pub bytes: Bytes,
-    pub at: Timestamp,
-}
-
-/// What an incident is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum IncidentKind {
-    RecordRefused,
-    RecordAmbiguous,
-    CertificateMismatch,
-    OrgSignetInvalid,
-    SignetInvalid,
-    /// A link of a history that verifies under no org signet ever seen, or not
-    /// at all.
-    LinkInvalid,
-    /// Valid, and over quota: no entry of its own. The bytes are those that the
-    /// label's next entry hashes.
-    Coalesced,
 }
 
 /// How a visit to a domain or a mailbox ended.
@@ -359,7 +323,7 @@ impl Metrics {
             )?,
             incidents: vec(
                 "syndicate_crawl_incidents_total",
-                "What failed validation, by kind",
+                "What failed validation, and alarms, by kind",
                 "kind",
             )?,
             seconds: prometheus::Histogram::with_opts(
@@ -397,43 +361,6 @@ impl Metrics {
             self.events.with_label_values(&[event.name()]).inc();
         }
         self.seconds.observe(report.ended.since(report.started) as f64 / 1000.0);
-    }
-}
-
-impl IncidentKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            IncidentKind::RecordRefused => "record-refused",
-            IncidentKind::RecordAmbiguous => "record-ambiguous",
-            IncidentKind::CertificateMismatch => "certificate-mismatch",
-            IncidentKind::OrgSignetInvalid => "org-signet-invalid",
-            IncidentKind::SignetInvalid => "signet-invalid",
-            IncidentKind::LinkInvalid => "link-invalid",
-            IncidentKind::Coalesced => "coalesced",
-        }
-    }
-}
-
-impl fmt::Display for IncidentKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Incident {
-    /// The same for the same bytes of the same name under the same rule,
-    /// whenever they are seen.
-    pub fn id(&self) -> [u8; 32] {
-        let name = match &self.address {
-            Some(address) => address.as_str(),
-            None => self.domain.as_str(),
-        };
-        let mut hash = Sha256::new();
-        for part in [self.kind.as_str(), name, self.why.rule] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hash.chain_update(&self.bytes).finalize().into()
     }
 }
 

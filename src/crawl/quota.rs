@@ -141,14 +141,10 @@ impl Quotas {
             return Ok(());
         }
         let state = draft.hidden_state()?;
-        let incident = Incident {
-            kind: IncidentKind::Coalesced,
-            domain: draft.name.domain().clone(),
-            address: draft.address.cloned(),
-            why: Rejection::new("quota", format!("over the quota of entries: {}", draft.events)),
-            bytes: state.clone(),
-            at: now,
-        };
+        let why = Rejection::new("quota", format!("over the quota of entries: {}", draft.events));
+        let kind = IncidentKind::Coalesced;
+        let domain = draft.name.domain();
+        let incident = Incident::new(kind, domain, draft.address, why, state.clone(), now);
         // Killed after this: it is kept, and counted at the next visit.
         self.incidents.report(incident).await;
         row.coalesced += 1;

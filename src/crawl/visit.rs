@@ -23,6 +23,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use sha2::{Digest as _, Sha256};
 
+use super::alarm;
 use super::frontier::Job;
 use super::judge::{self, DomainSeen, KnownDomain, KnownUser, Protection, Served};
 use super::{
@@ -36,7 +37,7 @@ use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
 use crate::dime::{suffix, user};
 use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
-use crate::proof::entry::{Draft, Event, Events, UserDraft};
+use crate::proof::entry::{DomainDraft, Draft, Event, Events, UserDraft};
 use crate::resolver::{self, Answer, Resolver};
 use crate::store;
 use crate::store::keys;
@@ -74,6 +75,8 @@ struct Found {
     selection: Selection,
     /// `None`: the other name could not be asked.
     conflict: Option<bool>,
+    /// The texts at the other name, if those conflict.
+    other: Vec<Vec<u8>>,
     dnssec: Dnssec,
     /// Seconds.
     ttl: u32,
@@ -167,7 +170,8 @@ impl Visitor {
             Some(Governing::Ancestor(at)) => Some(at + 1),
             Some(Governing::Nothing) | None => None,
         };
-        let nothing = Found { selection: Selection::None, conflict: None, dnssec, ttl };
+        let (selection, other) = (Selection::None, Vec::new());
+        let nothing = Found { selection, conflict: None, other, dnssec, ttl };
         match number.filter(|number| *number < answers.len()) {
             Some(number) => Dns::Found(Found { dnssec, ttl, ..answers.swap_remove(number) }),
             None => Dns::Found(nothing),
@@ -200,7 +204,13 @@ impl Visitor {
                 let ttl = dime.ttl.min(dx.ttl).min(ABSENCE_TTL);
                 found(chosen.selection, conflict, &Answer { dnssec, ttl, ..dime })
             }
-            (_, record::Label::Dime) => found(chosen.selection, conflict, &dime),
+            (_, record::Label::Dime) => {
+                let other = if chosen.conflict { dx.records } else { Vec::new() };
+                match found(chosen.selection, conflict, &dime) {
+                    Dns::Found(found) => Dns::Found(Found { other, ..found }),
+                    dns => dns,
+                }
+            }
             // That `_dime` has nothing is part of the answer.
             (_, record::Label::Dx) => {
                 let dnssec = resolver::weaker(dime.dnssec, dx.dnssec);
@@ -266,10 +276,26 @@ impl Visitor {
             return Ok(());
         }
         let Some(draft) = judge(self.chain(domain, seen, dnssec).await) else { return Ok(()) };
+        self.domain_alarms(known, seen, &draft).await;
         let (name, events) = (Name::Domain(domain.clone()), draft.events);
         let entered = self.enter(Draft::Domain(draft), name, events).await?;
         report.entries.push(entered);
         Ok(())
+    }
+
+    /// Keeps each alarm of a draft, before the log has it: it may be the last
+    /// visit that sees it.
+    async fn domain_alarms(&self, known: &KnownDomain, seen: &DomainSeen<'_>, draft: &DomainDraft) {
+        if draft.events.alarms().is_empty() {
+            return;
+        }
+        let unjudged = match seen {
+            DomainSeen::Bogus => self.rooms.resolver.unjudged(&draft.domain).await,
+            DomainSeen::Record { .. } | DomainSeen::Absent => Bytes::new(),
+        };
+        for incident in alarm::of_domain(known, seen, draft, unjudged, self.rooms.clock.now()) {
+            self.report(incident).await;
+        }
     }
 
     /// The DNSSEC chain of what was seen, if it can be had and says the same.
@@ -310,15 +336,12 @@ impl Visitor {
         why: &Rejection,
         bytes: Bytes,
     ) {
-        self.metrics.incidents.with_label_values(&[kind.as_str()]).inc();
-        let incident = Incident {
-            kind,
-            domain: domain.clone(),
-            address: address.cloned(),
-            why: why.clone(),
-            bytes,
-            at: self.rooms.clock.now(),
-        };
+        let at = self.rooms.clock.now();
+        self.report(Incident::new(kind, domain, address, why.clone(), bytes, at)).await;
+    }
+
+    async fn report(&self, incident: Incident) {
+        self.metrics.incidents.with_label_values(&[incident.kind.as_str()]).inc();
         self.rooms.incidents.report(incident).await;
     }
 }
@@ -329,7 +352,8 @@ fn is_coalesced(report: &Report) -> bool {
 }
 
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
-    Dns::Found(Found { selection, conflict, dnssec: answer.dnssec, ttl: answer.ttl })
+    let other = Vec::new();
+    Dns::Found(Found { selection, conflict, other, dnssec: answer.dnssec, ttl: answer.ttl })
 }
 
 /// What a visit with a usable record goes by.
@@ -430,7 +454,8 @@ impl Visitor {
             }
         }
 
-        let what = DomainSeen::Record { record, conflict, org: served.as_ref() };
+        let other = found.other.as_slice();
+        let what = DomainSeen::Record { record, conflict, other, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
         if is_coalesced(report) {
             // Not in the log, so nothing can be said to be valid under it.
@@ -592,6 +617,8 @@ struct Fetched {
 struct Looked {
     seen: SeenRow,
     drafts: Vec<UserDraft>,
+    /// Bytes of the tip in force before.
+    tip: Bytes,
     /// Served now, as [`SeenRow::last_served`].
     served: Option<Hash>,
     /// If there is no draft.
@@ -600,7 +627,7 @@ struct Looked {
 
 impl Looked {
     fn nothing(seen: SeenRow, outcome: Outcome) -> Looked {
-        Looked { drafts: Vec::new(), served: seen.last_served, seen, outcome }
+        Looked { drafts: Vec::new(), tip: Bytes::new(), served: seen.last_served, seen, outcome }
     }
 
     /// Bytes that wait with it.
@@ -688,14 +715,17 @@ impl Visitor {
         looked: Looked,
         entries: &mut Vec<Entered>,
     ) -> Result<Outcome, Error> {
-        let Looked { mut seen, drafts, served, mut outcome } = looked;
+        let Looked { mut seen, drafts, mut tip, served, mut outcome } = looked;
         if outcome == Outcome::Forgotten {
             return Ok(outcome);
         }
         let name = Name::Address(address.clone());
         let (mut astray, mut coalesced) = (false, false);
         for draft in drafts.into_iter().take(self.options.links) {
-            let events = draft.events;
+            let (events, signet) = (draft.events, draft.signet.clone().unwrap_or_default());
+            for incident in alarm::of_user(&draft, &tip) {
+                self.report(incident).await;
+            }
             let entered = self.enter(Draft::User(draft), name.clone(), events).await?;
             astray = events.intersects(Events::of(&[Event::Forked, Event::Reverted]));
             coalesced |= entered.placed == Placed::Coalesced;
@@ -707,6 +737,7 @@ impl Visitor {
             };
             if let (Placed::Version(version), Outcome::Changed) = (entered.placed, outcome) {
                 (seen.version, seen.confirmed_at) = (version, seen.attempted_at);
+                tip = signet;
             }
             entries.push(entered);
         }
@@ -741,7 +772,8 @@ impl Visitor {
                 if outcome == Outcome::Confirmed {
                     (seen.version, seen.confirmed_at) = (known.current, seen.attempted_at);
                 }
-                Looked { seen, drafts, served, outcome }
+                let tip = known.chain.last().map(|tip| Bytes::copy_from_slice(tip.bytes()));
+                Looked { seen, drafts, tip: tip.unwrap_or_default(), served, outcome }
             }
             Err(failure) => Looked::nothing(seen, failure.outcome),
         })

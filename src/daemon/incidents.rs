@@ -66,6 +66,8 @@ impl Incidents for Filed {
             "rule": incident.why.rule,
             "message": incident.why.message,
             "bytes": STANDARD.encode(&incident.bytes),
+            "before": STANDARD.encode(&incident.before),
+            "chain": STANDARD.encode(&incident.chain),
             "at": incident.at.millis(),
         });
         match self.private.put_if_absent(&key, Bytes::from(body.to_string())).await {

@@ -105,6 +105,25 @@ impl Collector {
         Ok(found)
     }
 
+    /// See [`Resolver::unjudged`](super::Resolver::unjudged).
+    pub async fn unjudged(&self, domain: &Domain) -> Bytes {
+        let mut messages = Vec::new();
+        let names = ["_dime", "_dx"].map(|label| DnsName::parse(&format!("{label}.{domain}")));
+        for name in names.into_iter().flatten() {
+            for server in &self.servers {
+                let asked = raw(*server, &name, RecordType::TXT);
+                let Ok(Ok(message)) = tokio::time::timeout(self.timeout, asked).await else {
+                    continue;
+                };
+                let length = u16::try_from(message.len()).unwrap_or_default();
+                messages.extend(length.to_be_bytes());
+                messages.extend(message);
+                break;
+            }
+        }
+        messages.into()
+    }
+
     /// Forgets every cached answer.
     pub fn clear(&self) {
         *self.known() = Known::default();
@@ -217,18 +236,35 @@ async fn exchange(
     name: &DnsName,
     kind: RecordType,
 ) -> Result<Answered, String> {
+    let (question, answer) = ask(server, name, kind).await?;
+    read(&answer, &question)?.ok_or_else(|| "truncated over TCP".to_owned())
+}
+
+/// The same, the message as it came: at most 65,535 bytes.
+async fn raw(server: SocketAddr, name: &DnsName, kind: RecordType) -> Result<Vec<u8>, String> {
+    ask(server, name, kind).await.map(|(_, answer)| answer)
+}
+
+/// The question, and an answer to it.
+async fn ask(
+    server: SocketAddr,
+    name: &DnsName,
+    kind: RecordType,
+) -> Result<(Vec<u8>, Vec<u8>), String> {
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| error.to_string())?;
     let question = question(id, name, kind);
     let failed = |error: std::io::Error| error.to_string();
     let answer = over_udp(server, &question).await.map_err(failed)?;
-    match read(&answer, &question)? {
-        Some(answered) => Ok(answered),
-        None => {
-            let answer = over_tcp(server, &question).await.map_err(failed)?;
-            read(&answer, &question)?.ok_or_else(|| "truncated over TCP".to_owned())
-        }
-    }
+    let answer = match is_truncated(&answer) {
+        false => answer,
+        true => over_tcp(server, &question).await.map_err(failed)?,
+    };
+    Ok((question, answer))
+}
+
+fn is_truncated(answer: &[u8]) -> bool {
+    answer.get(2).is_some_and(|flags| flags & 0x02 != 0)
 }
 
 /// Header, question and an OPT record (RFC 6891) with DO.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Answer, Denial, Error, Evidence, Mx, Resolver};
 use crate::dime::{Dnssec, Domain, Timestamp};
@@ -28,6 +29,7 @@ struct Table {
     mx: Said<Mx>,
     addresses: Said<IpAddr>,
     evidence: HashMap<String, Result<Option<Evidence>, Error>>,
+    unjudged: HashMap<String, Bytes>,
 }
 
 impl FixedResolver {
@@ -67,6 +69,11 @@ impl FixedResolver {
         self.table().evidence.insert(domain.as_str().to_owned(), outcome);
     }
 
+    /// From now on this is what came about `domain`, unjudged; of others nothing.
+    pub fn say_unjudged(&self, domain: &Domain, messages: Bytes) {
+        self.table().unjudged.insert(domain.as_str().to_owned(), messages);
+    }
+
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,6 +108,10 @@ impl Resolver for FixedResolver {
     async fn evidence(&self, domain: &Domain, _: Timestamp) -> Result<Option<Evidence>, Error> {
         let said = self.table().evidence.get(domain.as_str()).cloned();
         said.unwrap_or(Ok(None))
+    }
+
+    async fn unjudged(&self, domain: &Domain) -> Bytes {
+        self.table().unjudged.get(domain.as_str()).cloned().unwrap_or_default()
     }
 }
 

@@ -22,6 +22,7 @@ mod hickory;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::dime::{Dnssec, Domain, Timestamp};
 
@@ -65,6 +66,12 @@ pub trait Resolver: Send + Sync {
     /// [`EVIDENCE_MARGIN`] more. The answer may differ from one heard a moment
     /// ago: compare [`Evidence::observed`].
     async fn evidence(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error>;
+
+    /// What the servers answer about the management record of `domain` whether
+    /// or not it verifies, to be shown to others: for `_dime` and for `_dx` a
+    /// DNS message as it came, each after its length in two bytes (RFC 1035
+    /// §4.2.2). Empty where nothing came. Never to be believed.
+    async fn unjudged(&self, domain: &Domain) -> Bytes;
 }
 
 /// What DNS said at a name.

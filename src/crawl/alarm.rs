@@ -1,0 +1,102 @@
+//! The alarms of a draft as incidents: what was received, and what was in force
+//! until then. Pure.
+
+use std::iter;
+
+use bytes::Bytes;
+
+use super::incident::{Incident, IncidentKind};
+use super::judge::{DomainSeen, KnownDomain};
+use crate::dime::record::{Policy, Record};
+use crate::dime::signet::Signet;
+use crate::dime::{Rejection, Timestamp};
+use crate::proof::entry::{DomainDraft, Event, UserDraft};
+
+/// Those of a domain's draft. `unjudged` is what came in place of an answer
+/// that is bogus.
+pub(super) fn of_domain(
+    known: &KnownDomain,
+    seen: &DomainSeen<'_>,
+    draft: &DomainDraft,
+    unjudged: Bytes,
+    at: Timestamp,
+) -> Vec<Incident> {
+    let before = match known.version {
+        0 => Bytes::new(),
+        _ => state(&known.record, known.org.as_ref().map(Signet::bytes)),
+    };
+    let bytes = match seen {
+        DomainSeen::Record { record, .. } => state(&record.text, draft.org_signet.as_deref()),
+        DomainSeen::Absent => Bytes::new(),
+        DomainSeen::Bogus => unjudged,
+    };
+    let incident = |kind, why, bytes| Incident {
+        before: before.clone(),
+        chain: draft.dnssec_chain.clone().unwrap_or_default(),
+        ..Incident::new(kind, &draft.domain, None, why, bytes, at)
+    };
+    let alarms = draft.events.alarms();
+    let mut incidents: Vec<Incident> = alarms
+        .iter()
+        .map(|event| {
+            let bytes = match (event, seen) {
+                (Event::NameConflict, DomainSeen::Record { record, other, .. }) => {
+                    let texts = iter::once(&record.text).chain(*other).map(Vec::as_slice);
+                    texts.collect::<Vec<_>>().join(&b'\n').into()
+                }
+                _ => bytes.clone(),
+            };
+            incident(IncidentKind::Alarm(event), words(event), bytes)
+        })
+        .collect();
+    let policy = Record::parse(&known.record).map(|record| record.policy);
+    if matches!(seen, DomainSeen::Absent) && policy == Ok(Policy::Strict) {
+        let why = Rejection::new("pol", "a domain that took DIME only has no record any more");
+        incidents.push(incident(IncidentKind::Downgrade, why, Bytes::new()));
+    }
+    incidents
+}
+
+/// Those of a mailbox's draft. `tip` is the signet in force until then, or
+/// empty.
+pub(super) fn of_user(draft: &UserDraft, tip: &Bytes) -> Vec<Incident> {
+    let (domain, address) = (draft.address.domain(), &draft.address);
+    let bytes = draft.signet.clone().unwrap_or_default();
+    let alarms = draft.events.alarms();
+    let incident = |event| Incident {
+        before: tip.clone(),
+        ..Incident::new(
+            IncidentKind::Alarm(event),
+            domain,
+            Some(address),
+            words(event),
+            bytes.clone(),
+            draft.observed,
+        )
+    };
+    alarms.iter().map(incident).collect()
+}
+
+/// A domain's state as incidents keep it: the record's text, LF, the org signet.
+fn state(text: &[u8], org_signet: Option<&[u8]>) -> Bytes {
+    [text, b"\n", org_signet.unwrap_or_default()].concat().into()
+}
+
+/// An alarm in words, without a name in them.
+fn words(event: Event) -> Rejection {
+    let words = match event {
+        Event::Restarted => "a signet without custody by the key before it",
+        Event::Gap => "custody by a key that was never seen",
+        Event::Forked => "a second signet under the custody of one key",
+        Event::Reverted => "a signet that was rotated away from is served again",
+        Event::Withdrawn => "the host has no signet of the mailbox any more",
+        Event::PokReplaced => "no key of the record is one that was in force",
+        Event::RecordWithdrawn => "the record is gone before it expired",
+        Event::RecordExpired => "the record is gone, and its time is over",
+        Event::DnssecLost => "what DNSSEC proved before it does not prove now",
+        Event::DnssecBogus => "DNSSEC does not verify, on more than one path",
+        Event::NameConflict => "two records of the domain name different keys",
+        no_alarm => no_alarm.name(),
+    };
+    Rejection::new(event.name(), words)
+}
