@@ -13,7 +13,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clock", &["dime"]), // for the one time type, `Timestamp`
     ("store", &["dime"]), // typed rows name domains, addresses and times
     ("resolver", &["dime", "proof", "clock"]), // what makes a DNSSEC chain is `proof::dnssec`
-    ("dmtp", &["dime", "clock"]),
+    ("dmtp", &["dime", "resolver", "clock"]), // the way to a host is asked of DNS
     ("crawl", &["dime", "proof", "resolver", "dmtp", "store", "clock"]),
     ("directory", &["dime", "proof", "store", "clock"]),
     ("log", &["dime", "proof", "directory", "store", "clock"]),

@@ -14,12 +14,9 @@
 //! a chain for a record above.
 
 use std::collections::BTreeMap;
-use std::iter;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use sha2::{Digest as _, Sha256};
 
@@ -31,55 +28,33 @@ use super::{
 };
 use crate::dime::certificate;
 use crate::dime::org::{self, ValidOrgSignet};
-use crate::dime::record::{self, Governing, Record, Selection};
+use crate::dime::record::{self, Record, Selection};
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
+use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
-use crate::dime::{suffix, user};
-use crate::dmtp::client::{self, Entrance, Fault, Phase, Session, Target};
+use crate::dmtp::client::{self, Fault, Phase, Session};
+use crate::dmtp::reach::{self, Mismatch, Ports, Route, Unreached};
 use crate::proof::entry::{DomainDraft, Draft, Event, Events, UserDraft};
-use crate::resolver::{self, Answer, Resolver};
+use crate::resolver;
+use crate::resolver::record::Found;
 use crate::store;
 use crate::store::keys;
 use crate::store::rows::{self, DomainRow, Hash, LinkRow, SeenRow, UserRow};
 use crate::store::state::{Batch, Table};
 
-/// MX hosts tried (§6.2).
-const MX_HOSTS: usize = 3;
-/// Addresses tried of one host.
-const ADDRESSES: usize = 4;
 /// How often in a row a visit opens a new connection after one broke.
 const REOPENINGS: u32 = 3;
 /// Mailboxes of one visit whose drafts wait for the log, which may take one
 /// batch a second, and the bytes of their signets.
 const PENDING: usize = 1024;
 const PENDING_BYTES: usize = 4 << 20;
-/// TTL that a denial or failure counts as, at most, seconds.
-const ABSENCE_TTL: u32 = 3600;
 
 /// Does visits; shared by all that go on.
 pub(super) struct Visitor {
     pub rooms: Rooms,
     pub options: Options,
     pub metrics: Metrics,
-}
-
-/// What DNS says about a domain's record.
-enum Dns {
-    Found(Found),
-    Bogus,
-    Failed(resolver::Error),
-}
-
-struct Found {
-    selection: Selection,
-    /// `None`: the other name could not be asked.
-    conflict: Option<bool>,
-    /// The texts at the other name, if those conflict.
-    other: Vec<Vec<u8>>,
-    dnssec: Dnssec,
-    /// Seconds.
-    ttl: u32,
 }
 
 /// Why a visit or a mailbox got no further: nobody's failure but theirs.
@@ -105,13 +80,15 @@ impl Visitor {
         let known = self.known_domain(row.as_ref(), &seen).await.map_err(failed)?;
         seen.attempted_at = report.started;
 
-        match self.ask_dns(&*self.rooms.resolver, domain).await {
-            Dns::Failed(error) => {
+        match resolver::record::find(&*self.rooms.resolver, domain).await {
+            Err(resolver::Error::Bogus { .. }) => {
+                self.bogus(domain, &known, &mut seen, report).await?;
+            }
+            Err(error) => {
                 report.outcome = Outcome::DnsFailed;
                 report.detail = Some(error.to_string());
             }
-            Dns::Bogus => self.bogus(domain, &known, &mut seen, report).await?,
-            Dns::Found(found) => {
+            Ok(found) => {
                 report.dnssec = Some(found.dnssec);
                 match &found.selection {
                     Selection::None => {
@@ -141,84 +118,6 @@ impl Visitor {
         self.remember(&[seen]).await.map_err(failed)
     }
 
-    /// The record that counts at a domain: its own, or one above (§1.7). All
-    /// are asked at once, and one that fails fails the whole: whoever can stop
-    /// an answer must not choose the record. The status is the weakest of all.
-    async fn ask_dns(&self, resolver: &dyn Resolver, domain: &Domain) -> Dns {
-        let names: Vec<Domain> =
-            iter::once(domain.clone()).chain(suffix::ancestors(domain)).collect();
-        let asked = join_all(names.iter().map(|name| self.ask_name(resolver, name))).await;
-        let mut answers = Vec::new();
-        let mut failure = None;
-        for answer in asked {
-            match answer {
-                Dns::Found(found) => answers.push(found),
-                Dns::Bogus => return Dns::Bogus,
-                Dns::Failed(error) => failure = failure.or(Some(error)),
-            }
-        }
-        if let Some(error) = failure {
-            return Dns::Failed(error);
-        }
-        let (dnssec, ttl) = answers.iter().fold((Dnssec::Secure, u32::MAX), |weakest, found| {
-            (resolver::weaker(weakest.0, found.dnssec), weakest.1.min(found.ttl))
-        });
-        let selections: Vec<&Selection> = answers.iter().map(|found| &found.selection).collect();
-        let governing = selections.split_first().map(|(own, above)| record::govern(own, above));
-        let number = match governing {
-            Some(Governing::Own) => Some(0),
-            Some(Governing::Ancestor(at)) => Some(at + 1),
-            Some(Governing::Nothing) | None => None,
-        };
-        let (selection, other) = (Selection::None, Vec::new());
-        let nothing = Found { selection, conflict: None, other, dnssec, ttl };
-        match number.filter(|number| *number < answers.len()) {
-            Some(number) => Dns::Found(Found { dnssec, ttl, ..answers.swap_remove(number) }),
-            None => Dns::Found(nothing),
-        }
-    }
-
-    /// What is at one domain: both names at once (§1.1). A name that fails
-    /// cannot make the other count: an attacker must not choose.
-    async fn ask_name(&self, resolver: &dyn Resolver, domain: &Domain) -> Dns {
-        let (dime_name, dx_name) = (format!("_dime.{domain}"), format!("_dx.{domain}"));
-        let (dime, dx) = tokio::join!(resolver.txt(&dime_name), resolver.txt(&dx_name));
-        let dime = match dime {
-            Ok(dime) => dime,
-            Err(resolver::Error::Bogus { .. }) => return Dns::Bogus,
-            Err(error) => return Dns::Failed(error),
-        };
-        let selection = record::select(&dime.records);
-        let dx = match dx {
-            Ok(dx) => dx,
-            Err(_) if selection != Selection::None => return found(selection, None, &dime),
-            Err(resolver::Error::Bogus { .. }) => return Dns::Bogus,
-            Err(error) => return Dns::Failed(error),
-        };
-        let chosen = record::choose(selection, record::select(&dx.records));
-        let conflict = Some(chosen.conflict);
-        match (&chosen.selection, chosen.label) {
-            (Selection::None, _) => {
-                // Nothing at both: as good as the weaker denial.
-                let dnssec = resolver::weaker(dime.dnssec, dx.dnssec);
-                let ttl = dime.ttl.min(dx.ttl).min(ABSENCE_TTL);
-                found(chosen.selection, conflict, &Answer { dnssec, ttl, ..dime })
-            }
-            (_, record::Label::Dime) => {
-                let other = if chosen.conflict { dx.records } else { Vec::new() };
-                match found(chosen.selection, conflict, &dime) {
-                    Dns::Found(found) => Dns::Found(Found { other, ..found }),
-                    dns => dns,
-                }
-            }
-            // That `_dime` has nothing is part of the answer.
-            (_, record::Label::Dx) => {
-                let dnssec = resolver::weaker(dime.dnssec, dx.dnssec);
-                found(chosen.selection, conflict, &Answer { dnssec, ..dx })
-            }
-        }
-    }
-
     /// A bogus answer is an event only if another path says so too.
     async fn bogus(
         &self,
@@ -228,7 +127,8 @@ impl Visitor {
         report: &mut Report,
     ) -> Result<(), Error> {
         let second = self.rooms.second_resolver.as_ref().unwrap_or(&self.rooms.resolver);
-        if !matches!(self.ask_dns(&**second, domain).await, Dns::Bogus) {
+        let again = resolver::record::find(&**second, domain).await;
+        if !matches!(again, Err(resolver::Error::Bogus { .. })) {
             report.outcome = Outcome::DnsBogusUnconfirmed;
             return Ok(());
         }
@@ -349,11 +249,6 @@ impl Visitor {
 /// Whether the domain's own draft, which is the first, is over quota.
 fn is_coalesced(report: &Report) -> bool {
     report.entries.first().is_some_and(|entered| entered.placed == Placed::Coalesced)
-}
-
-fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Dns {
-    let other = Vec::new();
-    Dns::Found(Found { selection, conflict, other, dnssec: answer.dnssec, ttl: answer.ttl })
 }
 
 /// What a visit with a usable record goes by.
@@ -531,70 +426,25 @@ impl Visitor {
         record: &Record,
         dnssec: Dnssec,
     ) -> Result<(Session, certificate::Accepted), Failure> {
-        let mut failure = Failure {
-            outcome: Outcome::NoHost,
-            detail: "no host to ask, or none with an address".to_owned(),
-        };
-        for (host, entrance, port) in self.hosts(domain, record).await {
-            let addresses = match self.rooms.resolver.addresses(&host).await {
-                Ok(answer) => answer.records,
-                Err(error) => {
-                    let outcome = Outcome::DnsFailed;
-                    failure = Failure { outcome, detail: error.to_string() };
-                    continue;
-                }
-            };
-            for ip in addresses.into_iter().take(ADDRESSES) {
-                let target = Target { host: &host, addr: SocketAddr::new(ip, port), entrance };
-                match self.connect(target, domain, record, dnssec).await {
-                    Ok(reached) => return Ok(reached),
-                    Err(error) => failure = Failure::dx(&error),
-                }
+        let Options { dmtp, dx_port, dual_ports, .. } = &self.options;
+        let ports = Ports { dx: *dx_port, dual: dual_ports.clone() };
+        let (resolver, clock) = (&*self.rooms.resolver, &self.rooms.clock);
+        let route = Route { domain, record, dnssec };
+        let mut mismatches = Vec::new();
+        let reached = reach::reach(resolver, route, &ports, dmtp, clock, &mut mismatches).await;
+        for Mismatch { why, der } in mismatches {
+            let kind = IncidentKind::CertificateMismatch;
+            self.incident(kind, domain, None, &why, der.into()).await;
+        }
+        reached.map_err(|unreached| match unreached {
+            Unreached::NoHost => {
+                Failure { outcome: Outcome::NoHost, detail: unreached.to_string() }
             }
-        }
-        Err(failure)
-    }
-
-    async fn connect(
-        &self,
-        target: Target<'_>,
-        domain: &Domain,
-        record: &Record,
-        dnssec: Dnssec,
-    ) -> Result<(Session, certificate::Accepted), client::Error> {
-        let now = self.rooms.clock.now();
-        let connected = client::connect(target, &self.options.dmtp, now).await?;
-        match certificate::decide(connected.facts(), Some((record, dnssec))) {
-            Ok(accepted) => Ok((connected.open().await?, accepted)),
-            Err(why) => {
-                let der = Bytes::copy_from_slice(&connected.facts().der);
-                let kind = IncidentKind::CertificateMismatch;
-                self.incident(kind, domain, None, &why, der).await;
-                Err(client::Error::Certificate(why))
+            Unreached::Dns(error) => {
+                Failure { outcome: Outcome::DnsFailed, detail: error.to_string() }
             }
-        }
-    }
-
-    /// Hosts in the order of §6.2. With `dx` fields nothing else is tried.
-    async fn hosts(&self, domain: &Domain, record: &Record) -> Vec<(String, Entrance, u16)> {
-        let port = self.options.dx_port;
-        if !record.dx.is_empty() {
-            let hosts = record.dx_hosts().into_iter();
-            return hosts.map(|host| (host.name, Entrance::Tls, port)).collect();
-        }
-        // An MX answer that fails or is bogus names nobody.
-        let exchangers = match self.rooms.resolver.mx(domain.as_str()).await {
-            Ok(answer) => answer.records,
-            Err(_) => Vec::new(),
-        };
-        let mut hosts = Vec::new();
-        for mx in exchangers.into_iter().filter(|mx| !mx.host.is_empty()).take(MX_HOSTS) {
-            hosts.push((mx.host.clone(), Entrance::Tls, port));
-            let dual = self.options.dual_ports.iter();
-            hosts.extend(dual.map(|&port| (mx.host.clone(), Entrance::StartTls, port)));
-        }
-        hosts.push((domain.as_str().to_owned(), Entrance::Tls, port));
-        hosts
+            Unreached::Dx(error) => Failure::dx(&error),
+        })
     }
 }
 

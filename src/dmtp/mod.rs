@@ -2,10 +2,11 @@
 //!
 //! [`address`] says where a stranger's DNS may send us, [`tls`] makes the
 //! handshake and gathers facts about the certificate, [`client`] speaks DMTP.
-//! Which hosts to try, and what to believe, is the caller's.
+//! [`reach`] finds the way there. What to believe is the caller's.
 
 pub mod address;
 pub mod client;
+pub mod reach;
 pub mod tls;
 mod x509;
 

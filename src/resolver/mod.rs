@@ -18,6 +18,7 @@ mod anchor;
 mod evidence;
 mod fixed;
 mod hickory;
+pub mod record;
 
 use std::net::IpAddr;
 
