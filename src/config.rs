@@ -13,6 +13,8 @@ use crate::crawl::{ASK_DELAY, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
 use crate::proof::entry::is_origin;
+use crate::proof::note::{KeyType, VerifierKey};
+use crate::proof::policy::Policy;
 
 /// Where a mirror listens for HTTP unless told otherwise.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8090";
@@ -30,6 +32,16 @@ pub const HOLD_HOURS: u64 = 72;
 pub const BATCH_SECS: u64 = 1;
 /// Seconds after which an idle log publishes a batch of only its root.
 pub const HEARTBEAT_SECS: u64 = 600;
+/// Milliseconds that a checkpoint waits for its publishing quorum.
+pub const QUORUM_DEADLINE_MILLIS: u64 = 2000;
+/// Entries that a peer's log may grow by on one day.
+pub const PEER_ENTRIES_PER_DAY: u64 = 200_000;
+/// New domains that are taken from a peer's log on one day.
+pub const PEER_DOMAINS_PER_DAY: u64 = 1000;
+/// Requests a day to a public witness that does not say how many it takes.
+pub const WITNESS_QPD: u32 = 288;
+/// Mirrors and public witnesses, of each.
+pub const MAX_PEERS: usize = 64;
 /// Largest configuration file, bytes.
 pub const MAX_FILE: u64 = 1024 * 1024;
 
@@ -44,6 +56,60 @@ pub struct File {
     pub dmtp: DmtpSection,
     pub dns: DnsSection,
     pub crawl: CrawlSection,
+    pub peers: PeersSection,
+}
+
+/// The other mirrors of the syndicate, and public witnesses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeersSection {
+    /// Cosignatures of mirrors to wait for before a checkpoint is published.
+    pub publish_quorum: usize,
+    /// After so long it is published without them.
+    pub quorum_deadline_millis: u64,
+    /// Entries of one peer on one day; above, it is followed on the next.
+    pub entries_per_day: u64,
+    /// New domains of one peer on one day that are looked at here too.
+    pub domains_per_day: u64,
+    /// A C2SP tlog-policy file: its logs with a URL are mirrors, its witnesses
+    /// with the same URL their cosigners, its other witnesses public ones.
+    pub policy: Option<PathBuf>,
+    pub mirror: Vec<PeerSection>,
+    pub witness: Vec<WitnessSection>,
+}
+
+/// A mirror that is followed, and cosigned when everything in it is right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSection {
+    pub url: String,
+    /// Verifier key of its log.
+    pub log: String,
+    /// Verifier key of its cosigner; none: it does not cosign this log.
+    #[serde(default)]
+    pub cosigner: Option<String>,
+    /// Verifier key of its requests; none: it may not ask for observations.
+    #[serde(default)]
+    pub peer_key: Option<String>,
+    /// Whether names of mailboxes may be told to it.
+    #[serde(default)]
+    pub share_addresses: bool,
+}
+
+/// A public C2SP witness that cosigns this log without replaying it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessSection {
+    /// Its submission prefix.
+    pub url: String,
+    pub key: String,
+    /// Requests a day that it takes.
+    #[serde(default = "witness_qpd")]
+    pub qpd: u32,
+}
+
+fn witness_qpd() -> u32 {
+    WITNESS_QPD
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,6 +227,145 @@ impl Default for CrawlSection {
     }
 }
 
+impl Default for PeersSection {
+    fn default() -> PeersSection {
+        PeersSection {
+            publish_quorum: 0,
+            quorum_deadline_millis: QUORUM_DEADLINE_MILLIS,
+            entries_per_day: PEER_ENTRIES_PER_DAY,
+            domains_per_day: PEER_DOMAINS_PER_DAY,
+            policy: None,
+            mirror: Vec::new(),
+            witness: Vec::new(),
+        }
+    }
+}
+
+/// The other mirrors and the public witnesses, checked.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    pub publish_quorum: usize,
+    pub quorum_deadline_millis: u64,
+    pub entries_per_day: u64,
+    pub domains_per_day: u64,
+    pub mirrors: Vec<PeerMirror>,
+    pub witnesses: Vec<PublicWitness>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PeerMirror {
+    pub url: String,
+    /// Its name is the origin.
+    pub log: VerifierKey,
+    pub cosigner: Option<VerifierKey>,
+    pub peer_key: Option<VerifierKey>,
+    pub share_addresses: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct PublicWitness {
+    pub url: String,
+    pub key: VerifierKey,
+    /// Requests a day, not 0.
+    pub qpd: u32,
+}
+
+impl PeersSection {
+    fn check(&self) -> Result<Peers, Error> {
+        let mut peers = Peers {
+            publish_quorum: self.publish_quorum,
+            quorum_deadline_millis: self.quorum_deadline_millis,
+            entries_per_day: self.entries_per_day,
+            domains_per_day: self.domains_per_day,
+            mirrors: Vec::new(),
+            witnesses: Vec::new(),
+        };
+        for mirror in &self.mirror {
+            let of = |key, text: &Option<String>, kind| {
+                text.as_ref().map(|text| verifier(key, text, kind)).transpose()
+            };
+            peers.mirrors.push(PeerMirror {
+                url: web("peers.mirror.url", &mirror.url)?,
+                log: verifier("peers.mirror.log", &mirror.log, KeyType::Ed25519)?,
+                cosigner: of("peers.mirror.cosigner", &mirror.cosigner, KeyType::Cosignature)?,
+                peer_key: of("peers.mirror.peer_key", &mirror.peer_key, KeyType::Ed25519)?,
+                share_addresses: mirror.share_addresses,
+            });
+        }
+        for witness in &self.witness {
+            if witness.qpd == 0 {
+                return Err(value("peers.witness.qpd", "at least 1"));
+            }
+            peers.witnesses.push(PublicWitness {
+                url: web("peers.witness.url", &witness.url)?,
+                key: verifier("peers.witness.key", &witness.key, KeyType::Cosignature)?,
+                qpd: witness.qpd,
+            });
+        }
+        if let Some(path) = &self.policy {
+            peers.add_policy(read_limited(path)?.as_bytes())?;
+        }
+        peers.check()?;
+        Ok(peers)
+    }
+}
+
+impl Peers {
+    fn add_policy(&mut self, file: &[u8]) -> Result<(), Error> {
+        let policy = Policy::parse(file)
+            .map_err(|rejection| value("peers.policy", rejection.to_string()))?;
+        for log in policy.logs() {
+            let Some(url) = &log.url else { continue };
+            self.mirrors.push(PeerMirror {
+                url: web("peers.policy", url)?,
+                log: log.key.clone(),
+                cosigner: None,
+                peer_key: None,
+                share_addresses: false,
+            });
+        }
+        for witness in policy.witnesses() {
+            let Some(url) = &witness.url else { continue };
+            let url = web("peers.policy", url)?;
+            let mirror = self.mirrors.iter_mut().find(|mirror| mirror.url == url);
+            match mirror {
+                Some(mirror) => mirror.cosigner = Some(witness.key.clone()),
+                None if witness.key.kind() == KeyType::Cosignature => {
+                    let key = witness.key.clone();
+                    self.witnesses.push(PublicWitness { url, key, qpd: WITNESS_QPD });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.mirrors.len() > MAX_PEERS || self.witnesses.len() > MAX_PEERS {
+            return Err(value("peers", format!("at most {MAX_PEERS} mirrors, and of witnesses")));
+        }
+        let mut origins: Vec<&str> = self.mirrors.iter().map(|peer| peer.log.name()).collect();
+        origins.sort_unstable();
+        if origins.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(value("peers.mirror.log", "two mirrors with one origin"));
+        }
+        let cosigners = self.mirrors.iter().filter_map(|peer| peer.cosigner.as_ref());
+        let witnesses = self.witnesses.iter().map(|witness| &witness.key);
+        let mut keys: Vec<&[u8]> =
+            cosigners.chain(witnesses).map(|key| key.public_bytes()).collect();
+        let count = self.mirrors.iter().filter(|peer| peer.cosigner.is_some()).count();
+        if self.publish_quorum > count {
+            let message = format!("{count} mirrors with a cosigner can never be that many");
+            return Err(value("peers.publish_quorum", message));
+        }
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(value("peers", "two cosigners with one key"));
+        }
+        Ok(())
+    }
+}
+
 /// The file, checked: every address parsed, every name normalized.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -193,6 +398,7 @@ pub struct Config {
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
     pub roots: Option<PathBuf>,
+    pub peers: Peers,
 }
 
 /// What is wrong with a configuration, and where.
@@ -289,6 +495,7 @@ impl File {
                 .collect::<Result<_, _>>()?,
             dx_port: self.crawl.dx_port,
             roots: self.crawl.roots.clone(),
+            peers: self.peers.check()?,
         })
     }
 }
@@ -317,6 +524,22 @@ fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Err
     texts.iter().map(|text| address(key, text)).collect()
 }
 
+fn verifier(key: &'static str, text: &str, kind: KeyType) -> Result<VerifierKey, Error> {
+    let read: VerifierKey = text.parse().map_err(|rejection| value(key, format!("{rejection}")))?;
+    match read.kind() == kind {
+        true => Ok(read),
+        false => Err(value(key, "a key for something else; see `syndicate mirror`'s first lines")),
+    }
+}
+
+/// A URL without its last slash, so that equal places are equal.
+fn web(key: &'static str, text: &str) -> Result<String, Error> {
+    match text.starts_with("https://") || text.starts_with("http://") {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err(value(key, format!("{text:?} begins with neither https:// nor http://"))),
+    }
+}
+
 fn network(key: &'static str, text: &str) -> Result<Network, Error> {
     text.parse().map_err(|error| value(key, format!("{text:?}: {error}")))
 }
@@ -342,6 +565,42 @@ mod tests {
     }
 
     #[test]
+    fn peers_come_from_sections_and_from_a_policy() {
+        let log = |name: &str| VerifierKey::ed25519(name, &key(name)).unwrap();
+        let cosigner = |name: &str| VerifierKey::cosigner(name, &key(name)).unwrap();
+        fn key(name: &str) -> [u8; 32] {
+            crate::dime::ed25519::public_key(&[name.len() as u8; 32])
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy");
+        let policy = format!(
+            "log {} https://bb.example/\nwitness b {} https://bb.example\n\
+             witness w {} https://www.example\nquorum none\n",
+            log("bb"),
+            cosigner("bbb"),
+            cosigner("wwww"),
+        );
+        std::fs::write(&path, policy).unwrap();
+        let text = format!(
+            "[peers]\npublish_quorum = 2\npolicy = {:?}\n[[peers.mirror]]\n\
+             url = \"http://127.0.0.1:1/\"\nlog = \"{}\"\ncosigner = \"{}\"\n",
+            path.display().to_string(),
+            log("aaaaa"),
+            cosigner("aaaaaa"),
+        );
+        let file = File::parse(&text).unwrap();
+        assert_eq!(File::parse(&file.print()).unwrap(), file);
+        let peers = file.check().unwrap().peers;
+        let urls: Vec<&str> = peers.mirrors.iter().map(|peer| peer.url.as_str()).collect();
+        assert_eq!(urls, ["http://127.0.0.1:1", "https://bb.example"]);
+        assert!(peers.mirrors.iter().all(|peer| peer.cosigner.is_some()));
+        assert_eq!(peers.witnesses[0].url, "https://www.example");
+        // A log key is no cosigner.
+        let swapped = text.replace(&cosigner("aaaaaa").to_string(), &log("aaaaa").to_string());
+        assert!(File::parse(&swapped).unwrap().check().is_err());
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         assert!(File::parse("[crawl]\nnmaes = []\n").unwrap_err().contains("nmaes"));
         for bad in [
@@ -354,6 +613,9 @@ mod tests {
             "[dns]\nsecond_servers = [\"192.0.2.1\"]\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
+            "[peers]\npublish_quorum = 1\n",
+            "[[peers.witness]]\nurl = \"w.example\"\nkey = \"x\"\n",
+            "[[peers.mirror]]\nurl = \"https://a.example\"\nlog = \"a+00000000+AQ==\"\n",
         ] {
             assert!(File::parse(bad).unwrap().check().is_err(), "{bad}");
         }

@@ -114,11 +114,15 @@ fn announce(mirror: &Mirror, config: &Config, json: bool) {
             "dmtp": mirror.dmtp.to_string(),
             "origin": origin,
             "key": mirror.key.to_string(),
+            "cosigner": mirror.cosigner.to_string(),
+            "peer_key": mirror.peer_key.to_string(),
         }));
         return;
     }
     println!("log    {origin}");
     println!("key    {}", mirror.key);
+    println!("cosign {}", mirror.cosigner);
+    println!("peer   {}", mirror.peer_key);
     println!("http   http://{}", mirror.http);
     println!("dmtp   {}", mirror.dmtp);
     println!("data   {}", config.data.display());

@@ -172,6 +172,10 @@ pub struct Mirror {
     pub dmtp: SocketAddr,
     /// What clients need to trust this log.
     pub key: VerifierKey,
+    /// What others verify this mirror's cosignatures with.
+    pub cosigner: VerifierKey,
+    /// What peers verify this mirror's requests with.
+    pub peer_key: VerifierKey,
     clock: Clock,
     shutdown: Shutdown,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -261,7 +265,18 @@ impl Mirror {
         for name in &config.names {
             crawl.watch(name.clone(), "configured").await?;
         }
-        Ok(Mirror { key: secrets.verifier(), log, crawl, http, dmtp, clock, shutdown, tasks })
+        Ok(Mirror {
+            key: secrets.verifier(),
+            cosigner: secrets.cosigner.verifier(),
+            peer_key: secrets.peer.verifier(),
+            log,
+            crawl,
+            http,
+            dmtp,
+            clock,
+            shutdown,
+            tasks,
+        })
     }
 
     /// Runs until told to stop, or until a room ends: then all end, and its

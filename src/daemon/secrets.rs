@@ -3,6 +3,11 @@
 //! `log.key` is the signing key in the text form of signed notes, its name is
 //! the origin; `vrf.key` is the VRF's seed in hexadecimal. Both are fixed by
 //! the log's genesis entry for its life: losing one ends the log.
+//!
+//! `cosigner.key` signs other logs' checkpoints, and nothing else; its statement
+//! is that the mirror replayed the log to the same directory root. `peer.key`
+//! signs requests to peers. Both are made when they are missing, and can be
+//! replaced at any time.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -13,6 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use zeroize::Zeroizing;
 
+use crate::dime::Rejection;
 use crate::log::Keys;
 use crate::proof::note::{SigningKey, VerifierKey};
 use crate::proof::vrf::SecretKey;
@@ -20,63 +26,48 @@ use crate::proof::vrf::SecretKey;
 /// Largest key file, bytes.
 const MAX_KEY: u64 = 4096;
 
-/// What the log signs and hides with.
+/// What the log signs and hides with, and what the mirror says to others with.
 pub struct Secrets {
     log: SigningKey,
     vrf: Arc<SecretKey>,
+    /// Type 04, named `<origin>/cosigner`.
+    pub cosigner: SigningKey,
+    /// Type 01, named `<origin>/peer`.
+    pub peer: SigningKey,
 }
+
+/// A file of [`SigningKey`] text with the ending of its name, and how it is made.
+type Dedicated = (&'static str, &'static str, fn(&str, &[u8; 32]) -> Result<SigningKey, Rejection>);
+const COSIGNER: Dedicated = ("cosigner.key", "cosigner", SigningKey::cosigner);
+const PEER: Dedicated = ("peer.key", "peer", SigningKey::ed25519);
 
 impl Secrets {
     /// Reads both keys, or makes both if neither is there. `origin` names a
     /// new log; for an old one it may be absent and must not differ.
     pub fn load_or_make(folder: &Path, origin: Option<&str>) -> anyhow::Result<Secrets> {
         let (log_file, vrf_file) = (folder.join("log.key"), folder.join("vrf.key"));
-        let secrets = match (read(&log_file)?, read(&vrf_file)?) {
-            (Some(log), Some(vrf)) => Secrets::parse(&log, &vrf)
+        let (log, vrf) = match (read(&log_file)?, read(&vrf_file)?) {
+            (Some(log), Some(vrf)) => parse(&log, &vrf)
                 .with_context(|| format!("cannot read the keys in {}", folder.display()))?,
             (None, None) => {
-                let secrets = Secrets::make(folder, origin)?;
-                tracing::info!(origin = secrets.origin(), "made the keys of a new log");
-                secrets
+                let made = make(folder, origin)?;
+                tracing::info!(origin = made.0.name(), "made the keys of a new log");
+                made
             }
             (Some(_), None) => bail!("{} is there, but not {}", show(&log_file), show(&vrf_file)),
             (None, Some(_)) => bail!("{} is there, but not {}", show(&vrf_file), show(&log_file)),
         };
         if let Some(origin) = origin {
             ensure!(
-                origin == secrets.origin(),
+                origin == log.name(),
                 "the keys in {} are of the log {}, the configuration names {origin}",
                 folder.display(),
-                secrets.origin(),
+                log.name(),
             );
         }
-        Ok(secrets)
-    }
-
-    fn parse(log: &str, vrf: &str) -> anyhow::Result<Secrets> {
-        let log: SigningKey = log.trim_end().parse().context("log.key")?;
-        let mut seed = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(vrf.trim_end(), &mut *seed).context("vrf.key")?;
-        Ok(Secrets { log, vrf: Arc::new(SecretKey::from_seed(&seed)) })
-    }
-
-    fn make(folder: &Path, origin: Option<&str>) -> anyhow::Result<Secrets> {
-        let (log_seed, vrf_seed) = (random()?, random()?);
-        let origin = match origin {
-            Some(origin) => origin.to_owned(),
-            // A name for trying things out; a public mirror is given one.
-            None => format!("localhost/log-{}", hex::encode(&random()?[..4])),
-        };
-        let log = SigningKey::ed25519(&origin, &log_seed)?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
-        write_new(&folder.join("log.key"), &log.to_secret_text())?;
-        write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(*vrf_seed)))?;
-        fs::File::open(folder).and_then(|folder| folder.sync_all())?;
-        Ok(Secrets { log, vrf: Arc::new(SecretKey::from_seed(&vrf_seed)) })
+        let cosigner = dedicated(folder, log.name(), COSIGNER)?;
+        let peer = dedicated(folder, log.name(), PEER)?;
+        Ok(Secrets { log, vrf, cosigner, peer })
     }
 
     pub fn origin(&self) -> &str {
@@ -91,6 +82,48 @@ impl Secrets {
     pub fn keys(&self) -> Keys {
         Keys { log: self.log.clone(), vrf: Arc::clone(&self.vrf) }
     }
+}
+
+fn parse(log: &str, vrf: &str) -> anyhow::Result<(SigningKey, Arc<SecretKey>)> {
+    let log: SigningKey = log.trim_end().parse().context("log.key")?;
+    let mut seed = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(vrf.trim_end(), &mut *seed).context("vrf.key")?;
+    Ok((log, Arc::new(SecretKey::from_seed(&seed))))
+}
+
+fn make(folder: &Path, origin: Option<&str>) -> anyhow::Result<(SigningKey, Arc<SecretKey>)> {
+    let (log_seed, vrf_seed) = (random()?, random()?);
+    let origin = match origin {
+        Some(origin) => origin.to_owned(),
+        // A name for trying things out; a public mirror is given one.
+        None => format!("localhost/log-{}", hex::encode(&random()?[..4])),
+    };
+    let log = SigningKey::ed25519(&origin, &log_seed)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    write_new(&folder.join("log.key"), &log.to_secret_text())?;
+    write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(*vrf_seed)))?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all())?;
+    Ok((log, Arc::new(SecretKey::from_seed(&vrf_seed))))
+}
+
+/// Reads a key that serves one purpose, or makes it.
+fn dedicated(folder: &Path, origin: &str, which: Dedicated) -> anyhow::Result<SigningKey> {
+    let (file, ending, new) = which;
+    let (path, name) = (folder.join(file), format!("{origin}/{ending}"));
+    let Some(text) = read(&path)? else {
+        let key = new(&name, &*random()?)?;
+        write_new(&path, &key.to_secret_text())?;
+        fs::File::open(folder).and_then(|folder| folder.sync_all())?;
+        return Ok(key);
+    };
+    let key: SigningKey = text.trim_end().parse().with_context(|| show(&path).to_string())?;
+    let kind = new(&name, &[0; 32])?.kind();
+    ensure!(key.kind() == kind, "{} is a key for something else", show(&path));
+    Ok(key)
 }
 
 fn show(path: &Path) -> std::path::Display<'_> {
@@ -149,6 +182,17 @@ mod tests {
 
         let other = Secrets::load_or_make(&keys, Some("b.example/log")).err().unwrap();
         assert!(other.to_string().contains("a.example/log"), "{other}");
+        // What serves one purpose can be replaced; a key of another kind cannot stand in.
+        assert_eq!(made.cosigner.verifier().name(), "a.example/log/cosigner");
+        assert_eq!(made.cosigner.verifier(), read.cosigner.verifier());
+        fs::remove_file(keys.join("cosigner.key")).unwrap();
+        let rotated = Secrets::load_or_make(&keys, None).unwrap();
+        assert_ne!(made.cosigner.verifier(), rotated.cosigner.verifier());
+        assert_eq!(made.peer.verifier(), rotated.peer.verifier());
+        fs::copy(keys.join("peer.key"), keys.join("cosigner.key")).unwrap();
+        let swapped = Secrets::load_or_make(&keys, None).err().unwrap();
+        assert!(swapped.to_string().contains("something else"), "{swapped}");
+        fs::remove_file(keys.join("cosigner.key")).unwrap();
         fs::set_permissions(keys.join("vrf.key"), fs::Permissions::from_mode(0o644)).unwrap();
         let open = Secrets::load_or_make(&keys, None).err().unwrap();
         assert!(open.to_string().contains("chmod 600"), "{open}");
