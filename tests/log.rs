@@ -12,6 +12,7 @@ use syndicate::log::check::{Checked, check};
 use syndicate::log::{
     self, Blocked, Error, Keys, Log, Opened, Options, Placed, Refused, Remedy, Sequencer,
 };
+use syndicate::proof::checkpoint::SignedCheckpoint;
 use syndicate::proof::entry::{DomainDraft, Draft, Event, Level, UserDraft};
 use syndicate::proof::merkle::{leaf_hash, verify_consistency, verify_inclusion};
 use syndicate::proof::note::SigningKey;
@@ -873,6 +874,89 @@ async fn the_loop_sequences_beats_and_stops() {
     assert_eq!(whole(&store).await.entries.len(), 7);
     let refused = log.submit(domain("c.example", &[Event::FirstSeen], "c")).await;
     assert_eq!(refused, Err(Refused::Stopped));
+}
+
+/// Threat 13: proofs are of the published head, and that one waits for its quorum.
+#[tokio::test]
+async fn a_checkpoint_waits_for_its_quorum_or_for_the_deadline() {
+    let (machine, store) = (Machine::new(), Store::memory());
+    let options = Options {
+        publish_quorum: 1,
+        quorum_deadline: Duration::from_secs(3600),
+        interval: Duration::from_millis(1),
+        ..machine.options()
+    };
+    let opened = machine.open_with(options.clone(), &store).await.unwrap();
+    let log = opened.log;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(opened.sequencer.run(stop.clone()));
+    let before = log.heads().published.unwrap();
+    let mut heads = log.watch_heads();
+    machine.clock.advance(1000);
+    let placed = submit(&log, domain("a.example", &[Event::FirstSeen], "record a"));
+    let signed = heads
+        .wait_for(|heads| {
+            heads
+                .committed
+                .as_ref()
+                .is_some_and(|head| head.size > before.size && head.checkpoint.is_some())
+        })
+        .await
+        .unwrap()
+        .committed
+        .clone()
+        .unwrap();
+    assert_eq!(log.heads().published.as_ref(), Some(&before), "it waits");
+    assert_eq!(log.directory().served().root, before.directory_root);
+    assert_eq!(log.reader().checkpoint(), before.checkpoint);
+    let proof = log.reader().consistency(before.size, signed.size).await.unwrap();
+    verify_consistency(before.size, signed.size, &before.root, &signed.root, &proof).unwrap();
+
+    let cosigner = |name: &str, seed| SigningKey::cosigner(name, &[seed; 32]).unwrap();
+    let (peer, public) = (cosigner("peer.example", 3), cosigner("witness.example", 4));
+    let by = |key: &SigningKey, text: &str, counts| log::Cosignature {
+        key: key.verifier(),
+        signature: key.sign(text, machine.clock.now()),
+        counts,
+    };
+    let note = SignedCheckpoint::parse(&signed.checkpoint.unwrap()).unwrap();
+    let text = note.note().text();
+    // One that does not verify, and one that does not count.
+    let forged = log::Cosignature { key: peer.verifier(), ..by(&public, text, true) };
+    assert_eq!(log.cosign(signed.size, &[forged]).await.unwrap(), 0);
+    assert_eq!(log.cosign(signed.size, &[by(&public, text, false)]).await.unwrap(), 1);
+    assert_eq!(log.heads().published.as_ref(), Some(&before));
+    assert_eq!(log.cosign(signed.size, &[by(&peer, text, true)]).await.unwrap(), 1);
+    assert_eq!(placed.await.unwrap().unwrap().size, signed.size);
+    let published = SignedCheckpoint::parse(&log.reader().checkpoint().unwrap()).unwrap();
+    let keys = [keys().log.verifier(), peer.verifier(), public.verifier()];
+    assert_eq!(published.verify(&keys).unwrap().len(), 3);
+    let kept = store.public.list_all("checkpoints", 10).await.unwrap();
+    assert_eq!(kept.len(), 3, "the first writing went");
+
+    // A later one is added to what is published; a restart keeps them all.
+    let late = cosigner("late.example", 5);
+    assert_eq!(log.cosign(signed.size, &[by(&late, text, true)]).await.unwrap(), 1);
+    assert_eq!(log.cosign(before.size, &[by(&late, text, true)]).await.unwrap(), 0);
+    let told = log.reader().checkpoint();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    drop(log);
+    let options = Options { quorum_deadline: Duration::from_millis(50), ..options };
+    let opened = machine.open_with(options, &store).await.unwrap();
+    let log = opened.log;
+    assert_eq!(log.reader().checkpoint(), told);
+
+    // Nobody cosigns: published all the same when the time is up.
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(opened.sequencer.run(stop.clone()));
+    machine.clock.advance(1000);
+    let placed = submit(&log, domain("b.example", &[Event::FirstSeen], "record b"));
+    let size = placed.await.unwrap().unwrap().size;
+    assert_eq!(log.heads().published.unwrap().size, size);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    whole(&store).await;
 }
 
 async fn forget_and_come_back(machine: &Machine, opened: &mut Opened, version: u64) {

@@ -2,16 +2,21 @@
 //!
 //! The order of one round, each step durable before the next begins: public
 //! blobs, payload, batch, **commit** (put-if-absent, the fence), guard, tiles
-//! and bundles, checkpoint, index, acknowledgement. Formats are in [`commit`],
-//! names in `store::keys`.
+//! and bundles, checkpoint, index, cosignatures, acknowledgement. Formats are in
+//! [`commit`], names in `store::keys`.
 //!
-//! Left out: cosignatures, which the peers room collects, and what an
+//! Three heads: *committed*; *published*, when the publishing quorum has
+//! cosigned or its deadline has passed; *served*, which is the published one.
+//! The next batch is committed only then (threat 13).
+//!
+//! Left out: asking for cosignatures, which is the peers room's, and what an
 //! observation means, which is the crawl room's.
 
 pub mod answer;
 pub mod chain;
 pub mod check;
 pub mod commit;
+mod cosign;
 pub mod erase;
 pub mod guard;
 pub mod index;
@@ -31,6 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use cosign::Cosignature;
 pub use reader::Reader;
 pub use recover::{Opened, accept_tip, open, rebuild};
 pub use sequencer::Sequencer;
@@ -63,6 +69,8 @@ pub const SEGMENT: u64 = 10_000;
 pub const SNAPSHOT: u64 = 50_000;
 /// Partial tiles go when the full one is this old.
 pub const PRUNE_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// How long a signed checkpoint waits for its publishing quorum.
+pub const QUORUM_DEADLINE: Duration = Duration::from_secs(2);
 /// How far the clock may be past the last root before somebody must look.
 pub const CLOCK_AHEAD: Duration = Duration::from_secs(3600);
 /// How far the clock may be behind the last root; its time is used again.
@@ -94,6 +102,10 @@ pub struct Options {
     pub clock_behind: Duration,
     /// The operator's word that the clock is right, for the first batch.
     pub accept_clock: bool,
+    /// Cosignatures that count, to wait for before publishing; 0: none.
+    pub publish_quorum: usize,
+    /// How long to wait for them.
+    pub quorum_deadline: Duration,
     pub directory: directory::Options,
 }
 
@@ -114,6 +126,8 @@ impl Options {
             clock_ahead: CLOCK_AHEAD,
             clock_behind: CLOCK_BEHIND,
             accept_clock: false,
+            publish_quorum: 0,
+            quorum_deadline: QUORUM_DEADLINE,
             directory: directory::Options::default(),
         }
     }
@@ -225,6 +239,8 @@ pub enum Blocked {
     ClockBehind { behind: u64 },
     /// The log has its closing entry.
     Closed,
+    /// So many changes wait for publication that the directory takes no more.
+    Unpublished { changes: u64 },
 }
 
 impl fmt::Display for Blocked {
@@ -249,6 +265,9 @@ impl fmt::Display for Blocked {
                 );
             }
             Blocked::Closed => return f.write_str("the log is closed"),
+            Blocked::Unpublished { changes } => {
+                return write!(f, "{changes} changes wait for their checkpoint to be published");
+            }
             Blocked::GuardMissing { size, root } => ("there is no guard file", size, root),
             Blocked::GuardBehind { size, root } => {
                 ("the guard is older than the store", size, root)
@@ -300,7 +319,8 @@ pub struct Head {
     pub time: Timestamp,
     /// The last leaf: the entry with the directory root.
     pub root_entry: Bytes,
-    /// The signed checkpoint, as published.
+    /// The signed checkpoint with the cosignatures gathered so far; `None`
+    /// until it is signed.
     pub checkpoint: Option<Bytes>,
 }
 
@@ -336,6 +356,7 @@ struct Shared {
     pool: mpsc::Sender<Waiting>,
     heads: watch::Sender<Heads>,
     blocked: watch::Sender<Option<Blocked>>,
+    gathered: cosign::Gathered,
     word: Mutex<Word>,
 }
 
@@ -541,9 +562,12 @@ impl Log {
             return Ok(());
         }
         self.0.map.publish(map_batch)?;
+        self.0.gathered.published(head.size);
         self.0.heads.send_modify(|heads| {
             if heads.published.as_ref().is_none_or(|old| old.size < head.size) {
-                heads.published = Some(head);
+                // As it is now: a cosignature may have come since.
+                let checkpoint = self.0.gathered.note(head.size).or(head.checkpoint.clone());
+                heads.published = Some(Head { checkpoint, ..head });
             }
         });
         Ok(())

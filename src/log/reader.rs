@@ -115,28 +115,28 @@ impl Reader {
         Ok(entries.get(place).map(|entry| bytes.slice_ref(entry)))
     }
 
-    /// Proves leaf `index` in the tree of `size` leaves, which is published or
+    /// Proves leaf `index` in the tree of `size` leaves, which is signed or
     /// smaller than what is.
     pub async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
         self.subtree(index, index.saturating_add(1), size).await
     }
 
     /// Proves that the tree of `old` leaves is a prefix of that of `new`, which
-    /// is published or smaller than what is.
+    /// is signed or smaller than what is: cosigners see it before it is published.
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
         self.subtree(0, old, new).await
     }
 
     async fn subtree(&self, start: u64, end: u64, size: u64) -> Result<Vec<Hash>, Error> {
-        let published = self.head().map_or(0, |head| head.size);
-        if size > published {
-            return Err(Error::Proof(Unprovable::NotInTree { start, end, size: published }));
+        let signed = self.log.signed().map_or(0, |head| head.size);
+        if size > signed {
+            return Err(Error::Proof(Unprovable::NotInTree { start, end, size: signed }));
         }
         let ranges = subtree_proof_ranges(start, end, size).map_err(Error::Proof)?;
-        let mut tiles = Tiles { size: published, tiles: HashMap::new() };
+        let mut tiles = Tiles { size: signed, tiles: HashMap::new() };
         for node in ranges.into_iter().flat_map(|(start, end)| complete_nodes(start, end)) {
             let unknown = || Error::Proof(Unprovable::Missing(node));
-            let (at, ..) = TileCoordinate::of_node(node, published).ok_or_else(unknown)?;
+            let (at, ..) = TileCoordinate::of_node(node, signed).ok_or_else(unknown)?;
             if let Entry::Vacant(vacant) = tiles.tiles.entry(at) {
                 vacant.insert(self.tile(at).await?.ok_or_else(unknown)?);
             }

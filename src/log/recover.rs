@@ -108,6 +108,7 @@ pub async fn open(
         pool,
         heads: watch::Sender::new(Heads::default()),
         blocked: watch::Sender::new(None),
+        gathered: super::cosign::Gathered::default(),
         word,
     }));
     if let Some(blocked) = standing {
@@ -389,9 +390,8 @@ impl Log {
         let Commit { n, size, root, directory_root, labels, time, .. } = step.commit;
         let key = keys::checkpoint(size);
         let checkpoint = self.store().public.get(&key, MAX_NOTE as u64).await?;
-        if checkpoint.is_none() {
-            return Ok(());
-        }
+        let Some(checkpoint) = checkpoint else { return Ok(()) };
+        let checkpoint = Some(self.open_to_cosigners(size, &checkpoint, true).await?);
         let root_entry = step.batch.entries.last().cloned().unwrap_or_default();
         let head = Head { n, size, root, directory_root, labels, time, root_entry, checkpoint };
         self.0.heads.send_modify(|heads| heads.published = Some(head));

@@ -5,7 +5,7 @@
 //! payloads, floor, then the originals, lowest commit first. A crash leaves at
 //! worst both, and the next merge deletes the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -261,9 +261,18 @@ async fn finish_deletion(store: &Store, chain: &Chain, floor: u64) -> Result<(),
 
 /// Deletes what a segment holds: ascending, each commit after what it names.
 async fn delete_originals(store: &Store, segment: &Segment) -> Result<(), Error> {
+    let mut cosigned: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for name in store.public.names("checkpoints").await? {
+        if let Some((k, size)) = super::cosign::writing(&name) {
+            cosigned.entry(size).or_default().push(k);
+        }
+    }
     for (n, (bytes, _)) in (segment.first..).zip(&segment.steps) {
         let commit = super::commit::Commit::decode(bytes)
             .map_err(super::chain::broken(n, "a commit in a segment"))?;
+        for k in cosigned.remove(&commit.size).unwrap_or_default() {
+            store.public.delete(&keys::cosigned(commit.size, k)).await?;
+        }
         store.public.delete(&keys::checkpoint(commit.size)).await?;
         if !commit.records.is_empty() {
             store.private.delete(&keys::payload(n, &commit.batch)).await?;

@@ -25,6 +25,7 @@ use super::segment::Upkeep;
 use super::tip::{Grown, Tip};
 use super::{Blocked, Error, Head, Log, Placed, Refused, Remedy, Waiting, index, publish};
 use crate::dime::{Domain, Timestamp};
+use crate::directory;
 use crate::proof::entry::{self, DirectoryRoot, Draft, Entry, Genesis, Kind, Place};
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::{Change, EngineStop};
@@ -56,6 +57,8 @@ pub struct Sequencer {
     lost: bool,
     /// When the last batch was committed here.
     last_batch: Option<Instant>,
+    /// Whether anybody gathers cosignatures: not before the log runs.
+    gathers: bool,
     upkeep: Upkeep,
 }
 
@@ -116,6 +119,7 @@ impl Sequencer {
             unsigned: None,
             lost: false,
             last_batch: None,
+            gathers: false,
             upkeep: Upkeep::default(),
         }
     }
@@ -133,12 +137,16 @@ impl Sequencer {
     /// what is durable.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = PAUSE;
+        self.gathers = true;
         loop {
             self.wait(&shutdown).await;
             match self.round().await {
                 Ok(_) => pause = PAUSE,
                 Err(error) if error.remedy() == Remedy::Fatal => return Err(error),
                 Err(error) => {
+                    if let Error::Directory(directory::Error::Pending { pending, .. }) = error {
+                        self.log.set_blocked(Some(Blocked::Unpublished { changes: pending }));
+                    }
                     warn!(error = %chain_of(&error), "a round failed and is tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -623,12 +631,20 @@ impl Sequencer {
             let origin = &shared.record.origin;
             let note = publish::checkpoint(&shared.keys.log, origin, grown.size, grown.root)?;
             shared.store.public.put(keys::checkpoint(grown.size), note.clone()).await?;
-            head.checkpoint = Some(note);
+            let look = !self.gathers;
+            head.checkpoint = Some(self.log.open_to_cosigners(grown.size, &note, look).await?);
+            // From here on cosigners are asked, while the index is brought on.
+            self.log.set_committed(&head);
         }
         // Killed before: the index is behind, and the next start brings it on.
         // It comes before the answer and before the head moves, so that whoever
         // is told of an entry also finds it.
         index::index(&*self.log.0.state, &self.chain, step).await?;
+        let options = &self.log.0.options;
+        if self.gathers && options.publish_quorum > 0 && head.checkpoint.is_some() {
+            // Killed here: the next start publishes with what was written down.
+            self.log.gather(grown.size, options.publish_quorum, options.quorum_deadline).await;
+        }
         self.log.publish(head, grown.map_batch)
     }
 

@@ -10,6 +10,7 @@ pub mod label;
 pub mod map;
 pub mod merkle;
 pub mod note;
+pub mod observation;
 pub mod policy;
 pub mod receipt;
 pub mod replay;

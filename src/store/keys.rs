@@ -5,7 +5,7 @@
 //! | public | `tile/<L>/<N>[.p/<W>]` | a tile of hashes (C2SP tlog-tiles) | never; partial ones go later |
 //! | public | `tile/entries/<N>[.p/<W>]` | an entry bundle | never; partial ones go later |
 //! | public | `checkpoints/<size>` | the signed checkpoint of that size | never |
-//! | public | `checkpoints/<size>.<k>` | the same with more cosignatures | never |
+//! | public | `checkpoints/<size>.<k>` | the same with more cosignatures | never; goes when `<k+1>` is there |
 //! | public | `blob/<hh>/<sha256>` | org signets, record texts, DNSSEC chains | never; may be withdrawn |
 //! | public | `withdrawn/<sha256>` | a blob that the operator no longer serves | appears |
 //! | public | `snapshot/<size>` | the directory at a tree size | never; old ones go |
