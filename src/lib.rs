@@ -13,6 +13,7 @@ pub mod dime;
 pub mod directory;
 pub mod dmtp;
 pub mod log;
+pub mod peers;
 pub mod proof;
 pub mod resolver;
 pub mod serve;

@@ -17,8 +17,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("crawl", &["dime", "proof", "resolver", "dmtp", "store", "clock"]),
     ("directory", &["dime", "proof", "store", "clock"]),
     ("log", &["dime", "proof", "directory", "store", "clock"]),
-    ("serve", &["dime", "proof", "log", "directory", "clock"]),
+    ("serve", &["dime", "proof", "log", "directory", "peers", "clock"]),
     ("client", &["dime", "proof", "resolver", "dmtp", "clock"]),
+    // `client` fetches logs, the same way for peers and auditors
+    ("peers", &["dime", "proof", "log", "directory", "client", "store", "clock"]),
     (
         "config",
         &["dime", "proof", "resolver", "dmtp", "crawl", "directory", "log", "serve", "store"],

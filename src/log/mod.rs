@@ -243,6 +243,26 @@ pub enum Blocked {
     Unpublished { changes: u64 },
 }
 
+impl Blocked {
+    /// Whether what was signed before is in doubt: then nothing may be
+    /// cosigned either, since that memory lies in the same place (threat 12).
+    pub fn doubts_memory(&self) -> bool {
+        match self {
+            Blocked::NoFence
+            | Blocked::GuardMissing { .. }
+            | Blocked::GuardBehind { .. }
+            | Blocked::GuardAhead { .. }
+            | Blocked::GuardDiffers { .. }
+            | Blocked::GuardDamaged { .. }
+            | Blocked::StateAhead { .. } => true,
+            Blocked::ClockAhead { .. }
+            | Blocked::ClockBehind { .. }
+            | Blocked::Closed
+            | Blocked::Unpublished { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, size, root) = match self {
@@ -464,6 +484,11 @@ impl Log {
 
     pub fn directory(&self) -> &Arc<Directory> {
         &self.0.map
+    }
+
+    /// The memory outside the store: of the own log, and of those cosigned.
+    pub fn guard(&self) -> &Guard {
+        &self.0.guard
     }
 
     /// The label of a mailbox in this log; about 40 µs.

@@ -371,6 +371,11 @@ impl Note {
         self.replace(key.sign(&self.text, now));
     }
 
+    /// Takes out the lines that are equal to this one.
+    pub fn remove(&mut self, signature: &Signature) {
+        self.signatures.retain(|old| old != signature);
+    }
+
     /// Adds a line in place of those by the same name and ID.
     pub fn replace(&mut self, signature: Signature) {
         self.signatures.retain(|old| (&old.name, old.id) != (&signature.name, signature.id));

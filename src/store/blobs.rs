@@ -12,6 +12,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
 };
@@ -154,6 +155,17 @@ impl Blobs {
         wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
     ) -> Blobs {
         Blobs { objects: wrap(self.objects.clone()), ..self.clone() }
+    }
+
+    /// The folder `prefix` of this place as a place of its own.
+    pub fn below(&self, prefix: &str) -> Result<Blobs, Error> {
+        let prefix = path(prefix)?;
+        let folder = self.folder.as_ref().map(|folder| folder.join(prefix.as_ref()).into());
+        Ok(Blobs {
+            place: format!("{}/{prefix}", self.place).into(),
+            folder,
+            objects: Arc::new(PrefixStore::new(self.objects.clone(), prefix)),
+        })
     }
 
     /// Where the objects are, for people.

@@ -20,6 +20,10 @@
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
 //! | private | `asked/<label>-<version>` | whoever had that version forgotten asks to be seen again | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen (`store::seen`) | overwritten in its day |
+//! | private | `peer/<sha256 of origin>/…` | a peer's log: tiles, bundles, blobs, snapshots as in public | never; partial ones go later |
+//! | private | `peer/<…>/position` | how far it was followed | overwritten |
+//! | private | `peer/<…>/cosigned` | the last checkpoint that we cosigned | overwritten |
+//! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
@@ -120,6 +124,11 @@ pub fn snapshot(size: u64) -> String {
 /// Public: part `part` of the directory after `size` leaves, counted from 0.
 pub fn snapshot_part(size: u64, part: usize) -> String {
     format!("{}.{part:03}", snapshot(size))
+}
+
+/// Private: the folder of what is kept of a peer's log.
+pub fn peer(sha256_of_origin: &[u8; 32]) -> String {
+    format!("peer/{}", hex::encode(sha256_of_origin))
 }
 
 /// Private: what failed validation, by the incident's id.

@@ -1,0 +1,601 @@
+//! One peer's log, followed: each new entry is fetched, replayed to the same
+//! directory root, and every blob that it names is fetched and verified, before
+//! it counts as followed and may be cosigned.
+//!
+//! A page of at most 16,384 entries at a time goes through, in this order:
+//! entries in the signed tree, blobs, replay, archive, position. Killed
+//! anywhere, the next start reads the archive up to its position and goes on
+//! there. An archive that cannot be read is followed anew, with the signed
+//! checkpoint remembered, and accuses nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::archive::{Archive, Kept};
+use super::{
+    Accusation, Broken, Condition, Error, Offence, Options, Peer, Rooms, Status, chain_of,
+};
+use crate::client::follow::{self, Fetched, Page, Relation};
+use crate::dime::{Rejection, Timestamp};
+use crate::directory::{self, Directory};
+use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::entry::{Blob, DomainObservation, Entry, Kind};
+use crate::proof::note::KeyType;
+use crate::proof::observation;
+use crate::proof::replay::{self, Expected, Replayer, Stop};
+use crate::proof::tile::WIDTH;
+use crate::proof::wire::{Malformed, Reader, Writer};
+
+/// Entries whose blobs are fetched at one time.
+const AT_ONCE: usize = 8;
+/// A blob may have been withdrawn when its entry is older than this,
+/// milliseconds: a fresh one that nobody can get is not cosigned (threat 15).
+const WITHDRAWABLE: u64 = 24 * 3_600_000;
+/// A log that publishes nothing for longer is stale, milliseconds.
+const STALE: u64 = 3_600_000;
+/// Entries between two snapshots of a peer's map, at least.
+const SNAPSHOT: u64 = 50_000;
+/// Pause after a failure of our own.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Tries to get the inclusion of a broken entry, for the evidence.
+const TRIES: usize = 3;
+
+/// A map that nobody looks behind.
+pub(super) fn map_options() -> directory::Options {
+    directory::Options { follow: true, ..directory::Options::default() }
+}
+
+/// Follows one peer.
+pub(super) struct Follower {
+    peer: Arc<Peer>,
+    rooms: Arc<Rooms>,
+    options: Options,
+    hinted: mpsc::Receiver<SignedCheckpoint>,
+    kept: Kept,
+    /// `None` until the archive was read, and after a failure.
+    replay: Option<Replay>,
+    /// Entries of the partial bundle.
+    partial: Vec<Bytes>,
+    /// Size of the last snapshot.
+    snapshot: u64,
+    /// Only a new version of this program gets further.
+    outdated: Option<Condition>,
+}
+
+struct Replay {
+    replayer: Replayer,
+    map: Arc<Directory>,
+}
+
+/// Why following stopped for now.
+enum Halt {
+    Condition(Condition),
+    Offence(Offence),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Halt {
+        Halt::Condition(Condition::Ours(chain_of(&error)))
+    }
+}
+
+impl From<follow::Error> for Halt {
+    fn from(error: follow::Error) -> Halt {
+        let words = chain_of(&error);
+        Halt::Condition(match error {
+            follow::Error::Http(_) => Condition::Unreachable(words),
+            follow::Error::Status { status: 429 | 500..=599, .. } => Condition::Unreachable(words),
+            _ => Condition::Unserved(words),
+        })
+    }
+}
+
+impl Follower {
+    pub(super) fn new(
+        peer: Arc<Peer>,
+        rooms: Arc<Rooms>,
+        options: Options,
+        hinted: mpsc::Receiver<SignedCheckpoint>,
+    ) -> Follower {
+        Follower {
+            peer,
+            rooms,
+            options,
+            hinted,
+            kept: Kept::default(),
+            replay: None,
+            partial: Vec::new(),
+            snapshot: 0,
+            outdated: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.follow() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut poll = tokio::time::interval(self.options.poll);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let hint = tokio::select! {
+                biased;
+                hint = self.hinted.recv() => hint,
+                _ = poll.tick() => None,
+            };
+            if let Err(halt) = self.step(hint).await {
+                self.halt(halt).await;
+            }
+        }
+    }
+
+    /// Goes as far as the newest checkpoint.
+    async fn step(&mut self, hint: Option<SignedCheckpoint>) -> Result<(), Halt> {
+        if let Some(words) = self.archive().fault().await? {
+            self.replay = None;
+            self.peer.set_status(Status::Fault(words));
+            return Ok(());
+        }
+        if let Some(outdated) = &self.outdated {
+            return Err(Halt::Condition(outdated.clone()));
+        }
+        if self.replay.is_none() {
+            self.restore().await?;
+        }
+        let new = match hint {
+            Some(hint) => hint,
+            None => self.peer.source.checkpoint().await?,
+        };
+        let target = self.target(new).await?;
+        while self.kept.position.size() < target.checkpoint().size {
+            self.page(&target).await?;
+        }
+        self.finish(&target).await
+    }
+
+    /// The checkpoint to go to: the larger of the new one and the one that was
+    /// accepted before. They must agree.
+    async fn target(&mut self, new: SignedCheckpoint) -> Result<SignedCheckpoint, Halt> {
+        let Some(held) = self.kept.signed.clone() else {
+            self.kept.signed = Some(new.clone());
+            return Ok(new);
+        };
+        let (old, young) = (held.checkpoint(), new.checkpoint());
+        let followed = self.kept.position.size();
+        if young.size < old.size && young.size <= followed {
+            // Mostly one that we have seen before: our own tiles tell.
+            if self.archive().root_at(young.size, followed).await? == young.root {
+                return Ok(held);
+            }
+        }
+        let one_page = young.size.saturating_sub(followed) < u64::from(WIDTH);
+        if young.size > old.size && followed == old.size && one_page {
+            // Its entries will make its root, or they are looked into.
+            return Ok(new);
+        }
+        match self.peer.source.relate(&held, &new).await? {
+            Relation::Same | Relation::Older => Ok(held),
+            Relation::Newer => {
+                self.kept.signed = Some(new.clone());
+                Ok(new)
+            }
+            Relation::Fork(fork) => Err(Halt::Offence(Offence::Fork(fork))),
+        }
+    }
+
+    /// Takes the next page on the way to `target`.
+    async fn page(&mut self, target: &SignedCheckpoint) -> Result<(), Halt> {
+        let now = self.rooms.clock.now();
+        if self.kept.allowance(self.options.entries_per_day, now) == 0 {
+            return Err(Halt::Condition(Condition::OverQuota));
+        }
+        let page = match self.peer.source.page(&self.kept.position, target).await {
+            Ok(page) => page,
+            Err(error) => return Err(self.not_in_tree(error, target).await),
+        };
+        if self.kept.signed.as_ref().is_none_or(|s| s.checkpoint().size < target.checkpoint().size)
+        {
+            self.kept.signed = Some(target.clone());
+        }
+        self.check_blobs(&page, target).await?;
+        self.replay_page(&page, target).await?;
+
+        // Killed here: the page is replayed again after the next start.
+        let before = page.first;
+        let after = page.position.size();
+        let written = async {
+            self.peer.archive.write(&page, &mut self.partial).await?;
+            self.kept.count(after - before, now);
+            self.kept.position = page.position.clone();
+            self.peer.archive.keep(&self.kept).await?;
+            // Killed here: partial tiles of the smaller tree stay; harmless.
+            self.peer.archive.prune(before, after).await
+        };
+        if let Err(error) = written.await {
+            // The map is ahead of the archive: read that again.
+            self.replay = None;
+            return Err(error.into());
+        }
+        self.show(None);
+        for heard in &self.rooms.heard {
+            heard.heard(self.peer.origin(), before, &page.entries).await;
+        }
+        Ok(())
+    }
+
+    /// Entries did not make the signed root: bad service, or another history?
+    async fn not_in_tree(&self, error: follow::Error, target: &SignedCheckpoint) -> Halt {
+        if let (follow::Error::Served { .. }, Some(held)) = (&error, &self.kept.signed)
+            && let Ok(Relation::Fork(fork)) = self.peer.source.relate(held, target).await
+        {
+            return Halt::Offence(Offence::Fork(fork));
+        }
+        error.into()
+    }
+
+    /// Fetches, verifies and keeps the blobs that a page's entries name.
+    async fn check_blobs(&self, page: &Page, target: &SignedCheckpoint) -> Result<(), Halt> {
+        let entries = (page.first..).zip(&page.entries);
+        let checks: Vec<_> = entries
+            // What cannot be read is for the replay to judge.
+            .filter(|(_, bytes)| {
+                Entry::decode(bytes).is_ok_and(|entry| matches!(entry.kind, Kind::Domain(_)))
+            })
+            .map(|(index, bytes)| self.check_entry(index, bytes, target))
+            .collect();
+        stream::iter(checks).buffered(AT_ONCE).try_collect::<()>().await
+    }
+
+    async fn check_entry(
+        &self,
+        index: u64,
+        bytes: &Bytes,
+        target: &SignedCheckpoint,
+    ) -> Result<(), Halt> {
+        let Ok(Entry { kind: Kind::Domain(entry), time, .. }) = Entry::decode(bytes) else {
+            return Ok(());
+        };
+        let record = self.blob(entry.record, time).await?;
+        let org_signet = self.blob(entry.org_signet, time).await?;
+        let dnssec_chain = self.blob(entry.dnssec_chain, time).await?;
+        let behind = observation::Bytes {
+            record: record.as_deref(),
+            org_signet: org_signet.as_deref(),
+            dnssec_chain: dnssec_chain.as_deref(),
+        };
+        match self.verify(&entry, time, &behind) {
+            Ok(()) => Ok(()),
+            Err(rejection) if rejection.rule == "dnssec-anchor" => {
+                Err(Halt::Condition(Condition::OtherAnchor))
+            }
+            Err(rejection) => {
+                let blobs = [record, org_signet, dnssec_chain].into_iter().flatten().collect();
+                let (rule, why) = (rejection.rule.to_owned(), rejection.message);
+                Err(self.broken(target, index, bytes.clone(), rule, why, blobs).await)
+            }
+        }
+    }
+
+    fn verify(
+        &self,
+        entry: &DomainObservation<'_>,
+        time: Timestamp,
+        behind: &observation::Bytes<'_>,
+    ) -> Result<(), Rejection> {
+        observation::verify(entry, time, behind, &self.options.anchors)
+    }
+
+    /// A blob from the archive or the peer; `None` if the entry names none, or
+    /// an old one was withdrawn.
+    async fn blob(&self, blob: Option<Blob>, time: Timestamp) -> Result<Option<Bytes>, Halt> {
+        let Some(blob) = blob else { return Ok(None) };
+        if let Some(bytes) = self.archive().blob(&blob.sha256).await?
+            && blob.names(&bytes)
+        {
+            return Ok(Some(bytes));
+        }
+        let what = |what: &str| {
+            let words = format!("blob {} {what}", hex::encode(blob.sha256));
+            Err(Halt::Condition(Condition::Unserved(words)))
+        };
+        match self.peer.source.blob(&blob).await? {
+            Fetched::Here(bytes) => {
+                self.archive().keep_blob(&blob.sha256, bytes.clone()).await?;
+                Ok(Some(bytes))
+            }
+            Fetched::Withdrawn if self.rooms.clock.now().since(time) > WITHDRAWABLE => Ok(None),
+            Fetched::Withdrawn => what("was withdrawn before anybody could check it"),
+            Fetched::Missing => what("is missing, or has other bytes"),
+        }
+    }
+
+    /// Replays a page where it may block.
+    async fn replay_page(&mut self, page: &Page, target: &SignedCheckpoint) -> Result<(), Halt> {
+        let Some(replay) = self.replay.take() else {
+            return Err(Halt::Condition(Condition::Ours("nothing to replay on".into())));
+        };
+        let entries = page.entries.clone();
+        let (replay, outcome) = tokio::task::spawn_blocking(move || push_all(replay, entries))
+            .await
+            .map_err(Error::from)?;
+        let stop = match outcome {
+            Ok(()) => {
+                self.replay = Some(replay);
+                return Ok(());
+            }
+            Err(stop) => stop,
+        };
+        Err(match stop {
+            Stop::Fault(fault) => {
+                let (rule, why) = (fault.broken.rule().to_owned(), fault.broken.to_string());
+                let place = fault.index.checked_sub(page.first).unwrap_or_default() as usize;
+                let entry = page.entries.get(place).cloned().unwrap_or_default();
+                self.broken(target, fault.index, entry, rule, why, Vec::new()).await
+            }
+            Stop::Unknown(unknown) => {
+                let condition = Condition::UnknownFormat(unknown.to_string());
+                self.outdated = Some(condition.clone());
+                Halt::Condition(condition)
+            }
+            Stop::Engine(error) => Error::from(error).into(),
+        })
+    }
+
+    /// The evidence of a broken rule.
+    async fn broken(
+        &self,
+        target: &SignedCheckpoint,
+        index: u64,
+        entry: Bytes,
+        rule: String,
+        why: String,
+        blobs: Vec<Bytes>,
+    ) -> Halt {
+        let mut path = Vec::new();
+        for _ in 0..TRIES {
+            match self.peer.source.inclusion(index, target.checkpoint()).await {
+                Ok(found) => {
+                    path = found;
+                    break;
+                }
+                Err(error) => tracing::debug!(error = chain_of(&error), "no inclusion"),
+            }
+        }
+        let checkpoint = target.clone();
+        let broken = Broken { checkpoint, index, entry, path, rule, why, blobs };
+        Halt::Offence(Offence::Broken(Box::new(broken)))
+    }
+
+    /// At the end of a signed tree: its last leaf must be a directory root.
+    async fn finish(&mut self, target: &SignedCheckpoint) -> Result<(), Halt> {
+        let Some(replay) = &self.replay else { return Ok(()) };
+        let size = target.checkpoint().size;
+        if size == 0 {
+            return Ok(());
+        }
+        if let Err(fault) = replay.replayer.finish() {
+            let entry = self.archive().entry(size - 1, size).await?;
+            let (rule, why) = (fault.broken.rule().to_owned(), fault.broken.to_string());
+            return Err(self.broken(target, size - 1, entry, rule, why, Vec::new()).await);
+        }
+        let unknown = replay.replayer.unknown();
+        if !self.kept.caught_up {
+            self.kept.caught_up = true;
+            self.archive().keep(&self.kept).await?;
+        }
+        let time = replay.replayer.position().time;
+        self.show(Some(target.clone()));
+        self.peer.set_status(match unknown {
+            Some(unknown) => Status::Condition(Condition::UnknownFormat(unknown.to_string())),
+            None if self.rooms.clock.now().since(time) > STALE => {
+                Status::Condition(Condition::Stale)
+            }
+            None => Status::Good,
+        });
+        if unknown.is_none() {
+            self.write_snapshot().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets others see how far it is.
+    fn show(&self, signed: Option<SignedCheckpoint>) {
+        let Some(replay) = &self.replay else { return };
+        let position = &self.kept.position;
+        let (size, root) = (position.size(), position.root());
+        let (time, labels) = (replay.replayer.position().time, replay.map.committed().labels);
+        self.peer.standing.send_modify(|standing| {
+            if matches!(standing.status, Status::Starting | Status::Condition(_)) {
+                standing.status = Status::Behind;
+            }
+            (standing.size, standing.root) = (size, root);
+            (standing.time, standing.labels) = (time, labels);
+            if signed.is_some() {
+                standing.signed = signed;
+            }
+        });
+    }
+
+    /// What a halt means for the status; an offence is filed first.
+    async fn halt(&mut self, halt: Halt) {
+        let offence = match halt {
+            Halt::Condition(condition) => {
+                let ours = matches!(condition, Condition::Ours(_));
+                self.peer.set_status(Status::Condition(condition));
+                if ours {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                return;
+            }
+            Halt::Offence(offence) => offence,
+        };
+        // The map may hold what was refused.
+        self.replay = None;
+        let words = offence.to_string();
+        let at = self.rooms.clock.now();
+        let accusation = Accusation { key: self.peer.key().clone(), at, offence };
+        self.peer.set_status(Status::Fault(words.clone()));
+        // Killed before the fault is kept: it is found again, and filed again.
+        loop {
+            let filed = self.rooms.accuse.accuse(&accusation).await;
+            let kept = match filed {
+                Ok(()) => self.archive().keep_fault(&words).await.map_err(|e| chain_of(&e)),
+                Err(error) => Err(error),
+            };
+            match kept {
+                Ok(()) => break,
+                Err(error) => tracing::error!(error, "a peer's fault could not be filed"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.rooms.metrics.accusations.with_label_values(&[self.peer.origin()]).inc();
+    }
+
+    fn archive(&self) -> &Archive {
+        &self.peer.archive
+    }
+
+    /// Reads the archive: position, map, partial bundle.
+    async fn restore(&mut self) -> Result<(), Error> {
+        self.peer.set_status(Status::Starting);
+        self.kept = match self.archive().kept().await {
+            Ok(kept) => kept.unwrap_or_default(),
+            Err(Error::Kept { what }) => {
+                tracing::warn!(peer = self.peer.origin(), what, "a peer is followed anew");
+                Kept::default()
+            }
+            Err(error) => return Err(error),
+        };
+        match self.read_back().await {
+            Ok(()) => {}
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error) => {
+                // Ours to lose, and nobody's fault: the signed checkpoint stays.
+                let why = chain_of(&error);
+                tracing::warn!(peer = self.peer.origin(), why, "a peer is followed anew");
+                self.kept = Kept { signed: self.kept.signed.take(), ..Kept::default() };
+                self.archive().keep(&self.kept).await?;
+                self.read_back().await?;
+            }
+        }
+        self.show(
+            self.kept
+                .signed
+                .clone()
+                .filter(|signed| signed.checkpoint().size == self.kept.position.size()),
+        );
+        Ok(())
+    }
+
+    async fn read_back(&mut self) -> Result<(), Error> {
+        let size = self.kept.position.size();
+        let mut replay = self.newest_snapshot(size).await?;
+        self.snapshot = replay.replayer.position().size;
+        let width = u64::from(WIDTH);
+        let mut next = self.snapshot;
+        while next < size {
+            let bundle = self.archive().bundle(next / width, size).await?;
+            let entries: Vec<Bytes> = bundle.into_iter().skip((next % width) as usize).collect();
+            next += entries.len() as u64;
+            let pushed = tokio::task::spawn_blocking(move || push_all(replay, entries)).await?;
+            replay = pushed.0;
+            pushed.1.map_err(|stop| Error::Kept { what: stop.to_string() })?;
+        }
+        self.partial = match size % width {
+            0 => Vec::new(),
+            _ => self.archive().bundle(size / width, size).await?,
+        };
+        *self.peer.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Arc::clone(&replay.map);
+        self.replay = Some(replay);
+        Ok(())
+    }
+
+    /// The newest usable map in the archive, or an empty one.
+    async fn newest_snapshot(&self, most: u64) -> Result<Replay, Error> {
+        let expected = self.expected()?;
+        for size in directory::sizes(self.archive().blobs()).await? {
+            if size > most {
+                continue;
+            }
+            let Ok(Some(restored)) =
+                directory::restore(self.archive().blobs(), size, map_options()).await
+            else {
+                continue;
+            };
+            let Ok(position) = read_notes(&restored.notes) else { continue };
+            if position.size == size {
+                let replayer = Replayer::resume(expected, position);
+                return Ok(Replay { replayer, map: Arc::new(restored.directory) });
+            }
+        }
+        let map = Arc::new(Directory::new(map_options()));
+        Ok(Replay { replayer: Replayer::new(expected), map })
+    }
+
+    fn expected(&self) -> Result<Expected, Error> {
+        let key = self.peer.key();
+        let log_key = key.public_key().copied().filter(|_| key.kind() == KeyType::Ed25519);
+        let log_key = log_key.ok_or_else(|| Error::Kept { what: "no log key".into() })?;
+        Ok(Expected { origin: self.peer.origin().to_owned(), log_key })
+    }
+
+    /// Writes the map out when enough has come since, so that the next start
+    /// is short; older ones go.
+    async fn write_snapshot(&mut self) -> Result<(), Error> {
+        let Some(replay) = &self.replay else { return Ok(()) };
+        let position = replay.replayer.position();
+        let head = replay.map.committed();
+        if position.closed || position.size - self.snapshot < SNAPSHOT.max(head.labels / 4) {
+            return Ok(());
+        }
+        let (blobs, notes) = (self.archive().blobs(), write_notes(&position));
+        directory::write(&replay.map, blobs, head.batch, position.size, &notes).await?;
+        for old in directory::sizes(blobs).await? {
+            if old < position.size {
+                directory::delete(blobs, old).await?;
+            }
+        }
+        self.snapshot = position.size;
+        Ok(())
+    }
+}
+
+/// Pushes entries until one stops it.
+fn push_all(
+    mut replay: Replay,
+    entries: Vec<Bytes>,
+) -> (Replay, Result<(), Stop<directory::Error>>) {
+    let map = Arc::clone(&replay.map);
+    let mut engine: &Directory = &map;
+    for entry in entries {
+        if let Err(stop) = replay.replayer.push(&mut engine, entry) {
+            return (replay, Err(stop));
+        }
+    }
+    (replay, Ok(()))
+}
+
+/// The replay's place, beside a snapshot of its map.
+fn write_notes(position: &replay::Position) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.uint(1, position.size).uint(2, position.time.millis()).bytes(3, &position.vrf_key);
+    writer.finish()
+}
+
+fn read_notes(bytes: &[u8]) -> Result<replay::Position, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let (size, time) = (reader.required_uint(1)?, reader.uint(2)?);
+    let vrf_key = reader.hash(3)?;
+    reader.end()?;
+    let time = Timestamp::from_millis(time);
+    Ok(replay::Position { size, time, vrf_key, closed: false, unknown: None })
+}

@@ -1,0 +1,443 @@
+//! The other mirrors: their logs are followed and replayed here, and cosigned
+//! if everything in them is right; ours is given to them to be cosigned.
+//!
+//! [`follow`] runs one task for each peer, [`feeder`] one for each that
+//! cosigns us, and [`Witness`] answers `add-checkpoint`. A *fault* is proved by
+//! the peer's own signature (two histories, a broken rule of a format we know):
+//! it is kept, raised once, and ends cosigning until the operator clears it. A
+//! *condition* (stale, unreachable, over its quota, a newer format, bytes that
+//! are not served) ends by itself and accuses nobody (threat 17).
+//!
+//! Left out: comparing what two logs say about one name.
+
+pub mod archive;
+mod feeder;
+mod follow;
+mod metrics;
+mod witness;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::follow::{Fork, LogSource};
+use crate::client::{HttpError, Site};
+use crate::clock::Clock;
+use crate::dime::Timestamp;
+use crate::directory::{self, Directory};
+use crate::log::Log;
+use crate::proof::Hash;
+use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::dnssec::Anchor;
+use crate::proof::note::{SigningKey, VerifierKey};
+use crate::store;
+use archive::Archive;
+
+pub use metrics::Metrics;
+pub use witness::{Answer, Witness};
+
+/// Between two looks at a peer's checkpoint, when it does not bring it itself.
+pub const POLL: Duration = Duration::from_secs(10);
+/// How long `add-checkpoint` waits until the peer was followed so far.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Memory of one label in a map, bytes.
+pub const BYTES_PER_LABEL: u64 = 120;
+/// Checkpoints that wait to be followed, of one peer; more are dropped, since
+/// the newest is fetched anyway.
+const HINTS: usize = 8;
+
+/// Another mirror.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub url: String,
+    /// Its log's key; the name is the origin.
+    pub log: VerifierKey,
+    /// What it cosigns us with, if it does.
+    pub cosigner: Option<VerifierKey>,
+}
+
+/// A public C2SP witness, which does not replay.
+#[derive(Clone, Debug)]
+pub struct PublicWitness {
+    pub url: String,
+    pub key: VerifierKey,
+    /// Requests a day that it takes, not 0.
+    pub qpd: u32,
+}
+
+/// How the room is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub mirrors: Vec<Mirror>,
+    pub witnesses: Vec<PublicWitness>,
+    /// Entries of one peer on one day, once its end was reached.
+    pub entries_per_day: u64,
+    pub poll: Duration,
+    pub patience: Duration,
+    /// Keys of the DNS root that DNSSEC chains must lead to.
+    pub anchors: Vec<Anchor>,
+}
+
+impl Options {
+    pub fn new(anchors: Vec<Anchor>) -> Options {
+        Options {
+            mirrors: Vec::new(),
+            witnesses: Vec::new(),
+            entries_per_day: 200_000,
+            poll: POLL,
+            patience: PATIENCE,
+            anchors,
+        }
+    }
+}
+
+/// What the room works with.
+pub struct Rooms {
+    pub log: Log,
+    pub clock: Clock,
+    /// Signs peers' checkpoints, and nothing else.
+    pub cosigner: SigningKey,
+    pub accuse: Arc<dyn Accuse>,
+    /// Who hears of what peers log.
+    pub heard: Vec<Arc<dyn Heard>>,
+    pub metrics: Metrics,
+}
+
+/// What a peer's own signature convicts it of.
+#[derive(Clone, Debug)]
+pub enum Offence {
+    /// Two signed checkpoints that contradict each other.
+    Fork(Box<Fork>),
+    /// An entry that breaks a rule, in a signed tree.
+    Broken(Box<Broken>),
+}
+
+/// An entry in a signed tree, and the rule that it breaks.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub checkpoint: SignedCheckpoint,
+    pub index: u64,
+    pub entry: Bytes,
+    /// Its inclusion; empty where the peer no longer served the tiles.
+    pub path: Vec<Hash>,
+    /// As in `proof::replay` and `proof::observation`; `directory-root` is one.
+    pub rule: String,
+    pub why: String,
+    /// The bytes that the entry names, as far as the rule is about them.
+    pub blobs: Vec<Bytes>,
+}
+
+/// An offence and whose it is.
+#[derive(Clone, Debug)]
+pub struct Accusation {
+    /// The peer's log.
+    pub key: VerifierKey,
+    pub at: Timestamp,
+    pub offence: Offence,
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Offence::Fork(fork) => {
+                let (one, other) = (fork.smaller.checkpoint(), fork.larger.checkpoint());
+                write!(f, "fork: signed trees of {} and {} contradict", one.size, other.size)
+            }
+            Offence::Broken(broken) => {
+                write!(f, "entry {} breaks rule {}: {}", broken.index, broken.rule, broken.why)
+            }
+        }
+    }
+}
+
+/// Takes accusations.
+#[async_trait]
+pub trait Accuse: Send + Sync {
+    /// Files it, durably. Called again after a failure or a restart.
+    async fn accuse(&self, accusation: &Accusation) -> Result<(), String>;
+}
+
+/// Hears what peers log.
+#[async_trait]
+pub trait Heard: Send + Sync {
+    /// Entries of a peer's log, from leaf `first` on: replayed, checked and
+    /// kept. Called in order; after a crash perhaps not for the last ones.
+    async fn heard(&self, origin: &str, first: u64, entries: &[Bytes]);
+}
+
+/// How it stands with a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// What is kept is being read.
+    Starting,
+    /// On the way to the end of its log.
+    Behind,
+    /// All of it was followed, and nothing is wrong.
+    Good,
+    Condition(Condition),
+    /// In words; it stays until the operator clears it.
+    Fault(String),
+}
+
+/// What keeps a peer from being cosigned and is no fault of honesty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Unreachable(String),
+    /// Its answers are not those of the tree that it signed, or bytes that an
+    /// entry names are not there.
+    Unserved(String),
+    /// An entry of a format that this version does not know: upgrade.
+    UnknownFormat(String),
+    OverQuota,
+    /// Nothing new for more than an hour.
+    Stale,
+    /// DNSSEC chains lead to a root key that is not among ours.
+    OtherAnchor,
+    /// We failed: store, memory.
+    Ours(String),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Starting => f.write_str("starting"),
+            Status::Behind => f.write_str("behind"),
+            Status::Good => f.write_str("good"),
+            Status::Condition(condition) => condition.fmt(f),
+            Status::Fault(words) => write!(f, "FAULT, {words}"),
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Unreachable(why) => write!(f, "unreachable: {why}"),
+            Condition::Unserved(what) => write!(f, "not served: {what}"),
+            Condition::UnknownFormat(what) => write!(f, "upgrade this mirror: {what}"),
+            Condition::OverQuota => f.write_str("over its quota of entries for today"),
+            Condition::Stale => f.write_str("nothing new for more than an hour"),
+            Condition::OtherAnchor => {
+                f.write_str("its DNSSEC evidence leads to a root key that this mirror has not")
+            }
+            Condition::Ours(why) => write!(f, "this mirror failed: {why}"),
+        }
+    }
+}
+
+/// What went wrong in this room, on our side.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the peers room could not use its store")]
+    Store(#[from] store::Error),
+    #[error("the peers room could not use a directory")]
+    Directory(#[from] directory::Error),
+    #[error("a peer cannot be asked")]
+    Http(#[from] HttpError),
+    #[error("a peer cannot be followed")]
+    Follow(#[from] crate::client::follow::Error),
+    /// What is kept of a peer cannot be read; it is followed anew.
+    #[error("what is kept of a peer is damaged: {what}")]
+    Kept { what: String },
+    #[error("the log could not take a cosignature")]
+    Log(#[from] crate::log::Error),
+    #[error("could not {doing} the guard")]
+    Guard {
+        doing: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the own log is configured as a peer: {origin}")]
+    Own { origin: String },
+    #[error("a task of the peers room was cut off")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// How far a peer was followed.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Entries replayed, with all that they name checked.
+    pub size: u64,
+    /// Of the tree over them.
+    pub root: Hash,
+    /// The largest checkpoint that was followed to its end.
+    pub signed: Option<SignedCheckpoint>,
+    /// Of its directory root.
+    pub time: Timestamp,
+    pub labels: u64,
+    pub status: Status,
+}
+
+/// One peer, as its tasks and the witness share it.
+#[derive(Debug)]
+pub struct Peer {
+    source: LogSource,
+    archive: Archive,
+    standing: watch::Sender<Standing>,
+    hints: mpsc::Sender<SignedCheckpoint>,
+    /// Its map; a fresh one while it is read back.
+    map: std::sync::Mutex<Arc<Directory>>,
+}
+
+impl Peer {
+    pub fn origin(&self) -> &str {
+        self.source.origin()
+    }
+
+    pub fn key(&self) -> &VerifierKey {
+        self.source.key()
+    }
+
+    pub fn source(&self) -> &LogSource {
+        &self.source
+    }
+
+    /// What is kept of its log.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Tells of every step.
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Its directory as replayed here.
+    pub fn map(&self) -> Arc<Directory> {
+        self.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Has a signed checkpoint followed soon.
+    fn hint(&self, signed: SignedCheckpoint) {
+        let _ = self.hints.try_send(signed);
+    }
+
+    fn set_status(&self, status: Status) {
+        self.standing.send_if_modified(|standing| {
+            let news = standing.status != status;
+            if news {
+                let origin = self.origin();
+                match &status {
+                    Status::Fault(_) => tracing::error!(peer = origin, %status, "a peer"),
+                    Status::Condition(_) => tracing::warn!(peer = origin, %status, "a peer"),
+                    _ => tracing::debug!(peer = origin, %status, "a peer"),
+                }
+                standing.status = status;
+            }
+            news
+        });
+    }
+}
+
+/// All peers, not yet running.
+pub struct Peers {
+    peers: Vec<Arc<Peer>>,
+    witness: Arc<Witness>,
+    followers: Vec<follow::Follower>,
+    feeders: Vec<feeder::Feeder>,
+}
+
+impl Peers {
+    /// Makes the room; nothing is asked or read before [`Peers::run`].
+    ///
+    /// # Errors
+    /// A URL that is none, the own log among the peers.
+    pub fn new(options: Options, rooms: Rooms) -> Result<Peers, Error> {
+        let origin = rooms.log.record().origin.clone();
+        let (mut peers, mut followers, mut feeders) = (Vec::new(), Vec::new(), Vec::new());
+        let rooms = Arc::new(rooms);
+        for mirror in &options.mirrors {
+            if *mirror.log.name() == origin {
+                return Err(Error::Own { origin });
+            }
+            let (hints, hinted) = mpsc::channel(HINTS);
+            let (size, root) = archive::nothing();
+            let standing = Standing {
+                size,
+                root,
+                signed: None,
+                time: Timestamp::default(),
+                labels: 0,
+                status: Status::Starting,
+            };
+            let peer = Arc::new(Peer {
+                source: LogSource::new(&mirror.url, mirror.log.clone())?,
+                archive: Archive::new(&rooms.log.store().private, mirror.log.name())?,
+                standing: watch::Sender::new(standing),
+                hints,
+                map: std::sync::Mutex::new(Arc::new(Directory::new(follow::map_options()))),
+            });
+            followers.push(follow::Follower::new(
+                Arc::clone(&peer),
+                Arc::clone(&rooms),
+                options.clone(),
+                hinted,
+            ));
+            if let Some(cosigner) = &mirror.cosigner {
+                let site = Site::new(&mirror.url)?;
+                feeders.push(feeder::Feeder::new(site, cosigner.clone(), None, Arc::clone(&rooms)));
+            }
+            peers.push(peer);
+        }
+        for witness in &options.witnesses {
+            let site = Site::new(&witness.url)?;
+            let qpd = Some(witness.qpd.max(1));
+            feeders.push(feeder::Feeder::new(site, witness.key.clone(), qpd, Arc::clone(&rooms)));
+        }
+        rooms.metrics.follow(&peers);
+        let witness = Arc::new(Witness::new(&peers, rooms, options.patience));
+        Ok(Peers { peers, witness, followers, feeders })
+    }
+
+    /// Answers `add-checkpoint`.
+    pub fn witness(&self) -> &Arc<Witness> {
+        &self.witness
+    }
+
+    pub fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    /// Follows and feeds until told to stop.
+    ///
+    /// # Errors
+    /// None that a peer can cause; a panic of a task.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut tasks = JoinSet::new();
+        for follower in self.followers {
+            let shutdown = shutdown.clone();
+            tasks.spawn(follower.run(shutdown));
+        }
+        for feeder in self.feeders {
+            let shutdown = shutdown.clone();
+            tasks.spawn(feeder.run(shutdown));
+        }
+        tasks.spawn(async move { shutdown.cancelled().await });
+        while let Some(ended) = tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+/// An error with all its sources, for one line.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        source = next.source();
+    }
+    text
+}

@@ -1,0 +1,326 @@
+//! `add-checkpoint` of C2SP tlog-witness, for the peers' logs and no others.
+//!
+//! Our cosignature says more than append-only: that we replayed the log to the
+//! same directory root, and that every public blob which its entries name was
+//! there and right (see `proto/README.md`). So it waits, for two seconds at
+//! most, until the peer was followed to that size.
+//!
+//! What was cosigned is remembered twice: in the guard file, which is fsynced
+//! before any signature, and in the peer's archive. The larger counts. While
+//! the own log's memory is in doubt nothing is cosigned (threat 12).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+
+use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, chain_of};
+use crate::dime::Timestamp;
+use crate::proof::Hash;
+use crate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
+use crate::proof::entry::{Entry, Kind};
+use crate::proof::merkle;
+
+/// How far a directory root's time may be from our clock, milliseconds (threat 14).
+pub const MAX_OFFSET: u64 = 300_000;
+/// Seconds after which to come back, while following catches up.
+const SOON: u32 = 1;
+/// The same while something must be done by people.
+const LATER: u32 = 60;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200: the signature line.
+    Cosigned(String),
+    /// 400
+    Malformed(String),
+    /// 403: not signed by a log that we trust, or we no longer do.
+    Untrusted(String),
+    /// 404
+    UnknownOrigin,
+    /// 409: the size that was cosigned last.
+    Conflict(u64),
+    /// 422: it does not continue what was cosigned.
+    Inconsistent(String),
+    /// 503, with seconds.
+    Later(u32, String),
+    /// 500: for our log lines only.
+    Failed(String),
+}
+
+/// Cosigns peers' checkpoints.
+pub struct Witness {
+    rooms: Arc<Rooms>,
+    patience: Duration,
+    seats: BTreeMap<String, Seat>,
+}
+
+/// One peer with our memory of it.
+struct Seat {
+    peer: Arc<Peer>,
+    /// Held from the comparison to the answer. `None` until it was read.
+    memory: Mutex<Option<Memory>>,
+}
+
+/// What was cosigned last.
+#[derive(Clone, Debug)]
+struct Memory {
+    size: u64,
+    root: Hash,
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Witness").finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        match self {
+            Answer::Cosigned(_) => 200,
+            Answer::Malformed(_) => 400,
+            Answer::Untrusted(_) => 403,
+            Answer::UnknownOrigin => 404,
+            Answer::Conflict(_) => 409,
+            Answer::Inconsistent(_) => 422,
+            Answer::Later(..) => 503,
+            Answer::Failed(_) => 500,
+        }
+    }
+}
+
+impl Witness {
+    pub(super) fn new(peers: &[Arc<Peer>], rooms: Arc<Rooms>, patience: Duration) -> Witness {
+        let seat = |peer: &Arc<Peer>| {
+            let seat = Seat { peer: Arc::clone(peer), memory: Mutex::new(None) };
+            (peer.origin().to_owned(), seat)
+        };
+        Witness { rooms, patience, seats: peers.iter().map(seat).collect() }
+    }
+
+    pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.seats.values().map(|seat| &seat.peer)
+    }
+
+    /// `POST add-checkpoint`.
+    pub async fn add_checkpoint(&self, body: &[u8]) -> Answer {
+        let answer = match self.judge(body).await {
+            Ok(answer) | Err(Refused::Answer(answer)) => answer,
+            Err(Refused::Failed(error)) => Answer::Failed(chain_of(&error)),
+        };
+        let status = answer.status().to_string();
+        self.rooms.metrics.requests.with_label_values(&[&status]).inc();
+        answer
+    }
+
+    async fn judge(&self, body: &[u8]) -> Result<Answer, Refused> {
+        let request = AddCheckpoint::parse(body)
+            .map_err(|rejection| Answer::Malformed(rejection.to_string()))?;
+        let checkpoint = request.checkpoint.checkpoint();
+        // SPEC: "If the checkpoint origin is unknown, the witness MUST respond
+        // with a 404", before it looks at the signatures.
+        let seat = self.seats.get(&checkpoint.origin).ok_or(Answer::UnknownOrigin)?;
+        // SPEC: 403 if no signature verifies against a trusted key, or one by a
+        // trusted name and key ID fails.
+        let verified = request.checkpoint.verify([seat.peer.key()]);
+        if !verified.is_ok_and(|verified| !verified.is_empty()) {
+            return Ok(Answer::Untrusted("not signed by this log's key".into()));
+        }
+        // SPEC: "old MUST be equal to or lower than the checkpoint size", else 400.
+        if request.old > checkpoint.size {
+            return Ok(Answer::Malformed("the old size is above the new one".into()));
+        }
+        self.check_against_memory(seat, &request, &mut *seat.memory.lock().await).await?;
+        self.check_followed(seat, &request.checkpoint).await?;
+
+        // From here on one at a time: compare, persist, sign.
+        let mut memory = seat.memory.lock().await;
+        self.check_against_memory(seat, &request, &mut memory).await?;
+        if self.rooms.log.blocked().is_some_and(|blocked| blocked.doubts_memory()) {
+            let why = "this mirror is not sure of what it signed before";
+            return Ok(Answer::Later(LATER, why.into()));
+        }
+        Ok(self.cosign(seat, &request.checkpoint, &mut memory).await?)
+    }
+
+    /// The checks that rest on what was cosigned last.
+    async fn check_against_memory(
+        &self,
+        seat: &Seat,
+        request: &AddCheckpoint,
+        memory: &mut Option<Memory>,
+    ) -> Result<(), Refused> {
+        let memory = match memory {
+            Some(memory) => memory,
+            None => memory.insert(self.remember(seat).await?),
+        };
+        let Checkpoint { size, root, .. } = request.checkpoint.checkpoint();
+        // SPEC: "The witness MUST check that the old size matches the size of
+        // the latest checkpoint it cosigned", 0 if none; else 409.
+        if request.old != memory.size {
+            return Err(Answer::Conflict(memory.size).into());
+        }
+        // SPEC: 422 for everything that the proof does not show. An empty tree
+        // has one root; from it, and between equal trees, the proof is empty.
+        if *size == 0 && *root != merkle::empty_root() {
+            return Err(Answer::Inconsistent("an empty tree has another root".into()).into());
+        }
+        if let Err(rejection) = request.verify(&memory.root) {
+            // It is signed: if the log has forked, following finds the proof.
+            seat.peer.hint(request.checkpoint.clone());
+            return Err(Answer::Inconsistent(rejection.message).into());
+        }
+        Ok(())
+    }
+
+    /// The checks that make it more than a witness: replayed to this very tree,
+    /// which ends with a directory root of about now.
+    async fn check_followed(&self, seat: &Seat, signed: &SignedCheckpoint) -> Result<(), Refused> {
+        let Checkpoint { size, root, .. } = signed.checkpoint();
+        if *size == 0 {
+            return Ok(());
+        }
+        let standing = self.wait(seat, signed).await?;
+        let followed = match standing.size == *size {
+            true => standing.root,
+            false => seat.peer.archive().root_at(*size, standing.size).await?,
+        };
+        if followed != *root {
+            seat.peer.hint(signed.clone());
+            let why = "another tree was followed at this size";
+            return Err(Answer::Inconsistent(why.into()).into());
+        }
+        let last = seat.peer.archive().entry(*size - 1, standing.size).await?;
+        let entry = Entry::decode(&last).ok();
+        let time = entry.filter(|entry| matches!(entry.kind, Kind::Root(_))).map(|e| e.time);
+        let Some(time) = time else {
+            return Err(Answer::Inconsistent("its last leaf is no directory root".into()).into());
+        };
+        let now = self.rooms.clock.now();
+        if time.since(now).max(now.since(time)) > MAX_OFFSET {
+            let why = format!("its directory root is of {time}, this clock says {now}");
+            return Err(Answer::Later(LATER, why).into());
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer was followed so far.
+    async fn wait(&self, seat: &Seat, signed: &SignedCheckpoint) -> Result<Standing, Refused> {
+        let size = signed.checkpoint().size;
+        let mut watch = seat.peer.watch();
+        if watch.borrow().size < size {
+            seat.peer.hint(signed.clone());
+        }
+        let settled = |standing: &Standing| standing.size >= size || verdict(standing).is_some();
+        let waited = tokio::time::timeout(self.patience, watch.wait_for(settled)).await;
+        drop(waited);
+        let standing = seat.peer.standing();
+        match verdict(&standing) {
+            Some(answer) => Err(answer.into()),
+            None if standing.size >= size => Ok(standing),
+            None => {
+                let why = format!("followed to {} so far: {}", standing.size, standing.status);
+                Err(Answer::Later(SOON, why).into())
+            }
+        }
+    }
+
+    /// Persists and signs, in this order.
+    async fn cosign(
+        &self,
+        seat: &Seat,
+        signed: &SignedCheckpoint,
+        memory: &mut Option<Memory>,
+    ) -> Result<Answer, Error> {
+        let Checkpoint { origin, size, root, .. } = signed.checkpoint().clone();
+        let guard = self.rooms.log.guard().clone();
+        // Killed before: nothing was said. Killed after: the guard is ahead of
+        // what was answered, which the next request's 409 tells.
+        tokio::task::spawn_blocking(move || guard.cosigned(&origin, size, root))
+            .await?
+            .map_err(|source| Error::Guard { doing: "write to", source })?;
+        *memory = Some(Memory { size, root });
+        let now = self.rooms.clock.now();
+        let line = signed.cosign(&self.rooms.cosigner, now);
+        // For monitors: the log's own signature and ours, nobody else's.
+        let mut note = signed.note().clone();
+        for other in signed.note().signatures() {
+            if !seat.peer.key().claims(other) {
+                note.remove(other);
+            }
+        }
+        note.replace(line.clone());
+        seat.peer.archive().keep_cosigned(note.to_string().into()).await?;
+        Ok(Answer::Cosigned(format!("{line}\n")))
+    }
+
+    /// What was cosigned last, from both places.
+    async fn remember(&self, seat: &Seat) -> Result<Memory, Error> {
+        let (guard, origin) = (self.rooms.log.guard().clone(), seat.peer.origin().to_owned());
+        let marks = tokio::task::spawn_blocking(move || guard.read())
+            .await?
+            .map_err(|source| Error::Guard { doing: "read", source })?;
+        let marked = marks.and_then(|marks| marks.cosigned.get(&origin).copied());
+        let (mut size, mut root) = marked.unwrap_or(archive::nothing());
+        if let Some(note) = seat.peer.archive().cosigned().await? {
+            let kept = SignedCheckpoint::parse(&note)
+                .map_err(|rejection| Error::Kept { what: rejection.to_string() })?;
+            if kept.checkpoint().size > size {
+                (size, root) = (kept.checkpoint().size, kept.checkpoint().root);
+            }
+        }
+        Ok(Memory { size, root })
+    }
+
+    /// `GET <SHA-256 of the origin>/checkpoint`: what we cosigned last of it.
+    /// `None` if nothing, or for an origin that is no peer's.
+    pub async fn cosigned(&self, sha256_of_origin: &Hash) -> Result<Option<Bytes>, Error> {
+        let seat = self.seats.iter().find(|(origin, _)| {
+            let hash: Hash = Sha256::digest(origin.as_bytes()).into();
+            hash == *sha256_of_origin
+        });
+        match seat {
+            Some((_, seat)) => seat.peer.archive().cosigned().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Time of the newest directory root among the peers, 0 without one.
+    pub fn newest_root(&self) -> Timestamp {
+        self.peers().map(|peer| peer.standing().time).max().unwrap_or_default()
+    }
+}
+
+/// The answer that a standing alone decides.
+fn verdict(standing: &Standing) -> Option<Answer> {
+    match &standing.status {
+        Status::Fault(words) => Some(Answer::Untrusted(format!("no longer trusted: {words}"))),
+        Status::Condition(condition @ Condition::UnknownFormat(_)) => {
+            Some(Answer::Later(LATER, condition.to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// Why a request is not cosigned.
+enum Refused {
+    Answer(Answer),
+    Failed(Error),
+}
+
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Refused {
+        Refused::Answer(answer)
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused::Failed(error)
+    }
+}
