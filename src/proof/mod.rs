@@ -1,11 +1,12 @@
 //! All that a doubter needs to check the log and its answers, pure: bytes,
 //! limits and a time in, values out. Merkle hashes and proofs, tiles, signed
 //! notes, checkpoints, trust policies; entries, labels, the map, the replay,
-//! receipts; what owners ask, signed.
+//! receipts, incidents; what owners ask, signed.
 
 pub mod checkpoint;
 pub mod dnssec;
 pub mod entry;
+pub mod incident;
 pub mod label;
 pub mod map;
 pub mod merkle;

@@ -39,10 +39,10 @@ impl Receipt {
 
 /// Bytes that are base64 in JSON.
 #[derive(Default, PartialEq, Eq)]
-struct Base64(Vec<u8>);
+pub(in crate::proof) struct Base64(pub(in crate::proof) Vec<u8>);
 
 impl Base64 {
-    fn is_empty(&self) -> bool {
+    pub(in crate::proof) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -60,13 +60,13 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-fn is_zero(number: &u64) -> bool {
+pub(in crate::proof) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Json {
+pub(in crate::proof) struct Json {
     format: u64,
     name: String,
     checkpoint: Base64,
@@ -88,10 +88,10 @@ struct Json {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LeafJson {
-    entry: Base64,
+pub(in crate::proof) struct LeafJson {
+    pub(in crate::proof) entry: Base64,
     #[serde(default, skip_serializing_if = "Base64::is_empty")]
-    path: Base64,
+    pub(in crate::proof) path: Base64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,7 +110,7 @@ struct SubjectJson {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct MapJson {
+pub(in crate::proof) struct MapJson {
     #[serde(default, skip_serializing_if = "Base64::is_empty")]
     path: Base64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,7 +154,7 @@ struct SeenJson {
 }
 
 impl Json {
-    fn of(receipt: &Receipt) -> Json {
+    pub(in crate::proof) fn of(receipt: &Receipt) -> Json {
         Json {
             format: FORMAT,
             name: receipt.name.to_string(),
@@ -170,7 +170,7 @@ impl Json {
     }
 
     /// As the fields stand; whatever they break, decoding tells.
-    fn encode(&self) -> Vec<u8> {
+    pub(in crate::proof) fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(4096);
         writer
             .uint(1, self.format)
@@ -195,7 +195,7 @@ impl Json {
 }
 
 impl LeafJson {
-    fn of(leaf: &super::Leaf) -> LeafJson {
+    pub(in crate::proof) fn of(leaf: &super::Leaf) -> LeafJson {
         LeafJson { entry: Base64(leaf.entry.to_vec()), path: Base64(leaf.path.concat()) }
     }
 
@@ -250,7 +250,7 @@ impl ItemJson {
 }
 
 impl MapJson {
-    fn of(map: &MapProof) -> MapJson {
+    pub(in crate::proof) fn of(map: &MapProof) -> MapJson {
         let mut writer = Writer::new();
         encode_map(map, &mut writer);
         let encoded = writer.finish();
@@ -273,7 +273,7 @@ impl MapJson {
         MapJson { path: Base64(path), end }
     }
 
-    fn encode(&self, writer: &mut Writer) {
+    pub(in crate::proof) fn encode(&self, writer: &mut Writer) {
         writer.bytes(1, &self.path.0);
         match &self.end {
             None => {}

@@ -5,7 +5,7 @@
 //! (`proto/syndicate/v1/receipt.proto`); `json` mirrors it for JSON, `verify`
 //! judges it. Layout and order of checks: `proto/README.md`.
 
-mod json;
+pub(in crate::proof) mod json;
 mod verify;
 
 use std::fmt::Write as _;
@@ -300,7 +300,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Bytes, Malformed> {
     Ok(Bytes::copy_from_slice(entry))
 }
 
-fn encode_map(map: &MapProof, writer: &mut Writer) {
+pub(in crate::proof) fn encode_map(map: &MapProof, writer: &mut Writer) {
     let mut path = Vec::with_capacity(33 * map.path.len());
     for ancestor in &map.path {
         path.push(ancestor.length);
@@ -327,7 +327,10 @@ fn encode_map(map: &MapProof, writer: &mut Writer) {
 }
 
 /// Whether the label is `present` stands outside the proof: it has items.
-fn decode_map(mut reader: Reader<'_>, present: bool) -> Result<MapProof, Malformed> {
+pub(in crate::proof) fn decode_map(
+    mut reader: Reader<'_>,
+    present: bool,
+) -> Result<MapProof, Malformed> {
     let bytes = reader.bytes(1)?;
     let (nodes, []) = bytes.as_chunks::<33>() else { return Err(Malformed::Length(1)) };
     if nodes.len() > 256 {
