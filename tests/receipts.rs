@@ -7,9 +7,12 @@ mod mini_log;
 
 use bytes::Bytes;
 use mini_log::*;
-use syndicate::dime::Timestamp;
+use syndicate::dime::key::Owner;
+use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{self, Asker, Fault, Receipt, Verdict, Word};
+use syndicate::proof::relation::{Relation, Side, Sights};
+use syndicate::proof::{Draft, Event};
 
 const NOW: u64 = WORLD + 30_000;
 
@@ -448,4 +451,92 @@ fn each_lie_of_a_mirror_has_its_name() {
     let Some(seen) = &mut receipt.subject.seen else { unreachable!() };
     seen.confirmed_at = at(1);
     assert_eq!(rule(&receipt), "seen");
+}
+
+/// What a mirror's receipt shows of a name, with all of its past, after these
+/// steps; each is a batch.
+fn sights(name: &str, steps: &[Draft]) -> Sights {
+    let mut log = MiniLog::new();
+    for (minute, step) in (1..).zip(steps) {
+        log.batch(at(minute * MINUTE), [step.clone()]);
+    }
+    log.batch(at(WORLD), []);
+    let receipt = receipt_of(&log, name, 1);
+    judge(&receipt, &strict()).unwrap().statement().sights.clone()
+}
+
+/// Threat 8: every honest change, while another mirror is any number of visits
+/// behind, is a lag of that one and no divergence.
+#[test]
+fn a_mirror_behind_lags_and_does_not_diverge() {
+    let [one, mut two, _] = orgs();
+    let name = "alice@one.example";
+    let key = |byte| key(Owner::User, byte);
+    let minute = |n: u64| at(n * MINUTE - 700);
+    let user = |org: &Org, signet, event, n| org.user_draft(name, signet, event, minute(n));
+    let first = one.user(name, &key(1), None, None);
+    let rotated = one.user(name, &key(2), Some(&key(1)), None);
+    let resigned = one.user(name, &key(2), None, Some(0));
+    let restarted = one.user(name, &key(3), None, None);
+    let honest = [
+        one.draft(&[Event::FirstSeen], Dnssec::Secure),
+        user(&one, &first, Event::FirstSeen, 2),
+        user(&one, &rotated, Event::Rotated, 3),
+        user(&one, &resigned, Event::Resigned, 4),
+        user(&one, &restarted, Event::Restarted, 5),
+    ];
+    let whole = sights(name, &honest);
+    let words: Vec<Relation> =
+        (1..honest.len() + 1).map(|n| Relation::of(&whole, &sights(name, &honest[..n]))).collect();
+    let lag = Relation::Lag(Side::Theirs);
+    assert_eq!(words, [Relation::Unknown, lag, lag, lag, Relation::Same]);
+    // Between the rotation and what was signed anew there is nothing.
+    let (before, after) = (sights(name, &honest[..3]), sights(name, &honest[..4]));
+    assert_eq!(Relation::of(&after, &before), Relation::Same);
+
+    // Another key for one of them, with the organization's own signature.
+    let forged = one.user(name, &key(66), None, None);
+    let mut shown = honest[..3].to_vec();
+    shown.push(user(&one, &forged, Event::Restarted, 4));
+    let shown = sights(name, &shown);
+    assert_eq!(Relation::of(&shown, &before), lag);
+    assert_eq!(Relation::of(&shown, &whole), Relation::Diverged);
+    let late = [honest[0].clone(), user(&one, &forged, Event::FirstSeen, 2)];
+    assert_eq!(Relation::of(&sights(name, &late), &before), Relation::Diverged);
+
+    // A domain has no custody at all.
+    let mut steps = vec![two.draft(&[Event::FirstSeen], Dnssec::Secure)];
+    for byte in [121, 122] {
+        two.pok = mini_log::key(Owner::Org, byte);
+        let events = [Event::PokReplaced, Event::OrgSignetChanged];
+        steps.push(two.draft(&events, Dnssec::Secure));
+    }
+    steps.push(two.gone(&[Event::RecordWithdrawn]));
+    let whole = sights("two.example", &steps);
+    let words: Vec<Relation> =
+        (1..5).map(|n| Relation::of(&whole, &sights("two.example", &steps[..n]))).collect();
+    assert_eq!(words, [lag, lag, Relation::Same, Relation::Same]);
+    two.pok = mini_log::key(Owner::Org, 123);
+    let other = [steps[0].clone(), two.draft(&[Event::PokReplaced], Dnssec::Secure)];
+    assert_eq!(Relation::of(&whole, &sights("two.example", &other)), Relation::Diverged);
+}
+
+#[test]
+fn a_receipt_without_the_past_leaves_the_relation_open() {
+    let log = world();
+    let seen = |name, from| {
+        judge(&receipt_of(&log, name, from), &strict()).unwrap().statement().sights.clone()
+    };
+    let (whole, latest) = (seen("alice@one.example", 1), seen("alice@one.example", 0));
+    assert_eq!((whole.list().len(), latest.list().len()), (2, 1));
+    assert_eq!(Relation::of(&whole, &latest), Relation::Same);
+    let mut behind = whole.list().to_vec();
+    behind.pop();
+    let behind = Sights::new(behind, 1, at(MINUTE), at(MINUTE), true);
+    assert_eq!(Relation::of(&whole, &behind), Relation::Lag(Side::Theirs));
+    assert_eq!(Relation::of(&latest, &behind), Relation::Unknown);
+    // Gone, erased, or never there: nothing to compare.
+    assert_eq!(seen("dave@one.example", 1).tip().map(|tip| tip.version), Some(1));
+    assert_eq!(seen("carol@one.example", 1).tip(), None);
+    assert_eq!(seen("nobody@one.example", 1).tip(), None);
 }

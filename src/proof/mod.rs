@@ -1,7 +1,8 @@
 //! All that a doubter needs to check the log and its answers, pure: bytes,
 //! limits and a time in, values out. Merkle hashes and proofs, tiles, signed
 //! notes, checkpoints, trust policies; entries, labels, the map, the replay,
-//! receipts, incidents; what owners ask, signed.
+//! receipts, what two of them are to each other, incidents; what owners and
+//! peers ask, signed.
 
 pub mod checkpoint;
 pub mod dnssec;
@@ -14,6 +15,7 @@ pub mod note;
 pub mod observation;
 pub mod policy;
 pub mod receipt;
+pub mod relation;
 pub mod replay;
 pub mod request;
 pub mod tile;

@@ -28,6 +28,7 @@ use crate::proof::map::{self, CHAIN_START, MapFault};
 use crate::proof::merkle;
 use crate::proof::note::VerifierKey;
 use crate::proof::policy::{self, Policy, Quorum};
+use crate::proof::relation::{Keys, Sight, Sights};
 use crate::proof::vrf::{self, VrfFault};
 use crate::proof::wire::Malformed;
 use crate::proof::{Hash, Label};
@@ -105,6 +106,8 @@ pub struct Statement {
     pub poks: Vec<[u8; 32]>,
     /// Of the domain's record that was used.
     pub dnssec: Option<Dnssec>,
+    /// What the log says that it saw, as far as the receipt goes back.
+    pub sights: Sights,
     pub content: Content,
 }
 
@@ -387,6 +390,7 @@ pub fn verify(receipt: &Receipt, asker: &Asker<'_>, now: Timestamp) -> Result<Ve
         signet: findings.signet,
         poks: findings.poks,
         dnssec: findings.dnssec,
+        sights: subject.sights(&blobs, confirmed_at, receipt.subject.seen.as_ref()),
         content: findings.content,
     };
     Ok(match backing {
@@ -586,6 +590,36 @@ impl<'r> History<'r> {
 
     fn find(&self, version: u64) -> Option<&Version<'r>> {
         self.versions.iter().find(|candidate| candidate.version == version)
+    }
+
+    /// Every version that was seen with keys. A mailbox's without its signet
+    /// here leaves a gap.
+    fn sights(&self, blobs: &Blobs<'_>, confirmed_at: Timestamp, seen: Option<&Seen>) -> Sights {
+        let mut whole = self.versions.first().is_some_and(|version| version.version == 1);
+        let mut list = Vec::new();
+        for known in &self.versions {
+            let sight = match (&known.entry.kind, &known.payload) {
+                (Kind::Domain(entry), _) if !entry.poks.is_empty() => {
+                    Some((known.entry.time, Keys::of_domain(entry)))
+                }
+                (Kind::Domain(_), _) => continue,
+                (_, Some(UserPayload { signet: None, .. })) => continue,
+                (_, Some(UserPayload { signet: Some(facts), observed, .. })) => {
+                    let bytes = blobs.here.get(&facts.sha256);
+                    let signet = bytes.and_then(|bytes| Signet::decode(bytes).ok());
+                    signet.map(|signet| (*observed, Keys::of_mailbox(&signet)))
+                }
+                // Before a FORGOTTEN, and the FORGOTTEN itself.
+                (_, None) => None,
+            };
+            match sight {
+                Some((seen, keys)) => list.push(Sight { version: known.version, seen, keys }),
+                None => whole = false,
+            }
+        }
+        let current = self.versions.last().map_or(0, |version| version.current);
+        let attempted_at = seen.map_or(Timestamp::default(), |seen| seen.attempted_at);
+        Sights::new(list, current, confirmed_at, attempted_at, whole)
     }
 
     fn events_since_current(&self) -> Events {
