@@ -1274,6 +1274,7 @@ async fn a_domain_leased_elsewhere_is_left_alone() {
         leased_by: "other".into(),
         failures: 0,
         reason: String::new(),
+        keep_until: None,
     };
     let mut batch = Batch::new();
     batch.row(&row);

@@ -15,6 +15,11 @@ pub const TRIALS: usize = 1024;
 pub const TRIALS_OF_A_DOMAIN: usize = 64;
 /// Between two visits of a domain for names on trial, milliseconds.
 pub const TRIAL_GAP: u64 = 60_000;
+/// Names looked at for peers and comparisons, waiting at once, and of one domain.
+pub const LOOKS: usize = 4096;
+pub const LOOKS_OF_A_DOMAIN: usize = 256;
+/// Domains of peers' logs, waiting at once (threat 20).
+pub const DISTANT: usize = 1024;
 
 /// The queue of visits. Who is due of an earlier queue comes first.
 #[derive(Debug, Default)]
@@ -26,8 +31,12 @@ pub struct Frontier {
     asked: BTreeSet<(Timestamp, Domain)>,
     /// All that are watched.
     queue: BTreeSet<(Timestamp, Domain)>,
+    /// On trial because a peer's log names them: after all others.
+    distant: BTreeSet<(Timestamp, Domain)>,
     /// Names on trial.
     trials: usize,
+    /// Names to look at.
+    looks: usize,
 }
 
 #[derive(Debug)]
@@ -36,6 +45,8 @@ struct Slot {
     /// Failed visits since the last good one.
     failures: u32,
     users: BTreeSet<Address>,
+    /// Those of them that only peers asked for: until when they are watched.
+    expires: BTreeMap<Address, Timestamp>,
     /// The mailbox that the last visit came to before its time was up.
     reached: Option<Address>,
     visiting: bool,
@@ -49,6 +60,10 @@ struct Slot {
     trials: BTreeMap<Name, Timestamp>,
     /// No visit for names on trial before then.
     trials_after: Timestamp,
+    /// Names that somebody waits for to be looked at, watched or not.
+    looks: BTreeMap<Name, Timestamp>,
+    /// A peer's log names the domain.
+    distant: Option<Timestamp>,
     /// Those that the visit going on is to settle, and whether it is for them
     /// alone.
     tried: Vec<Name>,
@@ -61,6 +76,7 @@ impl Slot {
             due,
             failures: 0,
             users: BTreeSet::new(),
+            expires: BTreeMap::new(),
             reached: None,
             visiting: false,
             again: false,
@@ -68,6 +84,8 @@ impl Slot {
             on_trial: false,
             trials: BTreeMap::new(),
             trials_after: Timestamp::default(),
+            looks: BTreeMap::new(),
+            distant: None,
             tried: Vec::new(),
             partial: false,
         }
@@ -76,6 +94,11 @@ impl Slot {
     fn trial_due(&self) -> Option<Timestamp> {
         self.trials.values().min().map(|due| (*due).max(self.trials_after))
     }
+
+    /// Somebody waits for the domain, or for a name of it.
+    fn urgent_since(&self) -> Option<Timestamp> {
+        self.urged.into_iter().chain(self.looks.values().copied()).min()
+    }
 }
 
 /// A domain to visit now, with the mailboxes known at it.
@@ -83,6 +106,8 @@ impl Slot {
 pub struct Job {
     pub domain: Domain,
     pub users: Vec<Address>,
+    /// Watched until now, and no longer.
+    pub lapsed: Vec<Address>,
     pub failures: u32,
     /// Only names on trial are looked at: the domain's next visit stays due
     /// when it was.
@@ -168,15 +193,17 @@ impl Frontier {
         let slot = self.slots.get_mut(domain)?;
         let key = |due: Timestamp| (due, domain.clone());
         self.queue.remove(&key(slot.due));
-        slot.urged.map(|due| self.urgent.remove(&key(due)));
+        slot.urgent_since().map(|due| self.urgent.remove(&key(due)));
         slot.trial_due().map(|due| self.asked.remove(&key(due)));
+        slot.distant.map(|due| self.distant.remove(&key(due)));
         let changed = change(slot);
         if !slot.visiting {
             if !slot.on_trial {
                 self.queue.insert(key(slot.due));
             }
-            self.urgent.extend(slot.urged.map(key));
+            self.urgent.extend(slot.urgent_since().map(key));
             self.asked.extend(slot.trial_due().map(key));
+            self.distant.extend(slot.distant.map(key));
         }
         Some(changed)
     }
@@ -212,7 +239,7 @@ impl Frontier {
         let domain = name.domain();
         let known = self.slots.get(domain);
         let is_known = known.is_some_and(|slot| match name {
-            Name::Domain(_) => true,
+            Name::Domain(_) => !slot.on_trial || slot.distant.is_none(),
             Name::Address(address) => slot.users.contains(address),
         });
         let is_full = self.trials >= TRIALS
@@ -222,12 +249,71 @@ impl Frontier {
         if is_known || is_full || is_tried {
             return false;
         }
-        self.slots
-            .entry(domain.clone())
-            .or_insert_with(|| Slot { on_trial: true, ..Slot::new(due) });
+        self.on_trial(domain, due);
         self.change(domain, |slot| slot.trials.insert(name.clone(), due));
         self.trials += 1;
         true
+    }
+
+    /// Looks at one name at once, and at its domain as far as it takes; watched
+    /// or not, somebody waits. One that is not watched is on trial. Says whether
+    /// there was room.
+    pub fn look(&mut self, name: &Name, now: Timestamp) -> bool {
+        let domain = name.domain();
+        let known = self.slots.get(domain);
+        if known.is_some_and(|slot| slot.looks.contains_key(name)) {
+            return true;
+        }
+        let of_domain = known.map_or(0, |slot| slot.looks.len());
+        if self.looks >= LOOKS || of_domain >= LOOKS_OF_A_DOMAIN {
+            return false;
+        }
+        self.on_trial(domain, now);
+        self.change(domain, |slot| slot.looks.insert(name.clone(), now));
+        self.looks += 1;
+        true
+    }
+
+    /// Looks at a domain that a peer's log names, when nothing else is to do.
+    /// Says whether it is on trial then: there was room, and it is not watched.
+    pub fn explore(&mut self, domain: &Domain, now: Timestamp) -> bool {
+        let is_watched = self.slots.get(domain).is_some_and(|slot| !slot.on_trial);
+        if is_watched || self.distant.len() >= DISTANT {
+            return false;
+        }
+        self.on_trial(domain, now);
+        self.change(domain, |slot| slot.distant = slot.distant.or(Some(now)));
+        true
+    }
+
+    /// A slot, on trial if it is new.
+    fn on_trial(&mut self, domain: &Domain, due: Timestamp) {
+        let new = || Slot { on_trial: true, ..Slot::new(due) };
+        self.slots.entry(domain.clone()).or_insert_with(new);
+    }
+
+    /// Watches a mailbox that is in the frontier only until then; `None`: without
+    /// an end. Says whether that changes anything.
+    pub fn expire(&mut self, address: &Address, until: Option<Timestamp>) -> bool {
+        let slot = self.slots.get_mut(address.domain());
+        let Some(slot) = slot.filter(|slot| slot.users.contains(address)) else { return false };
+        match until {
+            Some(until) => slot.expires.insert(address.clone(), until) != Some(until),
+            None => slot.expires.remove(address).is_some(),
+        }
+    }
+
+    /// Until when a mailbox is watched; `None`: it has no end, or is not watched.
+    pub fn expiry(&self, address: &Address) -> Option<Timestamp> {
+        self.slots.get(address.domain())?.expires.get(address).copied()
+    }
+
+    /// Whether a name is watched.
+    pub fn is_watched(&self, name: &Name) -> bool {
+        self.slots.get(name.domain()).is_some_and(|slot| match name {
+            Name::Domain(_) => !slot.on_trial,
+            Name::Address(address) => slot.users.contains(address),
+        })
     }
 
     /// Ends the trial of what the visit that just ended looked at, after
@@ -239,8 +325,9 @@ impl Frontier {
             for name in std::mem::take(&mut slot.tried) {
                 let Name::Address(address) = &name else { continue };
                 if keep(&name) {
-                    slot.users.insert(address.clone());
-                    settled.kept.push(name);
+                    if slot.users.insert(address.clone()) {
+                        settled.kept.push(name);
+                    }
                 } else if !slot.users.contains(address) {
                     settled.ended.push(name);
                 }
@@ -249,7 +336,7 @@ impl Frontier {
                 slot.on_trial = false;
                 settled.kept.push(Name::Domain(domain.clone()));
             }
-            settled.dropped = slot.on_trial;
+            settled.dropped = slot.on_trial && slot.looks.is_empty();
             slot.trials.len()
         });
         if settled.dropped {
@@ -305,21 +392,22 @@ impl Frontier {
     }
 
     /// The domain that is due, which is being visited from now on: one that is
-    /// waited for, else one with names on trial, else the one due the longest.
+    /// waited for, else one with names on trial, else the one due the longest,
+    /// else one of a peer's log.
     pub fn next(&mut self, now: Timestamp) -> Option<Job> {
-        let queues = [&self.urgent, &self.asked, &self.queue];
+        let queues = self.queues();
         let due = |queue: &&BTreeSet<(Timestamp, Domain)>| {
             queue.first().filter(|(due, _)| *due <= now).map(|(_, domain)| domain.clone())
         };
         let domain = queues.iter().find_map(due)?;
-        let (job, tried) = self.change(&domain, |slot| {
+        let (job, tried, looked) = self.change(&domain, |slot| {
             // Whoever waits sees all, but for what is on trial and not due.
-            slot.partial = slot.urged.is_none() && (slot.on_trial || slot.due > now);
             let urged = slot.urged.is_some();
+            let looked_at = !slot.looks.is_empty();
+            slot.partial = !urged && (slot.on_trial || slot.due > now || looked_at);
             (slot.visiting, slot.again, slot.urged) = (true, false, None);
             // A visit for whoever waits is a visit anyhow.
             let after = if slot.partial { slot.trials_after } else { Timestamp::default() };
-            let spaced = slot.partial || urged;
             slot.tried = slot
                 .trials
                 .iter()
@@ -327,28 +415,53 @@ impl Frontier {
                 .map(|(name, _)| name.clone())
                 .collect();
             slot.trials.retain(|name, _| !slot.tried.contains(name));
-            if spaced {
+            let tried = slot.tried.len();
+            let looks = std::mem::take(&mut slot.looks);
+            for name in looks.keys() {
+                if !slot.tried.contains(name) {
+                    slot.tried.push(name.clone());
+                }
+            }
+            slot.distant = None;
+            let over = |address: &&Address| slot.expires.get(*address).is_some_and(|at| *at <= now);
+            let lapsed: Vec<Address> = slot.users.iter().filter(over).cloned().collect();
+            for address in &lapsed {
+                slot.users.remove(address);
+                slot.expires.remove(address);
+            }
+            if urged || slot.partial && (tried > 0 || !looked_at) {
                 slot.trials_after = now.plus(TRIAL_GAP);
             }
             // Those that the last visit did not come to are first.
             let watched = slot.users.iter().filter(|_| !slot.partial).cloned();
             let (before, after): (Vec<_>, Vec<_>) =
                 watched.partition(|user| slot.reached.as_ref() >= Some(user));
-            let tried = slot.tried.iter().filter_map(|name| match name {
-                Name::Address(address) => Some(address.clone()),
-                Name::Domain(_) => None,
-            });
-            let users = after.into_iter().chain(before).chain(tried).collect();
+            let mut users: Vec<Address> = after.into_iter().chain(before).collect();
+            for name in &slot.tried {
+                match name {
+                    Name::Address(address) if slot.partial || !slot.users.contains(address) => {
+                        users.push(address.clone());
+                    }
+                    _ => {}
+                }
+            }
             let job = Job {
                 failures: slot.failures,
                 domain: domain.clone(),
                 users,
+                lapsed,
                 partial: slot.partial,
             };
-            (job, slot.tried.len())
+            (job, tried, looks.len())
         })?;
         self.trials -= tried;
+        self.looks -= looked;
         Some(job)
+    }
+
+    /// In the order of their turn.
+    fn queues(&self) -> [&BTreeSet<(Timestamp, Domain)>; 4] {
+        [&self.urgent, &self.asked, &self.queue, &self.distant]
     }
 
     /// A visit ended: the domain is due again at `due`, or at `now` if it was
@@ -383,8 +496,7 @@ impl Frontier {
 
     /// When the next domain is due, if any waits.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let queues = [&self.urgent, &self.asked, &self.queue];
-        queues.iter().filter_map(|queue| queue.first()).map(|(due, _)| *due).min()
+        self.queues().iter().filter_map(|queue| queue.first()).map(|(due, _)| *due).min()
     }
 }
 
@@ -548,6 +660,89 @@ mod tests {
         assert!(frontier.add(&name("x@a.example"), at(9)));
         assert_eq!((frontier.trials, frontier.next_due()), (0, Some(at(9))));
         assert!(!frontier.next(at(9)).unwrap().partial);
+    }
+
+    #[test]
+    fn a_look_is_at_one_name_and_before_all_others() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        for user in ["x@a.example", "y@a.example"] {
+            frontier.add(&name(user), at(900_000));
+        }
+        frontier.add(&name("b.example"), at(0));
+        assert!(frontier.look(&name("x@a.example"), at(5)));
+        assert!(frontier.look(&name("x@a.example"), at(6)));
+        assert!(frontier.look(&name("new@a.example"), at(6)));
+        let job = frontier.next(at(7)).unwrap();
+        let users: Vec<_> = job.users.iter().map(|user| user.local()).collect();
+        assert_eq!((users, job.partial), (vec!["new", "x"], true));
+        // Asked for meanwhile: once more, with no gap between.
+        assert!(frontier.look(&name("y@a.example"), at(8)));
+        assert_eq!(frontier.done(&domain, at(9), at(5_000_000), 1), at(900_000));
+        let settled = frontier.settle(&domain, |name| name.as_str() == "x@a.example");
+        let ended = vec![name("new@a.example")];
+        assert_eq!(settled, Settled { ended, ..Settled::default() });
+        assert_eq!(frontier.next(at(9)).unwrap().users, ["y@a.example".parse().unwrap()]);
+        frontier.done(&domain, at(9), at(0), 0);
+        frontier.settle(&domain, |_| false);
+        assert_eq!((frontier.looks, frontier.trials), (0, 0));
+        assert_eq!(frontier.next(at(900_000)).unwrap().domain.as_str(), "b.example");
+        assert_eq!(frontier.next(at(900_000)).unwrap().users.len(), 2);
+    }
+
+    #[test]
+    fn a_look_at_an_unknown_domain_leaves_nothing_behind() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        assert!(frontier.look(&name("x@a.example"), at(0)));
+        frontier.next(at(0)).unwrap();
+        assert!(frontier.look(&name("y@a.example"), at(1)));
+        frontier.done(&domain, at(1), at(9), 1);
+        // Somebody waits for another name of it.
+        assert!(!frontier.settle(&domain, |_| false).dropped);
+        assert_eq!(frontier.next(at(1)).unwrap().users.len(), 1);
+        frontier.done(&domain, at(2), at(9), 1);
+        assert!(frontier.settle(&domain, |_| false).dropped);
+        assert!(frontier.is_empty() && frontier.next_due().is_none() && frontier.looks == 0);
+    }
+
+    #[test]
+    fn a_peers_domains_come_last_and_are_bounded() {
+        let mut frontier = Frontier::new();
+        frontier.add(&name("own.example"), at(50));
+        assert!(!frontier.explore(&"own.example".parse().unwrap(), at(0)));
+        assert!(frontier.explore(&"far.example".parse().unwrap(), at(0)));
+        assert!(frontier.explore(&"far.example".parse().unwrap(), at(1)));
+        assert_eq!(frontier.next(at(60)).unwrap().domain.as_str(), "own.example");
+        let job = frontier.next(at(60)).unwrap();
+        assert_eq!((job.domain.as_str(), job.partial), ("far.example", true));
+        frontier.done(&job.domain, at(61), at(500), 0);
+        assert!(frontier.settle(&job.domain, |_| false).dropped);
+        let fit = (0..2 * DISTANT)
+            .filter(|n| frontier.explore(&format!("x{n}.example").parse().unwrap(), at(0)))
+            .count();
+        assert_eq!(fit, DISTANT);
+    }
+
+    #[test]
+    fn what_only_peers_asked_for_is_watched_for_a_while() {
+        let mut frontier = Frontier::new();
+        let (x, y): (Address, Address) =
+            ("x@a.example".parse().unwrap(), "y@a.example".parse().unwrap());
+        for address in [&x, &y] {
+            frontier.add(&Name::Address(address.clone()), at(0));
+            assert!(frontier.expire(address, Some(at(100))));
+        }
+        assert!(!frontier.expire(&"z@a.example".parse().unwrap(), Some(at(100))));
+        let job = frontier.next(at(99)).unwrap();
+        assert_eq!((job.users.len(), job.lapsed.len()), (2, 0));
+        frontier.done(&job.domain, at(99), at(200), 0);
+        // Somebody here asks for one of them.
+        assert!(frontier.expire(&x, None));
+        assert_eq!((frontier.expiry(&x), frontier.expiry(&y)), (None, Some(at(100))));
+        let job = frontier.next(at(200)).unwrap();
+        assert_eq!((job.users, job.lapsed), (vec![x.clone()], vec![y.clone()]));
+        assert!(frontier.is_watched(&Name::Address(x)) && !frontier.is_watched(&Name::Address(y)));
     }
 
     #[test]

@@ -9,7 +9,9 @@
 //! of its own: when a name is due, when it was last seen, and its quotas.
 //!
 //! A name that strangers asked for is on trial: looked at once, and watched only
-//! if the visit put it into the log.
+//! if the visit put it into the log. A mailbox that only peers asked for is
+//! watched for a while (threat 22); a domain of a peer's log has its turn after
+//! all others (threat 20), and nothing but DNS is asked unless it has a record.
 //!
 //! Left out: sequencing, who may ask for a visit.
 
@@ -20,9 +22,9 @@ pub mod judge;
 pub mod quota;
 mod visit;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +39,7 @@ use crate::dmtp;
 use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
 use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
-use crate::store::state::{Batch, Range};
+use crate::store::state::{Batch, Range, Table};
 use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
@@ -284,6 +286,8 @@ pub enum Error {
     Frontier(#[source] store::Error),
     #[error("the crawler has stopped")]
     Stopped,
+    #[error("too many wait for a visit of their own")]
+    Busy,
 }
 
 /// Counters of the room. No label names a domain or an address.
@@ -370,14 +374,45 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     asked: mpsc::Sender<Asked>,
     reports: broadcast::Sender<Arc<Report>>,
+    expiring: Arc<Expiring>,
+}
+
+/// Mailboxes that are watched only because peers asked for them.
+#[derive(Debug, Default)]
+struct Expiring(Mutex<HashSet<Address>>);
+
+impl Expiring {
+    fn set(&self, address: &Address, expires: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match expires {
+            true => all.insert(address.clone()),
+            false => all.remove(address),
+        };
+    }
+
+    fn contains(&self, address: &Address) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(address)
+    }
 }
 
 #[derive(Debug)]
 struct Request {
     name: Name,
     reason: &'static str,
-    /// Visit now, and answer when that visit ended.
+    what: What,
+    /// Answered when the visit ended; dropped if there is none.
     answer: Option<oneshot::Sender<Arc<Report>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// From now on, and at once if somebody waits.
+    Watch,
+    /// This name alone, at once. If it is not watched and is there, for so long,
+    /// milliseconds; `None`: without end.
+    Look { keep: Option<u64> },
+    /// When nothing else is to do; watched if it has a record.
+    Explore,
 }
 
 /// What reaches the crawler over the mirror's faces.
@@ -390,17 +425,55 @@ enum Asked {
 impl Handle {
     /// Watches a name from now on. `reason` is a word that is kept with it.
     pub async fn watch(&self, name: Name, reason: &'static str) -> Result<(), Error> {
-        let request = Request { name, reason, answer: None };
+        let request = Request { name, reason, what: What::Watch, answer: None };
         self.requests.send(request).await.map_err(|_| Error::Stopped)
     }
 
     /// Visits a name's domain now, and watches it from then on. A visit that is
     /// going on already is not counted: another follows it.
     pub async fn visit(&self, name: Name, reason: &'static str) -> Result<Arc<Report>, Error> {
+        self.ask_for(name, reason, What::Watch).await
+    }
+
+    /// Looks at one name at once: its domain, and of its mailboxes no other. One
+    /// that is not watched yet is from then on if it is there: with `keep` for so
+    /// long, milliseconds, after the last such call.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many wait already.
+    pub async fn look(&self, name: Name, keep: Option<u64>) -> Result<Arc<Report>, Error> {
+        self.ask_for(name, "asked for by a peer", What::Look { keep }).await
+    }
+
+    /// Looks at a domain that a peer's log names, when nothing else is to do.
+    /// One that has a record is watched from then on.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it is watched already, or too many wait.
+    pub async fn explore(&self, domain: Domain) -> Result<Arc<Report>, Error> {
+        self.ask_for(Name::Domain(domain), "in a peer's log", What::Explore).await
+    }
+
+    async fn ask_for(
+        &self,
+        name: Name,
+        reason: &'static str,
+        what: What,
+    ) -> Result<Arc<Report>, Error> {
         let (answer, report) = oneshot::channel();
-        let request = Request { name, reason, answer: Some(answer) };
+        let request = Request { name, reason, what, answer: Some(answer) };
         self.requests.send(request).await.map_err(|_| Error::Stopped)?;
-        report.await.map_err(|_| Error::Stopped)
+        let dropped = match what {
+            What::Watch => Error::Stopped,
+            What::Look { .. } | What::Explore => Error::Busy,
+        };
+        report.await.map_err(|_| dropped)
+    }
+
+    /// Whether a mailbox is watched only because peers asked for it; whoever
+    /// [asks](Handle::ask) for it here ends that.
+    pub fn is_for_peers(&self, address: &Address) -> bool {
+        self.expiring.contains(address)
     }
 
     /// Looks at a name that somebody looked up in vain, after a while and once:
@@ -432,6 +505,9 @@ pub struct Crawler {
     reports: broadcast::Sender<Arc<Report>>,
     /// Who waits for the visit that comes next, and for the one going on.
     waiting: HashMap<Domain, Waiting>,
+    /// Mailboxes that are looked at for peers, and how long they are to be kept.
+    for_peers: HashMap<Address, u64>,
+    expiring: Arc<Expiring>,
     /// Tells this process's leases from another's.
     owner: String,
 }
@@ -453,6 +529,7 @@ impl Crawler {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (asker, asked) = mpsc::channel(ASKED);
         let (reports, _) = broadcast::channel(REPORTS);
+        let expiring = Arc::new(Expiring::default());
         let crawler = Crawler {
             visitor: Arc::new(Visitor { rooms, options, metrics }),
             frontier: Frontier::new(),
@@ -460,9 +537,11 @@ impl Crawler {
             asked,
             reports: reports.clone(),
             waiting: HashMap::new(),
+            for_peers: HashMap::new(),
+            expiring: Arc::clone(&expiring),
             owner: owner.into(),
         };
-        (crawler, Handle { requests: sender, asked: asker, reports })
+        (crawler, Handle { requests: sender, asked: asker, reports, expiring })
     }
 
     /// Goes round until told to stop. Visits going on then are dropped: what
@@ -508,8 +587,8 @@ impl Crawler {
                 }
                 Some(request) = self.requests.recv() => self.take(request).await,
                 Some(asked) = self.asked.recv() => match asked {
-                    Asked::ByStranger(name) => self.try_out(&name),
-                    Asked::ByOwner(names) => self.request(&names),
+                    Asked::ByStranger(name) => self.try_out(&name).await,
+                    Asked::ByOwner(names) => self.request(&names).await,
                 },
                 () = tokio::time::sleep(nap) => {}
             }
@@ -530,13 +609,20 @@ impl Crawler {
     async fn load(&mut self) -> Result<(), store::Error> {
         let state = Arc::clone(&self.visitor.rooms.state);
         let now = self.now();
+        let mut lapsed = HashSet::new();
         let mut range = Range::all();
         loop {
             let page: Vec<FrontierRow> = rows::scan(&*state, range.clone(), PAGE).await?;
             for row in &page {
                 match &row.name {
                     Name::Domain(domain) => self.frontier.restore(domain, row.due, row.failures),
-                    Name::Address(_) => drop(self.frontier.add(&row.name, row.due)),
+                    Name::Address(address) if row.keep_until.is_some_and(|until| until <= now) => {
+                        lapsed.insert(address.clone());
+                    }
+                    Name::Address(address) => {
+                        self.frontier.add(&row.name, row.due);
+                        self.expire(address, row.keep_until);
+                    }
                 }
             }
             let Some(last) = page.last() else { break };
@@ -554,7 +640,7 @@ impl Crawler {
         let mut range = Range::all();
         loop {
             let page: Vec<UserRow> = rows::scan(&*state, range.clone(), PAGE).await?;
-            for row in &page {
+            for row in page.iter().filter(|row| !lapsed.contains(&row.address)) {
                 self.frontier.add(&Name::Address(row.address.clone()), now);
             }
             let Some(last) = page.last() else { return Ok(()) };
@@ -564,28 +650,74 @@ impl Crawler {
 
     async fn take(&mut self, request: Request) {
         let now = self.now();
-        let domain = request.name.domain().clone();
-        let name = match self.is_forgotten(&request.name).await {
+        let Request { name, reason, what, answer } = request;
+        let domain = name.domain().clone();
+        let name = match self.is_forgotten(&name).await {
             true => Name::Domain(domain.clone()),
-            false => request.name,
+            false => name,
         };
-        if self.frontier.add(&name, now) {
-            self.remember(&name, now, 0, Some(request.reason)).await;
-        }
-        if let Some(answer) = request.answer {
-            self.waiting.entry(domain.clone()).or_default().next.push(answer);
-            self.frontier.urge(&domain, now);
+        let is_taken = match what {
+            What::Watch => {
+                if self.frontier.add(&name, now) {
+                    self.remember(&name, now, 0, Some(reason)).await;
+                }
+                self.keep(&name).await;
+                if answer.is_some() {
+                    self.frontier.urge(&domain, now);
+                }
+                true
+            }
+            What::Look { keep } => {
+                if let (Name::Address(address), Some(keep)) = (&name, keep) {
+                    self.look_for_peer(address, keep, now).await;
+                }
+                self.frontier.look(&name, now)
+            }
+            What::Explore => self.frontier.explore(&domain, now),
+        };
+        if let Some(answer) = answer.filter(|_| is_taken) {
+            self.waiting.entry(domain).or_default().next.push(answer);
         }
     }
 
-    fn request(&mut self, names: &[Name]) {
+    /// One that is watched for peers only is so for longer now.
+    async fn look_for_peer(&mut self, address: &Address, keep: u64, now: Timestamp) {
+        let name = Name::Address(address.clone());
+        if !self.frontier.is_watched(&name) {
+            if self.for_peers.len() < frontier::LOOKS {
+                self.for_peers.insert(address.clone(), keep);
+            }
+        } else if self.frontier.expiry(address).is_some() {
+            self.expire(address, Some(now.plus(keep)));
+            self.remember(&name, now, 0, None).await;
+        }
+    }
+
+    fn expire(&mut self, address: &Address, until: Option<Timestamp>) -> bool {
+        let is_news = self.frontier.expire(address, until);
+        self.expiring.set(address, self.frontier.expiry(address).is_some());
+        is_news
+    }
+
+    /// Somebody here asks for it: it is watched without end.
+    async fn keep(&mut self, name: &Name) {
+        let Name::Address(address) = name else { return };
+        self.for_peers.remove(address);
+        if self.expire(address, None) {
+            self.remember(name, self.now(), 0, None).await;
+        }
+    }
+
+    async fn request(&mut self, names: &[Name]) {
         let now = self.now();
         for name in names {
+            self.keep(name).await;
             self.frontier.request(name, now);
         }
     }
 
-    fn try_out(&mut self, name: &Name) {
+    async fn try_out(&mut self, name: &Name) {
+        self.keep(name).await;
         let most = self.visitor.options.ask_delay;
         let mut random = [0; 8];
         if most > 0 && getrandom::fill(&mut random).is_err() {
@@ -622,7 +754,22 @@ impl Crawler {
         };
         let failures = if job.partial { job.failures } else { failures };
         let due = self.frontier.done(&job.domain, now, due, failures);
-        let settled = self.frontier.settle(&job.domain, |name| is_logged(&report, name));
+        let settled = self.frontier.settle(&job.domain, |name| is_there(&report, name));
+        for name in &settled.kept {
+            let Name::Address(address) = name else { continue };
+            if let Some(keep) = self.for_peers.remove(address) {
+                self.expire(address, Some(now.plus(keep)));
+            }
+        }
+        for name in settled.ended.iter().filter_map(|name| name.address()) {
+            self.for_peers.remove(name);
+        }
+        for address in &job.lapsed {
+            self.expiring.set(address, false);
+            // The row stays, or the next start would watch what the log has.
+            let row = SeenRow::TABLE;
+            self.delete(&[(row, address.as_str())]).await;
+        }
         if elsewhere_until.is_none() {
             self.forget(&settled.ended).await;
         }
@@ -637,7 +784,9 @@ impl Crawler {
         tell(&report);
         let report = Arc::new(report);
         if let Some(waiting) = self.waiting.get_mut(&job.domain) {
-            for answer in waiting.now.drain(..) {
+            // Nobody visits a domain again that is not there.
+            let next = if settled.dropped { std::mem::take(&mut waiting.next) } else { Vec::new() };
+            for answer in waiting.now.drain(..).chain(next) {
                 let _ = answer.send(Arc::clone(&report));
             }
             if waiting.next.is_empty() {
@@ -650,11 +799,24 @@ impl Crawler {
     /// Removes what was noted of names that are not watched after all: strangers
     /// name them without end. Nothing about them is in the log.
     async fn forget(&self, names: &[Name]) {
-        let mut batch = Batch::new();
+        let tables = [FrontierRow::TABLE, SeenRow::TABLE, QuotaRow::TABLE];
+        let mut rows = Vec::new();
         for name in names {
-            for table in [FrontierRow::TABLE, SeenRow::TABLE, QuotaRow::TABLE] {
-                batch.delete(table, name.as_str());
-            }
+            // What lapsed before is in the log, and its row says that it lapsed.
+            let is_logged = match name.address() {
+                Some(address) => self.visitor.is_logged(address).await,
+                None => false,
+            };
+            let all = tables.into_iter().filter(|_| !is_logged);
+            rows.extend(all.map(|table| (table, name.as_str())));
+        }
+        self.delete(&rows).await;
+    }
+
+    async fn delete(&self, rows: &[(Table, &str)]) {
+        let mut batch = Batch::new();
+        for (table, name) in rows {
+            batch.delete(*table, *name);
         }
         if batch.is_empty() {
             return;
@@ -684,6 +846,7 @@ impl Crawler {
                 leased_by: String::new(),
                 failures,
                 reason: known.map(|row| row.reason).or(reason).unwrap_or_default(),
+                keep_until: name.address().and_then(|address| self.frontier.expiry(address)),
             };
             let mut batch = Batch::new();
             batch.row(&row);
@@ -696,12 +859,18 @@ impl Crawler {
     }
 }
 
-/// Whether the visit put an entry for this name into the log.
-fn is_logged(report: &Report, name: &Name) -> bool {
-    report
-        .entries
-        .iter()
-        .any(|entered| entered.name == *name && matches!(entered.placed, Placed::Version(_)))
+/// Whether the visit put an entry for this name into the log, or saw again what
+/// is in it.
+fn is_there(report: &Report, name: &Name) -> bool {
+    let is_known =
+        |outcome| matches!(outcome, Outcome::Confirmed | Outcome::Claimed | Outcome::NotInForce);
+    let is_logged =
+        |entered: &Entered| entered.name == *name && matches!(entered.placed, Placed::Version(_));
+    report.entries.iter().any(is_logged)
+        || report
+            .users
+            .iter()
+            .any(|(user, outcome)| name.address() == Some(user) && is_known(*outcome))
 }
 
 /// One line per visit; domains and words, no addresses.
@@ -807,6 +976,7 @@ async fn lease(
         leased_by: owner.to_owned(),
         failures: job.failures,
         reason: known.map(|row| row.reason).unwrap_or_default(),
+        keep_until: None,
     };
     let mut batch = Batch::new();
     batch.expect(FrontierRow::TABLE, key, stored);

@@ -846,6 +846,11 @@ impl Visitor {
         Ok(row.unwrap_or_else(|| unseen(name)))
     }
 
+    /// Whether the log has a mailbox; if that cannot be said, it has.
+    pub(super) async fn is_logged(&self, address: &Address) -> bool {
+        self.user_row(address).await.map_or(true, |row| row.is_some())
+    }
+
     /// Whether a mailbox was forgotten. One that has a row was not, or is back.
     pub(super) async fn is_forgotten(&self, address: &Address) -> Result<bool, Error> {
         let failed = |source| Error::Known { domain: address.domain().clone(), source };

@@ -119,6 +119,13 @@ impl Name {
         }
     }
 
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Name::Domain(_) => None,
+            Name::Address(address) => Some(address),
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         match self {
             Name::Domain(domain) => domain.as_str(),

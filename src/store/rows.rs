@@ -160,6 +160,10 @@ pub struct FrontierRow {
     pub failures: u32,
     /// Why it is known: a word of the crawl room's.
     pub reason: String,
+    /// Watched until then, since only peers asked for it (threat 22); in the
+    /// past: it is not watched any more, though the log has it.
+    #[serde(default, with = "maybe_millis")]
+    pub keep_until: Option<Timestamp>,
 }
 
 /// When a name was last seen, which no log entry says.
@@ -391,6 +395,19 @@ mod millis {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         u64::deserialize(from).map(Timestamp::from_millis)
+    }
+}
+
+/// The same, or none.
+mod maybe_millis {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(Timestamp::millis).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Timestamp::from_millis))
     }
 }
 
