@@ -1,4 +1,4 @@
-//! What the owner of a name asks of a mirror, signed (threat 24).
+//! What the owner of a name, or a peer, asks of a mirror, signed (threat 24).
 //!
 //! The signed message is text, seven lines that each end in LF:
 //!
@@ -39,7 +39,13 @@ pub const NONCE: usize = 16;
 pub enum Method {
     /// Watch the name, and those that the body lists, and visit them now.
     Watch,
+    /// Tell a peer what is known of the name; with the body [`FRESH`] after a
+    /// visit made now.
+    Observe,
 }
+
+/// The body of [`Method::Observe`] that asks for a visit.
+pub const FRESH: &str = "fresh";
 
 /// A request as its owner made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +76,11 @@ impl Signers {
     /// For a mailbox: the signing key of the signet in force, and no older one.
     pub fn of_mailbox(current: &Signet) -> Signers {
         Signers(vec![current.signing_key()])
+    }
+
+    /// For whatever peers may ask: their keys, which sign nothing else.
+    pub fn of_peers(keys: impl IntoIterator<Item = [u8; 32]>) -> Signers {
+        Signers(keys.into_iter().collect())
     }
 }
 
@@ -130,6 +141,7 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Method::Watch => "watch",
+            Method::Observe => "observe",
         })
     }
 }
@@ -140,6 +152,7 @@ impl FromStr for Method {
     fn from_str(text: &str) -> Result<Method, Rejection> {
         match text {
             "watch" => Ok(Method::Watch),
+            "observe" => Ok(Method::Observe),
             _ => Err(Rejection::new("request-method", "no method has this name")),
         }
     }
@@ -235,6 +248,20 @@ mod tests {
         assert_eq!(with(&changed, BODY), "signature");
         let changed = Request { nonce: [8; NONCE], ..request() };
         assert_eq!(with(&changed, BODY), "signature");
+    }
+
+    #[test]
+    fn an_owners_request_is_no_peers() {
+        let observe = Request { method: Method::Observe, ..request() };
+        let signature = request().sign(ORIGIN, &[1; 32]);
+        let peers = Signers::of_peers([public(1)]);
+        let verify = |request: &Request| {
+            rule(request.verify(ORIGIN, BODY, &peers, &public(1), &signature, NOW))
+        };
+        assert_eq!((verify(&request()), verify(&observe)), ("none", "signature"));
+        for method in [Method::Watch, Method::Observe] {
+            assert_eq!(method.to_string().parse(), Ok(method));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::entry::{MAX_ENTRY, MAX_PAYLOAD};
+use super::entry::{Entry, Kind, MAX_ENTRY, MAX_PAYLOAD};
 use super::map::{Ancestor, CHAIN_START, End, MapProof};
 use super::merkle::MAX_PROOF;
 use super::note::MAX_NOTE;
@@ -138,6 +138,17 @@ impl Receipt {
         let blobs: std::collections::BTreeMap<Hash, Bytes> =
             blobs.into_iter().map(|blob| (super::entry::Blob::of(&blob).sha256, blob)).collect();
         self.blobs = blobs.into_values().collect();
+    }
+
+    /// The newest version that it shows, 0 for none. Not verified.
+    pub fn latest(&self) -> u64 {
+        let last = self.subject.items.last().map(|item| Entry::decode(&item.entry));
+        match last {
+            Some(Ok(Entry { kind: Kind::Domain(entry), .. })) => entry.version,
+            Some(Ok(Entry { kind: Kind::User(entry), .. })) => entry.version,
+            Some(Ok(Entry { kind: Kind::Forgotten(entry), .. })) => entry.version,
+            _ => 0,
+        }
     }
 
     /// The one encoding.

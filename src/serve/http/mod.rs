@@ -7,6 +7,7 @@
 //! | `GET /v1/lookup/{name}`, `POST /v1/lookup` | a receipt: what is the latest, or that there is nothing |
 //! | `GET /v1/history/{name}?from=V`, `POST /v1/history` | the same with every version from V on |
 //! | `POST /v1/watch` | an owner's signed request; see [`Owners`] |
+//! | `POST /v1/observe` | a peer's signed request; see [`Observe`] |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
@@ -17,8 +18,10 @@
 
 mod connection;
 mod names;
+mod observe;
 mod operator;
 mod reply;
+mod signed;
 mod summary;
 mod tiles;
 mod watch;
@@ -47,6 +50,7 @@ use crate::log::answer::Answerer;
 use connection::{Limited, Limits, Peer};
 use reply::Refusal;
 
+pub use observe::{Observation, Observe};
 pub use watch::Owners;
 
 /// How long requests may go on after the server was told to stop.
@@ -76,6 +80,8 @@ pub struct Options {
     pub unknown: Option<Arc<dyn Unknown>>,
     /// Who does what owners ask for; `None`: there is no `/v1/watch`.
     pub owners: Option<Arc<dyn Owners>>,
+    /// Who does what peers ask for; `None`: there is no `/v1/observe`.
+    pub observe: Option<Arc<dyn Observe>>,
     /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
     pub proxies: Vec<IpAddr>,
 }
@@ -93,6 +99,7 @@ impl Options {
             budget: Arc::new(Budget::new(UNKNOWN_PER_HOUR, clock.clone())),
             unknown: None,
             owners: None,
+            observe: None,
             proxies: Vec::new(),
         }
     }
@@ -102,6 +109,10 @@ impl Options {
 pub trait Unknown: std::fmt::Debug + Send + Sync {
     /// Returns at once; whether anything follows is its own affair.
     fn asked(&self, name: &Name);
+
+    /// Hears of names that were found, too, for those that are watched only as
+    /// long as somebody here asks. Returns at once.
+    fn found(&self, _name: &Name) {}
 }
 
 /// What ends the face. Nothing a client does.
@@ -176,6 +187,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history/{name}", get(names::history))
         .route("/v1/history", post(names::post_history))
         .route("/v1/watch", post(watch::watch))
+        .route("/v1/observe", post(observe::observe))
         .route("/healthz", get(operator::healthz))
         .route("/readyz", get(operator::readyz))
         .route("/metrics", get(operator::metrics))

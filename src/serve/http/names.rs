@@ -26,8 +26,8 @@ use crate::dime::Name;
 use crate::log::answer::{Question, Span};
 use crate::proof::receipt::Receipt;
 
-const JSON: &str = "application/json";
-const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const JSON: &str = "application/json";
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
 
 /// What may stand behind the `?`.
 #[derive(Debug, Default, Deserialize)]
@@ -162,8 +162,10 @@ async fn answer(
     }
     let receipt = shared.answers.receipt(&question).await?;
     let absent = receipt.subject.items.is_empty();
-    if absent {
-        tell_unknown(&shared, client, &question.name);
+    match &shared.options.unknown {
+        _ if absent => tell_unknown(&shared, client, &question.name),
+        Some(unknown) => unknown.found(&question.name),
+        None => {}
     }
     outcomes.with_label_values(&[if absent { "absent" } else { "found" }]).inc();
     let cache = match asker.in_path && !is_mailbox {

@@ -79,6 +79,12 @@ impl Refusal {
         Refusal::new(StatusCode::FORBIDDEN, refused.rule, message)
     }
 
+    pub fn over_quota() -> Refusal {
+        let message = "You have asked for too many visits. Come back in an hour.";
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "over-quota", message);
+        Refusal { retry_after: Some(3600), ..refusal }
+    }
+
     pub fn replay() -> Refusal {
         let message = "Your request is at fault: this one was accepted before.";
         Refusal::new(StatusCode::CONFLICT, "replay", message)

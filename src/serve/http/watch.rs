@@ -1,9 +1,8 @@
-//! What owners ask for: `POST /v1/watch`, signed as in [`request`] (threat 24).
+//! What owners ask for: `POST /v1/watch`, signed (threat 24), in the form of
+//! [`signed`](super::signed).
 //!
-//! The body is JSON: `{"name","body","time","nonce","key","signature"}`, with
-//! nonce, key and signature in hexadecimal. `body` is text that the signature
-//! covers: for a domain the addresses to watch, one a line; for a mailbox it is
-//! empty. 202 says that the names are visited soon; those that are there then
+//! `body` lists for a domain the addresses to watch, one a line; for a mailbox it
+//! is empty. 202 says that the names are visited soon; those that are there then
 //! are watched.
 //!
 //! Who speaks for a name is what the log has in force: for a domain that is not
@@ -20,18 +19,17 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::connection::Peer;
 use super::reply::{self, Refusal};
+use super::signed::Signed;
 use super::{Shared, names};
 use crate::dime::org;
 use crate::dime::signet::Signet;
 use crate::dime::{Address, Name, Rejection, Timestamp};
 use crate::log::answer::{Error, Holding};
 use crate::proof::Hash;
-use crate::proof::request::{Method, Request, Signers};
+use crate::proof::request::{Method, Signers};
 
 /// Addresses of one request.
 const ADDRESSES: usize = 64;
@@ -48,18 +46,6 @@ pub trait Owners: std::fmt::Debug + Send + Sync {
     fn watch(&self, names: Vec<Name>) -> bool;
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    name: String,
-    #[serde(default)]
-    body: String,
-    time: u64,
-    nonce: String,
-    key: String,
-    signature: String,
-}
-
 /// `POST /v1/watch`
 pub async fn watch(
     State(shared): State<Arc<Shared>>,
@@ -68,37 +54,23 @@ pub async fn watch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let Some(owners) = &shared.options.owners else { return Err(Refusal::no_route()) };
-    let body = names::whole(&shared, body)?;
-    let body: Body = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::request("body", format!("the body is no request: {error}")))?;
+    let signed = Signed::read(&names::whole(&shared, body)?, Method::Watch)?;
     let refuse = |refused: Rejection| Refusal::request(refused.rule, refused.message);
-    let name: Name = body.name.parse().map_err(refuse)?;
-    let asked = addresses(&name, &body.body).map_err(refuse)?;
-    let key = fixed("key", &body.key)?;
-    let signature = fixed("signature", &body.signature)?;
-    let request = Request {
-        method: Method::Watch,
-        name,
-        body_sha256: Sha256::digest(&body.body).into(),
-        time: body.time,
-        nonce: fixed("nonce", &body.nonce)?,
-    };
+    let asked = addresses(&signed.request.name, &signed.body).map_err(refuse)?;
 
     let client = shared.client(&peer, &headers);
     if !shared.options.budget.allows(client) {
         return Err(Refusal::budget());
     }
-    let signers = signers(&shared, &request.name).await?;
+    let signers = signers(&shared, &signed.request.name).await?;
     let origin = &shared.answers.reader().log().record().origin;
-    let now = shared.clock.now();
-    let verified = request.verify(origin, body.body.as_bytes(), &signers, &key, &signature, now);
+    let verified = signed.verify(origin, &signers, shared.clock.now());
     // Accepted ones too: each is a small object for an hour or two.
     shared.options.budget.book(client);
     if let Err(refused) = verified {
         return Err(Refusal::unsigned(&refused));
     }
-    let time = Timestamp::from_millis(request.time.saturating_mul(1000));
-    match owners.remember(&request.id(&key), time).await {
+    match owners.remember(&signed.request.id(&signed.key), signed.time()).await {
         Ok(true) => {}
         Ok(false) => return Err(Refusal::replay()),
         Err(error) => {
@@ -129,13 +101,6 @@ fn addresses(name: &Name, body: &str) -> Result<Vec<Name>, Rejection> {
         return Err(Rejection::new("body", format!("it lists more than {ADDRESSES} addresses")));
     }
     Ok(asked)
-}
-
-fn fixed<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], Refusal> {
-    let mut bytes = [0; N];
-    hex::decode_to_slice(text, &mut bytes)
-        .map_err(|_| Refusal::request(field, format!("{field} is not {N} bytes in hexadecimal")))?;
-    Ok(bytes)
 }
 
 /// Who speaks for the name; nobody if nothing is in force, or it is held.
