@@ -21,6 +21,8 @@ pub struct Metrics {
     /// Answers by what they said: found, absent, refused.
     pub(super) lookups: IntCounterVec,
     pub(super) connections: IntGauge,
+    /// Streams of events that are open.
+    pub(super) streams: IntGauge,
     /// Sessions of the DMTP face, from their TCP connection on.
     pub dmtp_sessions: IntCounter,
     size: IntGauge,
@@ -71,6 +73,7 @@ impl Metrics {
                 &["outcome"],
             )?,
             connections: gauge("syndicate_http_connections", "HTTP connections open.")?,
+            streams: gauge("syndicate_http_event_streams", "Streams of events open.")?,
             dmtp_sessions,
             size: gauge("syndicate_log_size", "Entries in the published log.")?,
             sequencing: gauge("syndicate_log_sequencing", "1 while the log takes entries.")?,

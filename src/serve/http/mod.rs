@@ -8,6 +8,7 @@
 //! | `GET /v1/history/{name}?from=V`, `POST /v1/history` | the same with every version from V on |
 //! | `POST /v1/watch` | an owner's signed request; see [`Owners`] |
 //! | `POST /v1/observe` | a peer's signed request; see [`Observe`] |
+//! | `GET /v1/events?name=NAME` | server-sent events: each new version of a name; see `events` |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
@@ -17,6 +18,7 @@
 //! and pages for people.
 
 mod connection;
+mod events;
 mod names;
 mod observe;
 mod operator;
@@ -26,13 +28,14 @@ mod summary;
 mod tiles;
 mod watch;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -53,6 +56,8 @@ use reply::Refusal;
 pub use observe::{Observation, Observe};
 pub use watch::Owners;
 
+/// What an `EventSource` sends when it comes back.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long requests may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -73,6 +78,14 @@ pub struct Options {
     pub idle: Duration,
     /// Longest life of a connection.
     pub lifetime: Duration,
+    /// Streams of events at once; more are told to come back.
+    pub streams: usize,
+    /// Streams at once of one client.
+    pub streams_per_client: usize,
+    /// A stream of events ends after so long, below `lifetime`.
+    pub stream_lifetime: Duration,
+    /// A comment keeps a quiet stream open every so often, below `idle`.
+    pub stream_heartbeat: Duration,
     /// Unknown mailboxes that a client may ask for (threat 21). Share it with
     /// the DMTP face.
     pub budget: Arc<Budget>,
@@ -96,6 +109,10 @@ impl Options {
             connections_per_client: 64,
             idle: Duration::from_secs(60),
             lifetime: Duration::from_secs(600),
+            streams: 256,
+            streams_per_client: 8,
+            stream_lifetime: Duration::from_secs(540),
+            stream_heartbeat: Duration::from_secs(15),
             budget: Arc::new(Budget::new(UNKNOWN_PER_HOUR, clock.clone())),
             unknown: None,
             owners: None,
@@ -134,12 +151,21 @@ struct Shared {
     clock: Clock,
     options: Options,
     busy: Semaphore,
+    /// Streams of events that may still begin.
+    streams: Arc<Semaphore>,
+    /// Streams of each client that has some.
+    listeners: Mutex<HashMap<Client, usize>>,
+    /// Cancelled when the server stops: streams end, so that it can.
+    ending: CancellationToken,
 }
 
 impl Server {
     pub fn new(answers: Arc<Answerer>, metrics: Metrics, clock: Clock, options: Options) -> Server {
         let busy = Semaphore::new(options.requests);
-        Server { shared: Arc::new(Shared { answers, metrics, clock, options, busy }) }
+        let streams = Arc::new(Semaphore::new(options.streams));
+        let (listeners, ending) = (Mutex::default(), CancellationToken::new());
+        let shared = Shared { answers, metrics, clock, options, busy, streams, listeners, ending };
+        Server { shared: Arc::new(shared) }
     }
 
     /// Serves until told to stop; then open requests get five seconds.
@@ -157,9 +183,13 @@ impl Server {
         };
         let gauge = self.shared.metrics.connections.clone();
         let listener = Limited::new(listener, limits, gauge).map_err(Error::Listener)?;
+        let ending = self.shared.ending.clone();
         let service = router(self.shared).into_make_service_with_connect_info::<Peer>();
-        let serving = axum::serve(listener, service)
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let stop = shutdown.clone();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+            stop.cancelled().await;
+            ending.cancel();
+        });
         let late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -175,7 +205,7 @@ fn router(shared: Arc<Shared>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::ACCEPT, header::IF_NONE_MATCH])
+        .allow_headers([header::CONTENT_TYPE, header::ACCEPT, header::IF_NONE_MATCH, LAST_EVENT_ID])
         .expose_headers([header::ETAG, header::RETRY_AFTER]);
     Router::new()
         .route("/checkpoint", get(tiles::checkpoint))
@@ -188,6 +218,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history", post(names::post_history))
         .route("/v1/watch", post(watch::watch))
         .route("/v1/observe", post(observe::observe))
+        .route("/v1/events", get(events::events))
         .route("/healthz", get(operator::healthz))
         .route("/readyz", get(operator::readyz))
         .route("/metrics", get(operator::metrics))

@@ -183,7 +183,7 @@ async fn answer(
 
 /// An absent mailbox goes on the client's account, and so does a domain if that
 /// makes work. The lookup is answered in any case.
-fn tell_unknown(shared: &Shared, client: Client, name: &Name) {
+pub(super) fn tell_unknown(shared: &Shared, client: Client, name: &Name) {
     let Options { budget, unknown, .. } = &shared.options;
     let is_domain = matches!(name, Name::Domain(_));
     if is_domain && (unknown.is_none() || !budget.allows(client)) {
