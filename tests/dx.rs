@@ -49,9 +49,13 @@ impl Host {
 
     /// Opens a session by a record with the `tls` field that was printed.
     async fn open(&self) -> (Session, Accepted) {
+        self.open_at(self.addr, Entrance::Tls).await
+    }
+
+    async fn open_at(&self, addr: SocketAddr, entrance: Entrance) -> (Session, Accepted) {
         let text = format!("pok={POK} tls={}", self.said["tls"].as_str().unwrap());
         let record = Record::parse(text.as_bytes()).unwrap();
-        let target = Target { host: "public.example", addr: self.addr, entrance: Entrance::Tls };
+        let target = Target { host: "public.example", addr, entrance };
         open(target, &options(), NOW, Some((&record, Dnssec::Secure))).await.unwrap()
     }
 
@@ -107,6 +111,21 @@ async fn own_certificate_and_a_signature_by_the_pok() {
     let (_, accepted) = host.open().await;
     assert!(matches!(accepted.how, How::Pin(pin) if pin.by == By::Signature { pok: 0 }));
     assert!(!folder.path().join("dx-key.pem").exists());
+}
+
+#[tokio::test]
+async fn a_second_port_speaks_starttls() {
+    let folder = dx::folder();
+    let host = Host::start(folder.path(), &["--starttls-listen", "127.0.0.1:0"]);
+    let dual: SocketAddr = host.said["starttls_addr"].as_str().unwrap().parse().unwrap();
+    let alice: Name = "alice@public.example".parse().unwrap();
+    for (addr, entrance) in [(dual, Entrance::StartTls), (host.addr, Entrance::Tls)] {
+        let (mut session, _) = host.open_at(addr, entrance).await;
+        let served = session.signet(&alice, None).await.unwrap();
+        assert_eq!(served, *signet("chain_5").full_split());
+        session.quit().await;
+    }
+    host.stop("-TERM");
 }
 
 #[test]

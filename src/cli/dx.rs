@@ -47,6 +47,10 @@ pub struct Args {
     /// Address and port to listen on; DMTP's port is 26.
     #[arg(long, value_name = "ADDR", default_value = "[::]:26")]
     listen: SocketAddr,
+    /// Address and port to listen on in dual mode too: in the clear until
+    /// STARTTLS. A domain found by its MX is looked for at port 25, then 587.
+    #[arg(long, value_name = "ADDR")]
+    starttls_listen: Option<SocketAddr>,
     /// Name of this host, for the banner and a made certificate; the domain if left out.
     #[arg(long, value_name = "HOST")]
     host: Option<Domain>,
@@ -94,10 +98,19 @@ fn serve(args: Args) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("listening on {}", args.listen))?;
         let addr = listener.local_addr().context("listening")?;
+        let dual = match args.starttls_listen {
+            Some(addr) => Some(
+                TcpListener::bind(addr).await.with_context(|| format!("listening on {addr}"))?,
+            ),
+            None => None,
+        };
+        let dual_addr = dual.as_ref().map(TcpListener::local_addr).transpose();
+        let dual_addr = dual_addr.context("listening")?;
         if args.json {
             output::json_line(&json!({
                 "event": "listening",
                 "addr": addr.to_string(),
+                "starttls_addr": dual_addr.map(|addr| addr.to_string()),
                 "domain": args.domain.as_str(),
                 "tls": tls,
                 "tls_form": form,
@@ -105,9 +118,20 @@ fn serve(args: Args) -> anyhow::Result<()> {
             }));
         } else {
             println!("serving {} on {addr}", args.domain);
+            if let Some(addr) = dual_addr {
+                println!("and with STARTTLS on {addr}");
+            }
             println!("put into its management record ({form}): tls={tls}");
         }
-        server.run(listener, shutdown).await.context("serving")
+        let dual = async {
+            match dual {
+                Some(dual) => server.clone().run_dual(dual, shutdown.clone()).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(server.clone().run(listener, shutdown.clone()), dual)
+            .map(drop)
+            .context("serving")
     })
 }
 

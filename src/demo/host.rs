@@ -223,14 +223,27 @@ impl DxHost {
         Ok(())
     }
 
-    fn serve(&mut self, listener: TcpListener) {
+    /// Serves on this listener too, in dual mode: in the clear until STARTTLS.
+    pub fn serve_dual(&mut self, listener: TcpListener) {
+        let (name, server) = (self.name.clone(), self.server());
+        self.running.spawn(async move {
+            if let Err(error) = server.run_dual(listener, CancellationToken::new()).await {
+                tracing::warn!(host = name, %error, "a DX host of the private internet ended");
+            }
+        });
+    }
+
+    fn server(&self) -> Server {
         let mut options = Options::new(&self.name);
         options.connections = CONNECTIONS;
         options.connections_per_client = CONNECTIONS;
         options.commands = COMMANDS;
         let shelf: Arc<dyn Signets> = Arc::new(self.shelf.clone());
-        let server = Server::new(shelf, self.identity.tls.clone(), options);
-        let name = self.name.clone();
+        Server::new(shelf, self.identity.tls.clone(), options)
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let (name, server) = (self.name.clone(), self.server());
         self.running.spawn(async move {
             if let Err(error) = server.run(listener, CancellationToken::new()).await {
                 tracing::warn!(host = name, %error, "a DX host of the private internet ended");

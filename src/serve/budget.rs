@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Clock;
-use crate::dime::Timestamp;
+use crate::dime::{Name, Timestamp};
 
 /// Unknown names a client may ask for in an hour, unless told otherwise.
 pub const UNKNOWN_PER_HOUR: u32 = 60;
@@ -30,6 +30,16 @@ impl Client {
             v4 => Client(v4),
         }
     }
+}
+
+/// Hears of names that somebody looked up in vain, each on a client's budget.
+pub trait Unknown: std::fmt::Debug + Send + Sync {
+    /// Returns at once; whether anything follows is its own affair.
+    fn asked(&self, name: &Name);
+
+    /// Hears of names that were found, too, for those that are watched only as
+    /// long as somebody here asks. Returns at once.
+    fn found(&self, _name: &Name) {}
 }
 
 /// The accounts of all clients. Shared by every face that answers lookups.

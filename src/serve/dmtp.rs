@@ -1,9 +1,10 @@
 //! The DMTP face: one session, in the roles of a DX host and of a mirror
 //! (reference §6.4 to §6.9).
 //!
-//! TLS from the first byte. Both command grammars are heard; replies have the
-//! exact forms the reference client parses, each line in a TLS record of its
-//! own. What is served comes from a [`Signets`]. Left out: mail, STARTTLS.
+//! TLS from the first byte, or on a listener in dual mode after STARTTLS
+//! (§6.6). Both command grammars are heard; replies have the exact forms the
+//! reference client parses, each line in a TLS record of its own. What is served
+//! comes from a [`Signets`]. Left out: mail, in the clear too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,8 +20,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::{Budget, Client};
+use super::budget::{Budget, Client, Unknown};
 use crate::dime::command::{self, Command, MAX_LINE, UNKNOWN_VERB};
+use crate::dime::reply::MODE;
 use crate::dime::reply::make::{self, Lines};
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::{Address, Domain, Name};
@@ -29,6 +31,8 @@ use crate::dime::{Address, Domain, Name};
 const GRACE: Duration = Duration::from_secs(2);
 /// Rest after a failed accept: most often there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Commands before STARTTLS.
+const CLEAR_COMMANDS: usize = 10;
 
 /// What a server knows of a name.
 #[derive(Clone, Debug)]
@@ -83,6 +87,8 @@ pub struct Options {
     pub session: Duration,
     /// Unknown names a client may ask for; `None`: any number.
     pub budget: Option<Arc<Budget>>,
+    /// Whom to tell of names that are not known; `None`: nobody.
+    pub unknown: Option<Arc<dyn Unknown>>,
     /// Counts connections that are served; `Metrics::dmtp_sessions`.
     pub sessions: Option<prometheus::IntCounter>,
 }
@@ -99,6 +105,7 @@ impl Options {
             write: Duration::from_secs(30),
             session: Duration::from_secs(300),
             budget: None,
+            unknown: None,
             sessions: None,
         }
     }
@@ -111,7 +118,8 @@ pub enum Error {
     Listener(#[source] std::io::Error),
 }
 
-/// A DMTP server, not yet listening.
+/// A DMTP server, not yet listening. Clones share their limits.
+#[derive(Clone)]
 pub struct Server {
     shared: Arc<Shared>,
 }
@@ -138,6 +146,24 @@ impl Server {
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
+        self.listen(listener, Opening::Tls, shutdown).await
+    }
+
+    /// The same in dual mode: in the clear until STARTTLS.
+    pub async fn run_dual(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        self.listen(listener, Opening::Clear, shutdown).await
+    }
+
+    async fn listen(
+        self,
+        listener: TcpListener,
+        opening: Opening,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
         listener.local_addr().map_err(Error::Listener)?;
         let mut sessions = JoinSet::new();
         loop {
@@ -149,7 +175,7 @@ impl Server {
                         let client = Client::of(peer.ip());
                         if let Some(seat) = Seat::take(&self.shared, client) {
                             let shutdown = shutdown.clone();
-                            sessions.spawn(seat.serve(stream, peer.ip(), shutdown));
+                            sessions.spawn(seat.serve(stream, opening, peer.ip(), shutdown));
                         }
                     }
                     Err(error) => {
@@ -164,6 +190,13 @@ impl Server {
         sessions.shutdown().await;
         Ok(())
     }
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy)]
+enum Opening {
+    Tls,
+    Clear,
 }
 
 /// One of the connections that are allowed at once; given back when dropped.
@@ -187,11 +220,27 @@ impl Seat {
         Some(Seat { shared: Arc::clone(shared), client })
     }
 
-    async fn serve(self, stream: TcpStream, peer: IpAddr, shutdown: CancellationToken) {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        opening: Opening,
+        peer: IpAddr,
+        shutdown: CancellationToken,
+    ) {
         let options = &self.shared.options;
-        let ends = Instant::now() + options.session;
+        let (client, ends) = (Client::of(peer), Instant::now() + options.session);
         // Each reply line must leave at once. A failure costs only time.
         let _ = stream.set_nodelay(true);
+        let (stream, greeting) = match opening {
+            Opening::Tls => (stream, greeting(options)),
+            Opening::Clear => {
+                let mut clear = Session::new(&self.shared, stream, client, ends);
+                if clear.upgrade(&shutdown).await != Some(Upgrade::Ready) {
+                    return;
+                }
+                (clear.stream, make::mode())
+            }
+        };
         let handshake = timeout(options.handshake, self.shared.acceptor.accept(stream));
         let stream = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -201,14 +250,16 @@ impl Seat {
                 Err(_) => return tracing::debug!("DMTP: handshake too slow"),
             },
         };
-        let client = Client::of(peer);
-        let mut session =
-            Session { shared: &self.shared, stream, client, buffer: Vec::new(), ends };
+        let mut session = Session::new(&self.shared, stream, client, ends);
         // Whoever hangs up or is cut off hears no more; there is nobody to tell.
-        if session.run(&shutdown).await.is_some() {
+        if session.run(greeting, &shutdown).await.is_some() {
             let _ = timeout(GRACE, session.stream.shutdown()).await;
         }
     }
+}
+
+fn greeting(options: &Options) -> Lines {
+    make::banner(&options.host, concat!("syndicate/", env!("CARGO_PKG_VERSION")))
 }
 
 impl Drop for Seat {
@@ -243,19 +294,56 @@ struct Session<'a, S> {
     ends: Instant,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    /// The whole session; `None` if the client was gone before its end.
-    async fn run(&mut self, shutdown: &CancellationToken) -> Option<()> {
+/// How the lines in the clear ended.
+#[derive(PartialEq, Eq)]
+enum Upgrade {
+    /// The next byte is TLS.
+    Ready,
+    Over,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
+    fn new(shared: &'a Shared, stream: S, client: Client, ends: Instant) -> Session<'a, S> {
+        Session { shared, stream, client, buffer: Vec::new(), ends }
+    }
+
+    /// The lines before TLS; `None` if the client was gone. Nothing is looked up
+    /// in the clear, and nothing may follow STARTTLS: bytes slipped in before
+    /// TLS would else be read as if they came inside it.
+    async fn upgrade(&mut self, shutdown: &CancellationToken) -> Option<Upgrade> {
         let options = &self.shared.options;
-        self.say(make::banner(&options.host, concat!("syndicate/", env!("CARGO_PKG_VERSION"))))
-            .await?;
+        self.say(greeting(options)).await?;
+        for _ in 0..options.commands.min(CLEAR_COMMANDS) {
+            let line = match self.hear(shutdown).await {
+                Heard::Line(line) => line,
+                ended => return self.refuse(ended).await.map(|()| Upgrade::Over),
+            };
+            match command::parse(&line).map(|line| line.command) {
+                Ok(Command::StartTls { mode, .. }) if mode.as_deref().is_none_or(is_dmtp) => {
+                    self.say(make::line(220, "READY")).await?;
+                    let clean = self.buffer.is_empty();
+                    return Some(if clean { Upgrade::Ready } else { Upgrade::Over });
+                }
+                Ok(Command::StartTls { .. }) => self.say(make::line(501, "ONLY DMTPV1")).await?,
+                Ok(Command::Mode) => self.say(make::mode()).await?,
+                Ok(Command::Quit) => {
+                    self.say(make::bye()).await?;
+                    return Some(Upgrade::Over);
+                }
+                _ => self.say(make::line(503, "DMTP COMMAND REQUIRES STARTTLS FIRST")).await?,
+            }
+        }
+        self.say(make::line(421, "TOO MANY COMMANDS, BYE")).await.map(|()| Upgrade::Over)
+    }
+
+    /// The whole session; `None` if the client was gone before its end.
+    async fn run(&mut self, greeting: Lines, shutdown: &CancellationToken) -> Option<()> {
+        let options = &self.shared.options;
+        self.say(greeting).await?;
         for _ in 0..options.commands {
             let line = match self.hear(shutdown).await {
                 Heard::Line(line) => line,
-                Heard::TooLong => return self.say(make::line(500, "LINE TOO LONG")).await,
-                Heard::Silence => return self.say(make::line(421, "TOO SLOW, BYE")).await,
-                Heard::Stop => return self.say(make::line(421, "SHUTTING DOWN, BYE")).await,
-                Heard::Gone => return None,
+                ended => return self.refuse(ended).await,
             };
             let (lines, over) = match command::parse(&line) {
                 Ok(line) => (self.answer(&line.command).await, line.command == Command::Quit),
@@ -270,6 +358,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
         }
         self.say(make::line(421, "TOO MANY COMMANDS, BYE")).await
+    }
+
+    /// The last words where no line came; `None` if there is nobody to hear.
+    async fn refuse(&mut self, heard: Heard) -> Option<()> {
+        match heard {
+            Heard::TooLong => self.say(make::line(500, "LINE TOO LONG")).await,
+            Heard::Silence => self.say(make::line(421, "TOO SLOW, BYE")).await,
+            Heard::Stop => self.say(make::line(421, "SHUTTING DOWN, BYE")).await,
+            Heard::Gone | Heard::Line(_) => None,
+        }
     }
 
     /// The next line. A deadline for all of it: a byte a second gains nothing.
@@ -364,11 +462,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
             _ => return make::line(500, "INVALID COMMAND"),
         };
-        if let (false, Some(budget)) = (known, budget) {
-            budget.book(self.client);
+        if !known {
+            self.unknown(command);
         }
         lines
     }
+
+    /// Books what is not known on the client's account, and has it looked at.
+    fn unknown(&self, command: &Command) {
+        if let Some(budget) = &self.shared.options.budget {
+            budget.book(self.client);
+        }
+        let Some(unknown) = &self.shared.options.unknown else { return };
+        match command {
+            Command::Signet { name, .. } | Command::Verify { name, .. } => unknown.asked(name),
+            Command::History { address, .. } => unknown.asked(&Name::Address(address.clone())),
+            _ => {}
+        }
+    }
+}
+
+fn is_dmtp(mode: &str) -> bool {
+    mode.eq_ignore_ascii_case(MODE) || mode.eq_ignore_ascii_case("DMTP")
 }
 
 async fn one(signets: &dyn Signets, name: &Name, at: Option<&Fingerprint>) -> Answer<Signet> {

@@ -48,11 +48,11 @@ use tower_http::cors::{Any, CorsLayer};
 use super::budget::{Budget, Client, UNKNOWN_PER_HOUR};
 use super::metrics::Metrics;
 use crate::clock::Clock;
-use crate::dime::Name;
 use crate::log::answer::Answerer;
 use connection::{Limited, Limits, Peer};
 use reply::Refusal;
 
+pub use super::budget::Unknown;
 pub use observe::{Observation, Observe};
 pub use watch::Owners;
 
@@ -120,16 +120,6 @@ impl Options {
             proxies: Vec::new(),
         }
     }
-}
-
-/// Hears of names that somebody looked up in vain, each on a client's budget.
-pub trait Unknown: std::fmt::Debug + Send + Sync {
-    /// Returns at once; whether anything follows is its own affair.
-    fn asked(&self, name: &Name);
-
-    /// Hears of names that were found, too, for those that are watched only as
-    /// long as somebody here asks. Returns at once.
-    fn found(&self, _name: &Name) {}
 }
 
 /// What ends the face. Nothing a client does.
