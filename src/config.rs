@@ -28,6 +28,8 @@ pub const INTERVAL_SECS: u64 = 3600;
 pub const CONCURRENCY: usize = 64;
 /// Hours for which a name is held after a key change without custody.
 pub const HOLD_HOURS: u64 = 72;
+/// Hours within which each signet is fetched, whatever its host says.
+pub const FULL_CHECK_HOURS: u64 = 24;
 /// Seconds between two batches, at least.
 pub const BATCH_SECS: u64 = 1;
 /// Seconds after which an idle log publishes a batch of only its root.
@@ -166,7 +168,11 @@ pub struct CrawlSection {
     pub interval_secs: u64,
     pub concurrency: usize,
     pub hold_hours: u64,
-    /// Look at unknown names that somebody looks up over HTTP.
+    /// Fetch each mailbox's signet at least this often; in between, a DX
+    /// host's word (`VRFY`) that the known one is current will do. 0: fetch it
+    /// at every visit.
+    pub full_check_hours: u64,
+    /// Look at unknown names that somebody looks up, over HTTP or DMTP.
     pub on_demand: bool,
     /// After a random time up to this, so that a new label does not tell who
     /// asked for it.
@@ -216,6 +222,7 @@ impl Default for CrawlSection {
             interval_secs: INTERVAL_SECS,
             concurrency: CONCURRENCY,
             hold_hours: HOLD_HOURS,
+            full_check_hours: FULL_CHECK_HOURS,
             on_demand: true,
             on_demand_delay_secs: ASK_DELAY / 1000,
             entries_per_day: quota::ENTRIES,
@@ -392,6 +399,7 @@ pub struct Config {
     pub interval_millis: u64,
     pub concurrency: usize,
     pub hold_millis: u64,
+    pub full_check_millis: u64,
     pub on_demand: bool,
     pub on_demand_delay_millis: u64,
     pub quotas: quota::Limits,
@@ -481,6 +489,7 @@ impl File {
             interval_millis: self.crawl.interval_secs.saturating_mul(1000),
             concurrency: self.crawl.concurrency,
             hold_millis: self.crawl.hold_hours.saturating_mul(3_600_000),
+            full_check_millis: self.crawl.full_check_hours.saturating_mul(3_600_000),
             on_demand: self.crawl.on_demand,
             on_demand_delay_millis: self.crawl.on_demand_delay_secs.saturating_mul(1000),
             quotas: quota::Limits {

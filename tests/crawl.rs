@@ -22,8 +22,9 @@ use syndicate::crawl::{
 use syndicate::dime::certificate::How;
 use syndicate::dime::key::{Owner, PrivateKey};
 use syndicate::dime::record::{Template, sign_certificate};
+use syndicate::dime::reply::make;
 use syndicate::dime::signet::build::{self, SignTo};
-use syndicate::dime::signet::{Dialect, Fingerprint, Signet};
+use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{AddressFilter, client, tls::Roots};
 use syndicate::proof::dnssec::Observed;
@@ -1324,6 +1325,120 @@ async fn a_domain_made_by_the_reference_is_crawled() {
     assert_eq!(world.incidents(), [IncidentKind::SignetInvalid]);
     let row = world.user_row(alice).await;
     assert_eq!((row.version, row.chain.len()), (7, 1));
+}
+
+/// A DX host with one mailbox that may lie about what is current, and notes
+/// what it is asked for.
+#[derive(Default)]
+struct Oracle {
+    org: Mutex<Vec<u8>>,
+    chain: Mutex<Vec<Signet>>,
+    lies: Mutex<bool>,
+    heard: Mutex<Vec<String>>,
+}
+
+impl Oracle {
+    async fn listen(self: &Arc<Self>, world: &World, host: &str) {
+        let ip = Ipv4Addr::new(127, 0, 0, 99);
+        let listener = TcpListener::bind(SocketAddr::from((ip, world.port))).await.unwrap();
+        world.resolver.set_addresses(host, &[IpAddr::V4(ip)], Dnssec::Secure);
+        let acceptor = TlsAcceptor::from(identity().server_config().unwrap());
+        let oracle = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let _ = stream.write_all(b"220 <dx> DMTPv1 test\r\n").await;
+                let mut line = [0; 1024];
+                while let Ok(length @ 1..) = stream.read(&mut line).await {
+                    let line = std::str::from_utf8(&line[..length]).unwrap();
+                    let _ = stream.write_all(oracle.answer(line).as_bytes()).await;
+                }
+            }
+        });
+    }
+
+    fn answer(&self, line: &str) -> String {
+        let verb = line.split_whitespace().next().unwrap();
+        let user = line.contains('@');
+        self.heard.lock().unwrap().push(format!("{verb}{}", if user { " @" } else { "" }));
+        let chain = self.chain.lock().unwrap();
+        let tip = chain.last().unwrap();
+        let lines = match verb {
+            "SGNT" if user => make::signet(&tip.full_split()),
+            "SGNT" => make::signet(&self.org.lock().unwrap()),
+            "HIST" => {
+                let served: Vec<_> = chain.iter().map(Signet::full_split).collect();
+                make::history(served.iter().map(|bytes| &**bytes))
+            }
+            "VRFY" => {
+                let print = tip.fingerprint(Level::Crypto).unwrap();
+                match line.contains(&print.to_string()) || *self.lies.lock().unwrap() {
+                    true => make::current(),
+                    false => make::update(&print),
+                }
+            }
+            _ => make::bye(),
+        };
+        lines.concat()
+    }
+
+    /// Commands about the mailbox since last asked.
+    fn asked(&self) -> Vec<String> {
+        let heard: Vec<String> = self.heard.lock().unwrap().drain(..).collect();
+        heard.into_iter().filter(|verb| verb.ends_with('@')).collect()
+    }
+}
+
+/// Reference §7.2: the cheap check, and the signet itself in time all the same.
+#[tokio::test]
+async fn a_host_s_word_will_do_for_a_while() {
+    const DAY: u64 = 86_400_000;
+    // The next visit is due a day and a tenth later.
+    let world = World::with(|options| options.trust_word = 5 * DAY / 2).await;
+    let oracle = Arc::new(Oracle::default());
+    oracle.listen(&world, "oracle.example").await;
+    world.found("a.example", 1);
+    *oracle.org.lock().unwrap() = world.shelf.orgs.lock().unwrap()
+        [&"a.example".parse::<Domain>().unwrap()]
+        .full_split()
+        .into_owned();
+    let record = Template { dx: vec!["oracle.example".into()], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    let a = link(X, 11, None, 1);
+    *oracle.chain.lock().unwrap() = vec![a.clone()];
+    let visit = async |days: u64| {
+        world.clock.advance(days * DAY);
+        let report = world.visit(X).await;
+        (report.users.last().unwrap().1, oracle.asked())
+    };
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let (vrfy, sgnt) = (words(&["VRFY @"]), words(&["SGNT @"]));
+    assert_eq!(visit(0).await, (Outcome::Changed, words(&["SGNT @", "HIST @"])));
+    let seen = world.seen(X).await.confirmed_at;
+    assert_eq!(visit(0).await, (Outcome::Claimed, vrfy.clone()));
+    // A word is no observation.
+    assert_eq!(world.seen(X).await.confirmed_at, seen);
+    assert_eq!(visit(1).await, (Outcome::Claimed, vrfy.clone()));
+    // One more word would be too late for the signet.
+    assert_eq!(visit(1).await, (Outcome::Confirmed, sgnt));
+    assert_eq!(visit(0).await.0, Outcome::Claimed);
+    world.told();
+
+    // A swap shows in the word, and is looked at at once.
+    let b = link(X, 12, None, 1);
+    *oracle.chain.lock().unwrap() = vec![b.clone()];
+    assert_eq!(visit(0).await, (Outcome::Changed, words(&["VRFY @", "SGNT @", "HIST @"])));
+    assert_eq!(world.told(), ["RESTARTED"]);
+
+    // A host that lies is found out when the signet itself is due.
+    *oracle.chain.lock().unwrap() = vec![link(X, 13, None, 1)];
+    *oracle.lies.lock().unwrap() = true;
+    assert_eq!(visit(0).await, (Outcome::Claimed, vrfy.clone()));
+    assert_eq!(visit(1).await, (Outcome::Claimed, vrfy));
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(visit(1).await.0, Outcome::Changed);
+    assert_eq!(world.told(), ["RESTARTED"]);
 }
 
 #[tokio::test]

@@ -82,8 +82,9 @@ pub struct Options {
     pub dx_port: u16,
     /// Ports of MX hosts to try with STARTTLS, if `dx_port` fails (§6.2).
     pub dual_ports: Vec<u16>,
-    /// For so long after a signet was seen, a DX's word that it is current is
-    /// enough, milliseconds; 0: it never is (§7.2).
+    /// A signet is fetched again within this time, milliseconds; a DX's word
+    /// that it is current is enough where the next visit is due before that
+    /// (§7.2). 0: it never is.
     pub trust_word: u64,
     /// A name that a stranger asked for is looked at after a random time up to
     /// this, milliseconds: a new label must not tell who asked (threat 21).

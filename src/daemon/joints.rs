@@ -1,6 +1,6 @@
 //! Where rooms that do not know each other meet: the crawl's drafts go into
-//! the log, and what the HTTP face was asked for, in vain or by owners, goes to
-//! the crawl.
+//! the log, and what the faces were asked for, in vain or by owners, goes to the
+//! crawl.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

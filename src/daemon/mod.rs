@@ -31,6 +31,7 @@ use crate::log::answer::Answerer;
 use crate::log::{self, Log, Opened};
 use crate::proof::note::VerifierKey;
 use crate::resolver::{self, HickoryResolver, NameServers, TrustAnchor};
+use crate::serve::budget::Unknown;
 use crate::serve::identity::Identity;
 use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
@@ -237,15 +238,18 @@ impl Mirror {
         let signets = Arc::new(syn::Mirror::new(Arc::clone(&answers), &public_url));
         // Both faces draw on one budget for unknown mailboxes (threat 21).
         let mut web_options = http::Options::new(&clock);
-        if config.on_demand {
-            web_options.unknown = Some(Arc::new(joints::OnDemand(crawl.clone())));
-        }
+        let unknown: Option<Arc<dyn Unknown>> = match config.on_demand {
+            true => Some(Arc::new(joints::OnDemand(crawl.clone()))),
+            false => None,
+        };
+        web_options.unknown.clone_from(&unknown);
         let private = log.store().private.clone();
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
         face_options.sessions = Some(faces.dmtp_sessions.clone());
         face_options.budget = Some(Arc::clone(&web_options.budget));
+        face_options.unknown = unknown;
         let web = http::Server::new(answers, faces.clone(), clock.clone(), web_options);
         let face = dmtp_face::Server::new(signets, identity.server_config()?, face_options);
 
@@ -376,6 +380,7 @@ fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
         hold: config.hold_millis,
         dx_port: config.dx_port,
         ask_delay: config.on_demand_delay_millis,
+        trust_word: config.full_check_millis,
         dmtp: dmtp::client::Options {
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,
