@@ -1,6 +1,6 @@
 //! Where rooms that do not know each other meet: the crawl's drafts go into
-//! the log, and what the faces were asked for, in vain or by owners, goes to the
-//! crawl.
+//! the log, what the faces were asked for, in vain or by owners, goes to the
+//! crawl, and what peers are convicted of is filed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
+use crate::peers::{Accusation, Accuse, Offence};
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Unknown};
 use crate::store::blobs::Created;
@@ -104,6 +106,42 @@ impl Owners for ByOwners {
 
     fn watch(&self, names: Vec<Name>) -> bool {
         self.crawl.request(names)
+    }
+}
+
+/// Files what a peer's own signature convicts it of, once however often it is found.
+pub struct Accusations(pub Blobs);
+
+#[async_trait]
+impl Accuse for Accusations {
+    async fn accuse(&self, accusation: &Accusation) -> Result<(), String> {
+        let evidence = match &accusation.offence {
+            Offence::Fork(fork) => serde_json::json!({
+                "kind": "LOG_FORK",
+                "key": accusation.key.to_string(),
+                "smaller": fork.smaller.to_string(),
+                "larger": fork.larger.to_string(),
+                "prefix": hex::encode(fork.prefix),
+                "proof": fork.proof.iter().map(hex::encode).collect::<Vec<_>>(),
+            }),
+            Offence::Broken(broken) => serde_json::json!({
+                "kind": "RULE_BROKEN",
+                "key": accusation.key.to_string(),
+                "checkpoint": broken.checkpoint.to_string(),
+                "index": broken.index,
+                "entry": hex::encode(&broken.entry),
+                "path": broken.path.iter().map(hex::encode).collect::<Vec<_>>(),
+                "rule": broken.rule,
+                "blobs": broken.blobs.iter().map(hex::encode).collect::<Vec<_>>(),
+            }),
+        };
+        let bytes = Bytes::from(evidence.to_string());
+        let key = keys::incident(&Sha256::digest(&bytes).into());
+        let created = self.0.put_if_absent(&key, bytes).await;
+        if let Created::Created = created.map_err(|error| error.to_string())? {
+            tracing::error!(peer = accusation.key.name(), offence = %accusation.offence, "incident");
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
 use crate::log::answer::Answerer;
 use crate::log::{self, Log, Opened};
+use crate::peers::{self, Peers};
 use crate::proof::note::VerifierKey;
 use crate::resolver::{self, HickoryResolver, NameServers, TrustAnchor};
 use crate::serve::budget::Unknown;
@@ -177,6 +178,8 @@ pub struct Mirror {
     pub cosigner: VerifierKey,
     /// What peers verify this mirror's requests with.
     pub peer_key: VerifierKey,
+    /// The mirrors that are followed.
+    pub peers: Vec<Arc<peers::Peer>>,
     clock: Clock,
     shutdown: Shutdown,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -243,6 +246,8 @@ impl Mirror {
             false => None,
         };
         web_options.unknown.clone_from(&unknown);
+        let peers = peers(config, &log, &clock, &secrets, &faces)?;
+        web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         web_options.proxies.clone_from(&config.proxies);
@@ -260,6 +265,9 @@ impl Mirror {
         let token = first.clone();
         tasks.spawn(async move { crawler.run(token).await.context("the crawler stopped") });
         let token = first.clone();
+        let followed = peers.peers().to_vec();
+        tasks.spawn(async move { peers.run(token).await.context("following peers stopped") });
+        let token = first.clone();
         tasks.spawn(
             async move { web.run(http_listener, token).await.context("the HTTP face stopped") },
         );
@@ -273,6 +281,7 @@ impl Mirror {
             key: secrets.verifier(),
             cosigner: secrets.cosigner.verifier(),
             peer_key: secrets.peer.verifier(),
+            peers: followed,
             log,
             crawl,
             http,
@@ -319,6 +328,50 @@ impl Mirror {
     }
 }
 
+/// The other mirrors, as they are configured.
+fn peers(
+    config: &Config,
+    log: &Log,
+    clock: &Clock,
+    secrets: &Secrets,
+    faces: &serve::metrics::Metrics,
+) -> anyhow::Result<Peers> {
+    let anchors = trust_anchor(config)?.of_root();
+    let options = peers::Options {
+        mirrors: config
+            .peers
+            .mirrors
+            .iter()
+            .map(|peer| peers::Mirror {
+                url: peer.url.clone(),
+                log: peer.log.clone(),
+                cosigner: peer.cosigner.clone(),
+            })
+            .collect(),
+        witnesses: config
+            .peers
+            .witnesses
+            .iter()
+            .map(|witness| peers::PublicWitness {
+                url: witness.url.clone(),
+                key: witness.key.clone(),
+                qpd: witness.qpd,
+            })
+            .collect(),
+        entries_per_day: config.peers.entries_per_day,
+        ..peers::Options::new(anchors)
+    };
+    let rooms = peers::Rooms {
+        log: log.clone(),
+        clock: clock.clone(),
+        cosigner: secrets.cosigner.clone(),
+        accuse: Arc::new(joints::Accusations(log.store().private.clone())),
+        heard: Vec::new(),
+        metrics: peers::Metrics::new(faces.registry())?,
+    };
+    Ok(Peers::new(options, rooms)?)
+}
+
 async fn bind(address: SocketAddr, face: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -349,7 +402,16 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options.interval = Duration::from_millis(config.batch_millis);
     options.heartbeat = Duration::from_millis(config.heartbeat_millis);
     options.accept_clock = config.accept_clock;
+    options.publish_quorum = config.peers.publish_quorum;
+    options.quorum_deadline = Duration::from_millis(config.peers.quorum_deadline_millis);
     options
+}
+
+fn trust_anchor(config: &Config) -> anyhow::Result<TrustAnchor> {
+    Ok(match &config.trust_anchor {
+        None => TrustAnchor::iana(),
+        Some(path) => TrustAnchor::from_file(path)?,
+    })
 }
 
 /// A validating resolver that asks these servers.
@@ -357,10 +419,7 @@ fn resolver_over(
     config: &Config,
     name_servers: NameServers,
 ) -> anyhow::Result<Arc<dyn resolver::Resolver>> {
-    let trust_anchor = match &config.trust_anchor {
-        None => TrustAnchor::iana(),
-        Some(path) => TrustAnchor::from_file(path)?,
-    };
+    let trust_anchor = trust_anchor(config)?;
     let options = resolver::Options { name_servers, trust_anchor, ..resolver::Options::default() };
     Ok(Arc::new(HickoryResolver::new(options)?))
 }

@@ -9,6 +9,8 @@
 //! | `POST /v1/watch` | an owner's signed request; see [`Owners`] |
 //! | `POST /v1/observe` | a peer's signed request; see [`Observe`] |
 //! | `GET /v1/events?name=NAME` | server-sent events: each new version of a name; see `events` |
+//! | `POST /add-checkpoint` | a cosignature of a peer's checkpoint (C2SP tlog-witness) |
+//! | `GET /{sha256 of origin}/checkpoint` | what was cosigned last of that log |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
@@ -27,6 +29,7 @@ mod signed;
 mod summary;
 mod tiles;
 mod watch;
+mod witness;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -49,6 +52,8 @@ use super::budget::{Budget, Client, UNKNOWN_PER_HOUR};
 use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::log::answer::Answerer;
+use crate::peers::Witness;
+use crate::proof::checkpoint::MAX_ADD_CHECKPOINT;
 use connection::{Limited, Limits, Peer};
 use reply::Refusal;
 
@@ -95,6 +100,8 @@ pub struct Options {
     pub owners: Option<Arc<dyn Owners>>,
     /// Who does what peers ask for; `None`: there is no `/v1/observe`.
     pub observe: Option<Arc<dyn Observe>>,
+    /// Who cosigns other logs; `None`: there is no `/add-checkpoint`.
+    pub witness: Option<Arc<Witness>>,
     /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
     pub proxies: Vec<IpAddr>,
 }
@@ -117,6 +124,7 @@ impl Options {
             unknown: None,
             owners: None,
             observe: None,
+            witness: None,
             proxies: Vec::new(),
         }
     }
@@ -200,6 +208,11 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/checkpoint", get(tiles::checkpoint))
         .route("/tile/{*path}", get(tiles::tile))
+        .route(
+            "/add-checkpoint",
+            post(witness::add_checkpoint).layer(DefaultBodyLimit::max(MAX_ADD_CHECKPOINT)),
+        )
+        .route("/{origin}/checkpoint", get(witness::cosigned))
         .route("/v1/entry/{index}", get(tiles::entry))
         .route("/v1/blob/{sha256}", get(tiles::blob))
         .route("/v1/lookup/{name}", get(names::lookup))

@@ -20,12 +20,24 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let log = shared.answers.reader().log();
     let head = log.heads().published;
     let blocked = log.blocked();
+    let peers = shared.options.witness.iter().flat_map(|witness| witness.peers());
+    let peers: Vec<_> = peers
+        .map(|peer| {
+            let standing = peer.standing();
+            serde_json::json!({
+                "origin": peer.origin(),
+                "size": standing.size,
+                "status": standing.status.to_string(),
+            })
+        })
+        .collect();
     let body = serde_json::json!({
         "ready": head.is_some(),
         "sequencing": blocked.is_none(),
         "blocked": blocked.map(|blocked| blocked.to_string()),
         "origin": log.record().origin,
         "size": head.as_ref().map(|head| head.size),
+        "peers": peers,
         "root_time": head.as_ref().map(|head| head.time.to_string()),
     });
     let mut response = reply::bytes(body.to_string().into(), "application/json", reply::PRIVATE);
