@@ -1,0 +1,1122 @@
+//! Mirrors that follow and cosign each other, over real sockets; and what a
+//! mirror makes of a log that lies, stumbles, or is merely behind.
+
+#[path = "support/mini_log.rs"]
+mod mini_log;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::{OriginalUri, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use mini_log::*;
+use syndicate::client::follow::{Fork, LogSource, Position, Relation};
+use syndicate::client::{Answer, Site};
+use syndicate::clock::Clock;
+use syndicate::demo::dns::PrivateDns;
+use syndicate::dime::{Dnssec, Timestamp};
+use syndicate::log::answer::Answerer;
+use syndicate::log::{self, Keys, Log};
+use syndicate::peers::{
+    Accusation, Accuse, Condition, Heard, Metrics, Mirror, Offence, Options, Peer, Peers,
+    PublicWitness, Rooms, Standing, Status,
+};
+use syndicate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
+use syndicate::proof::dnssec::Anchor;
+use syndicate::proof::entry::{
+    Blob, DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Poks,
+};
+use syndicate::proof::merkle::{self, leaf_hash, root_from_leaves};
+use syndicate::proof::note::{SigningKey, VerifierKey};
+use syndicate::proof::policy::Policy;
+use syndicate::proof::tile::{BundleCoordinate, Edge, WIDTH, encode_bundle, new_bundles};
+use syndicate::proof::{Entry, Hash, Kind, vrf};
+use syndicate::resolver::{HickoryResolver, Resolver};
+use syndicate::serve::http;
+use syndicate::store::testing::MemoryState;
+use syndicate::store::{Blobs, Store};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Accusations as they were filed.
+#[derive(Default)]
+struct Filed(Mutex<Vec<Accusation>>);
+
+#[async_trait]
+impl Accuse for Filed {
+    async fn accuse(&self, accusation: &Accusation) -> Result<(), String> {
+        self.0.lock().unwrap().push(accusation.clone());
+        Ok(())
+    }
+}
+
+/// Entries as they were heard of.
+#[derive(Default)]
+struct Ear(Mutex<Vec<(u64, usize)>>);
+
+#[async_trait]
+impl Heard for Ear {
+    async fn heard(&self, _: &str, first: u64, entries: &[Bytes]) {
+        self.0.lock().unwrap().push((first, entries.len()));
+    }
+}
+
+/// A place for one mirror: its folder and where it will listen.
+struct Place {
+    name: String,
+    folder: TempDir,
+    listener: Option<TcpListener>,
+    url: String,
+    seed: u8,
+}
+
+impl Place {
+    async fn new(name: &str, seed: u8) -> Place {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        Place { name: name.into(), folder, listener: Some(listener), url, seed }
+    }
+
+    fn log_key(&self) -> SigningKey {
+        SigningKey::ed25519(&self.name, &[self.seed; 32]).unwrap()
+    }
+
+    fn cosigner(&self) -> SigningKey {
+        SigningKey::cosigner(&format!("{}/cosigner", self.name), &[self.seed + 100; 32]).unwrap()
+    }
+
+    fn as_peer(&self) -> Mirror {
+        Mirror {
+            url: self.url.clone(),
+            log: self.log_key().verifier(),
+            cosigner: Some(self.cosigner().verifier()),
+        }
+    }
+
+    fn guard(&self) -> std::path::PathBuf {
+        self.folder.path().join("guard")
+    }
+}
+
+/// A mirror that runs: log, peers, HTTP.
+struct Node {
+    log: Log,
+    store: Store,
+    site: Site,
+    peers: Vec<Arc<Peer>>,
+    filed: Arc<Filed>,
+    ear: Arc<Ear>,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Node {
+    async fn start(place: &mut Place, clock: &Clock, options: Options, quorum: usize) -> Node {
+        let store = Store::folder(&place.folder.path().join("blobs")).unwrap();
+        Node::start_on(place, clock, options, quorum, store).await
+    }
+
+    async fn start_on(
+        place: &mut Place,
+        clock: &Clock,
+        options: Options,
+        quorum: usize,
+        store: Store,
+    ) -> Node {
+        let log_options = log::Options {
+            origin: Some(place.name.clone()),
+            interval: Duration::from_millis(1),
+            urgent_interval: Duration::from_millis(1),
+            publish_quorum: quorum,
+            quorum_deadline: PATIENCE,
+            ..log::Options::new(place.guard())
+        };
+        let keys = Keys {
+            log: place.log_key(),
+            vrf: Arc::new(vrf::SecretKey::from_seed(&[place.seed; 32])),
+        };
+        let state = Arc::new(MemoryState::default());
+        let opened = log::open(log_options, store.clone(), state, keys, clock.clone()).await;
+        let opened = opened.unwrap();
+        let (log, stop) = (opened.log, CancellationToken::new());
+        let faces = syndicate::serve::metrics::Metrics::new().unwrap();
+        let (filed, ear) = (Arc::new(Filed::default()), Arc::new(Ear::default()));
+        let rooms = Rooms {
+            log: log.clone(),
+            clock: clock.clone(),
+            cosigner: place.cosigner(),
+            accuse: filed.clone(),
+            heard: vec![ear.clone()],
+            metrics: Metrics::new(faces.registry()).unwrap(),
+        };
+        let peers = Peers::new(options, rooms).unwrap();
+        let mut web = http::Options::new(clock);
+        web.witness = Some(peers.witness().clone());
+        let answers = Arc::new(Answerer::new(log.reader()));
+        let server = http::Server::new(answers, faces, clock.clone(), web);
+        let listener = match place.listener.take() {
+            Some(listener) => listener,
+            None => {
+                let address = place.url.strip_prefix("http://").unwrap().to_owned();
+                TcpListener::bind(address).await.unwrap()
+            }
+        };
+        let list = peers.peers().to_vec();
+        let (a, b, c) = (stop.clone(), stop.clone(), stop.clone());
+        let tasks = vec![
+            tokio::spawn(async move { opened.sequencer.run(a).await.unwrap() }),
+            tokio::spawn(async move { peers.run(b).await.unwrap() }),
+            tokio::spawn(async move { server.run(listener, c).await.unwrap() }),
+        ];
+        let site = Site::new(&place.url).unwrap();
+        Node { log, store, site, peers: list, filed, ear, stop, tasks }
+    }
+
+    async fn stop(mut self) -> Store {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.unwrap();
+        }
+        self.store.clone()
+    }
+
+    /// The only peer's standing, as soon as it is so.
+    async fn until(&self, so: impl Fn(&Standing) -> bool) -> Standing {
+        let mut watch = self.peers[0].watch();
+        let found = tokio::time::timeout(PATIENCE, watch.wait_for(|now| so(now))).await;
+        match found {
+            Ok(standing) => standing.unwrap().clone(),
+            Err(_) => panic!("it stays at {:?}", self.peers[0].standing()),
+        }
+    }
+
+    async fn until_good(&self, size: u64) -> Standing {
+        self.until(|now| now.status == Status::Good && now.size == size).await
+    }
+
+    async fn add_checkpoint(&self, body: impl Into<Bytes>) -> Answer {
+        self.site.post("add-checkpoint", "text/plain", "*/*", body.into(), 1 << 16).await.unwrap()
+    }
+
+    fn accusations(&self) -> Vec<String> {
+        self.filed.0.lock().unwrap().iter().map(|found| found.offence.to_string()).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A log under the test's hand: it serves what it is told.
+#[derive(Clone)]
+struct Rogue {
+    url: String,
+    served: Arc<Mutex<Served>>,
+}
+
+#[derive(Default)]
+struct Served {
+    objects: BTreeMap<String, Bytes>,
+    withdrawn: BTreeSet<String>,
+    /// Answers 503 to everything.
+    down: bool,
+}
+
+impl Rogue {
+    async fn start() -> Rogue {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = Arc::new(Mutex::new(Served::default()));
+        let router = Router::new().fallback(answer).with_state(served.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Rogue { url, served }
+    }
+
+    /// Serves a log with its blobs, in place of what was there.
+    fn serve(&self, log: &MiniLog) {
+        self.serve_entries(&log.entries);
+        for (hash, bytes) in &log.blobs {
+            self.put(format!("v1/blob/{}", hex::encode(hash)), bytes.clone());
+        }
+    }
+
+    fn serve_entries(&self, entries: &[Bytes]) {
+        let (_, tiles) = Edge::new().integrate(&leaves(entries));
+        for tile in tiles {
+            self.put(tile.at.path(), tile.bytes.into());
+        }
+        for at in new_bundles(0, entries.len() as u64) {
+            let from = at.index as usize * usize::from(WIDTH);
+            let part = &entries[from..from + usize::from(at.width)];
+            self.put(at.path(), encode_bundle(part).unwrap().into());
+        }
+        self.put("checkpoint".into(), signed(entries).to_string().into_bytes().into());
+    }
+
+    fn put(&self, path: String, bytes: Bytes) {
+        self.served.lock().unwrap().objects.insert(path, bytes);
+    }
+
+    fn take(&self, path: &str) -> Bytes {
+        self.served.lock().unwrap().objects.remove(path).expect("it was there")
+    }
+
+    fn set_down(&self, down: bool) {
+        self.served.lock().unwrap().down = down;
+    }
+
+    fn as_peer(&self) -> Mirror {
+        Mirror { url: self.url.clone(), log: log_vkey(), cosigner: None }
+    }
+
+    fn source(&self) -> LogSource {
+        LogSource::new(&self.url, log_vkey()).unwrap()
+    }
+}
+
+async fn answer(
+    State(served): State<Arc<Mutex<Served>>>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let served = served.lock().unwrap();
+    let path = uri.path().trim_start_matches('/');
+    if served.down {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
+    }
+    if served.withdrawn.contains(path) {
+        return StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS.into_response();
+    }
+    match served.objects.get(path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn leaves(entries: &[Bytes]) -> Vec<Hash> {
+    entries.iter().map(|entry| leaf_hash(entry)).collect()
+}
+
+/// The checkpoint over these entries, signed by the log.
+fn signed(entries: &[Bytes]) -> SignedCheckpoint {
+    let root = root_from_leaves(&leaves(entries));
+    let checkpoint = Checkpoint::new(ORIGIN, entries.len() as u64, root).unwrap();
+    checkpoint.sign(&log_key(), at(0)).unwrap()
+}
+
+fn request(entries: &[Bytes], old: u64) -> AddCheckpoint {
+    let leaves = leaves(entries);
+    let proof = match old {
+        0 => Vec::new(),
+        old => merkle::consistency_proof(&leaves[..], old, leaves.len() as u64).unwrap(),
+    };
+    AddCheckpoint { old, proof, checkpoint: signed(entries) }
+}
+
+fn options(mirrors: Vec<Mirror>) -> Options {
+    Options { mirrors, poll: Duration::from_millis(50), ..Options::new(Vec::new()) }
+}
+
+/// A domain whose record nothing protects.
+fn first(org: &Org) -> Draft {
+    org.draft(&[Event::FirstSeen], Dnssec::Indeterminate)
+}
+
+/// A log of two domains and a mailbox, its last root at minute 2.
+fn small() -> MiniLog {
+    let [one, two, _] = orgs();
+    let mut log = MiniLog::new();
+    log.batch(at(MINUTE), [first(&one)]);
+    let alice =
+        one.user("alice@one.example", &key(syndicate::dime::key::Owner::User, 1), None, None);
+    let alice = one.user_draft("alice@one.example", &alice, Event::FirstSeen, at(MINUTE));
+    log.batch(at(2 * MINUTE), [first(&two), alice]);
+    log
+}
+
+/// A mirror that follows only the rogue log.
+async fn judge(rogue: &Rogue, place: &mut Place) -> (Node, Clock) {
+    let clock = Clock::manual(at(2 * MINUTE));
+    let node = Node::start(place, &clock, options(vec![rogue.as_peer()]), 0).await;
+    (node, clock)
+}
+
+fn words(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+/// Every receipt of a syndicate is made at a head that its peers have cosigned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_mirrors_cosign_each_other() {
+    let clock = Clock::manual(at(0));
+    let mut places = Vec::new();
+    for (seed, name) in [(1, "a.example/log"), (2, "b.example/log"), (3, "c.example/log")] {
+        places.push(Place::new(name, seed).await);
+    }
+    let all: Vec<Mirror> = places.iter().map(Place::as_peer).collect();
+    let keys: Vec<VerifierKey> = places.iter().map(|place| place.cosigner().verifier()).collect();
+    let mut nodes = Vec::new();
+    for (own, place) in places.iter_mut().enumerate() {
+        let others = all.iter().enumerate().filter(|(n, _)| *n != own);
+        let others = others.map(|(_, mirror)| mirror.clone()).collect();
+        nodes.push(Node::start(place, &clock, options(others), 2).await);
+    }
+    clock.set(at(1000));
+    let [one, two, _] = orgs();
+    for (node, org) in nodes.iter().zip([&one, &two, &one]) {
+        let placed = node.log.submit_urgent(first(org)).await.unwrap();
+        let note = node.log.reader().checkpoint().unwrap();
+        let note = SignedCheckpoint::parse(&note).unwrap();
+        assert_eq!(note.checkpoint().size, placed.size);
+        let own = format!("{}/cosigner", node.log.record().origin);
+        let others: Vec<&VerifierKey> = keys.iter().filter(|key| key.name() != own).collect();
+        assert_eq!(note.verify(others.clone()).unwrap().len(), 2, "published with both");
+        // A client that knows the others accepts it, and asks for both.
+        let policy = format!(
+            "log {}\nwitness x {}\nwitness y {}\ngroup g 2 x y\nquorum g\n",
+            VerifierKey::ed25519(&node.log.record().origin, &node.log.record().log_key).unwrap(),
+            others[0],
+            others[1],
+        );
+        let policy = Policy::parse(policy.as_bytes()).unwrap();
+        assert!(policy.evaluate(&note, clock.now()).unwrap().accepted());
+    }
+    for node in &nodes {
+        assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+        for peer in &node.peers {
+            let mut watch = peer.watch();
+            tokio::time::timeout(PATIENCE, watch.wait_for(|now| now.status == Status::Good))
+                .await
+                .expect("it becomes good")
+                .unwrap();
+            let theirs = nodes.iter().find(|n| n.log.record().origin == peer.origin()).unwrap();
+            let served = theirs.log.directory().served();
+            assert_eq!(peer.map().committed().root, served.root, "the same directory");
+        }
+    }
+    // For monitors: what was cosigned last.
+    let origin = nodes[0].log.record().origin.clone();
+    let path = format!("{}/checkpoint", hex::encode(sha2_of(origin.as_bytes())));
+    let note = nodes[1].site.get(&path, 1 << 16).await.unwrap();
+    let note = SignedCheckpoint::parse(&note.body).unwrap();
+    assert_eq!(note.note().signatures().len(), 2);
+    assert_eq!(note.verify([&keys[1]]).unwrap().len(), 1);
+}
+
+fn sha2_of(bytes: &[u8]) -> Hash {
+    Blob::of(bytes).sha256
+}
+
+#[tokio::test]
+async fn every_status_of_add_checkpoint() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    let before = log.entries[..4].to_vec();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let all = &log.entries;
+    let size = all.len() as u64;
+    let status = async |body: String| node.add_checkpoint(body).await;
+
+    // 400: no request, and an old size above the new one.
+    assert_eq!(status("garbage".into()).await.status, 400);
+    assert_eq!(status(String::new()).await.status, 400);
+    let above = AddCheckpoint { old: size + 1, ..request(all, 0) };
+    assert_eq!(status(above.to_string()).await.status, 400);
+    // 404: another log, whoever signed.
+    let other = SigningKey::ed25519("other.example/log", &LOG_SEED).unwrap();
+    let foreign = Checkpoint::new("other.example/log", size, [7; 32]).unwrap();
+    let foreign = foreign.sign(&other, at(0)).unwrap();
+    let foreign = AddCheckpoint { old: 0, proof: vec![], checkpoint: foreign };
+    assert_eq!(status(foreign.to_string()).await.status, 404);
+    // 403: not signed, or by another key under the same name, or wrongly.
+    let twin = SigningKey::ed25519(ORIGIN, &[77; 32]).unwrap();
+    let by_twin = signed(all).checkpoint().sign(&twin, at(0)).unwrap();
+    let by_twin = AddCheckpoint { checkpoint: by_twin, ..request(all, 0) };
+    assert_eq!(status(by_twin.to_string()).await.status, 403);
+    let wrong = request(all, 0).to_string();
+    let (head, signature) = wrong.trim_end().rsplit_once(' ').unwrap();
+    let changed = if signature.as_bytes()[8] == b'A' { 'B' } else { 'A' };
+    let spoilt = format!("{head} {}{changed}{}\n", &signature[..8], &signature[9..]);
+    assert_eq!(status(spoilt).await.status, 403);
+    // 409: it has cosigned nothing yet, and says so.
+    let early = status(request(all, 4).to_string()).await;
+    assert_eq!((early.status, words(&early).as_str()), (409, "0\n"));
+    // 422: nothing is needed to come from nothing.
+    let proof = AddCheckpoint { proof: vec![[1; 32]], ..request(all, 0) };
+    assert_eq!(status(proof.to_string()).await.status, 422);
+    let empty = Checkpoint::new(ORIGIN, 0, [1; 32]).unwrap().sign(&log_key(), at(0)).unwrap();
+    let empty = AddCheckpoint { old: 0, proof: vec![], checkpoint: empty };
+    assert_eq!(status(empty.to_string()).await.status, 422);
+
+    // 200, and the line verifies.
+    clock.set(at(MINUTE + 1000));
+    let good = request(&before, 0);
+    let answer = status(good.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    let whole = format!("{}{}", good.checkpoint, words(&answer));
+    let cosigned = SignedCheckpoint::parse(whole.as_bytes()).unwrap();
+    let cosigner = place.cosigner().verifier();
+    let verified = cosigned.verify([&cosigner]).unwrap();
+    assert_eq!(verified[0].time.unwrap().secs(), clock.now().secs());
+    assert_eq!(words(&answer).lines().count(), 1);
+    // It was remembered before it was said.
+    let guard = std::fs::read_to_string(place.guard()).unwrap();
+    assert!(guard.contains(&format!("cosigned {ORIGIN} 4 ")), "{guard}");
+    // 409 with the new size; the media type is the standard's.
+    let again = status(request(all, 0).to_string()).await;
+    assert_eq!((again.status, words(&again).as_str()), (409, "4\n"));
+    let raw = reqwest_of(&node, request(all, 0).to_string()).await;
+    assert_eq!(raw, "text/x.tlog.size");
+    // 422: a proof that does not verify.
+    let mut bad = request(all, 4);
+    bad.proof[0][0] ^= 1;
+    assert_eq!(status(bad.to_string()).await.status, 422);
+    // 503: right, but of another time than ours; nobody is accused.
+    clock.set(at(2 * MINUTE + 301_000));
+    assert_eq!(status(request(all, 4).to_string()).await.status, 503);
+    clock.set(at(2 * MINUTE).minus_for_test(301_000));
+    let ahead = status(request(all, 4).to_string()).await;
+    assert_eq!((ahead.status, ahead.retry_after), (503, Some(60)));
+    clock.set(at(2 * MINUTE));
+    assert_eq!(status(request(all, 4).to_string()).await.status, 200);
+    // The same once more: a fresh time, an empty proof.
+    assert_eq!(status(request(all, size).to_string()).await.status, 200);
+    // 503: a tree that we cannot have followed, since nobody serves it.
+    let mut longer = small();
+    longer.batch(at(2 * MINUTE + 500), []);
+    let unserved = status(request(&longer.entries, size).to_string()).await;
+    assert_eq!((unserved.status, unserved.retry_after), (503, Some(1)));
+    // No root at its end: a size inside a batch.
+    assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+    let missing = node.site.get(&format!("{}/checkpoint", "00".repeat(32)), 100).await.unwrap();
+    assert_eq!(missing.status, 404);
+    let path = format!("{}/checkpoint", hex::encode(sha2_of(ORIGIN.as_bytes())));
+    let note = node.site.get(&path, 1 << 16);
+    let note = SignedCheckpoint::parse(&note.await.unwrap().body).unwrap();
+    assert_eq!(note.checkpoint().size, size);
+    assert_eq!(note.verify([&cosigner, &log_vkey()]).unwrap().len(), 2);
+}
+
+/// Content type of the answer to a request to cosign.
+async fn reqwest_of(node: &Node, body: String) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = node.site.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /add-checkpoint HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let line = answer.lines().find_map(|line| line.strip_prefix("content-type: "));
+    line.expect("a content type").to_owned()
+}
+
+trait Back {
+    fn minus_for_test(self, millis: u64) -> Timestamp;
+}
+
+impl Back for Timestamp {
+    fn minus_for_test(self, millis: u64) -> Timestamp {
+        Timestamp::from_millis(self.millis() - millis)
+    }
+}
+
+/// Two histories: shown one after the other, of one size and of two.
+#[tokio::test]
+async fn a_forked_log_is_convicted_and_not_cosigned_again() {
+    for longer in [false, true] {
+        let rogue = Rogue::start().await;
+        let log = small();
+        rogue.serve(&log);
+        let mut place = Place::new("judge.example/log", 9).await;
+        let (node, clock) = judge(&rogue, &mut place).await;
+        let size = log.entries.len() as u64;
+        node.until_good(size).await;
+        assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+
+        let [one, _, three] = orgs();
+        let mut other = MiniLog::new();
+        other.batch(at(MINUTE), [first(&one)]);
+        other.batch(at(2 * MINUTE), [first(&three)]);
+        other.batch(at(2 * MINUTE), []);
+        if longer {
+            other.batch(at(2 * MINUTE), []);
+        } else {
+            assert_eq!(other.entries.len() as u64, size);
+        }
+        rogue.serve(&other);
+        let found = node.until(|now| matches!(now.status, Status::Fault(_))).await;
+        assert!(found.status.to_string().contains("fork"), "{}", found.status);
+        let accusations = node.filed.0.lock().unwrap().clone();
+        let Offence::Fork(fork) = &accusations[0].offence else { panic!("{accusations:?}") };
+        fork.verify(&log_vkey()).unwrap();
+        assert_eq!(accusations.len(), 1);
+        // The evidence convicts nobody else, and not on less.
+        let same = Fork { larger: fork.smaller.clone(), ..*fork.clone() };
+        assert!(same.verify(&log_vkey()).is_err());
+        assert!(fork.verify(&SigningKey::ed25519(ORIGIN, &[5; 32]).unwrap().verifier()).is_err());
+
+        // It sticks: on the old history too, and over a restart.
+        let refused = node.add_checkpoint(request(&log.entries, size).to_string()).await;
+        assert_eq!(refused.status, 403, "{}", words(&refused));
+        rogue.serve(&log);
+        let store = node.stop().await;
+        let again =
+            Node::start_on(&mut place, &clock, options(vec![rogue.as_peer()]), 0, store).await;
+        again.until(|now| matches!(now.status, Status::Fault(_))).await;
+        assert!(again.accusations().is_empty(), "raised once");
+        // Until the operator clears it; the history that we cosigned goes on.
+        assert!(again.peers[0].archive().clear_fault().await.unwrap());
+        again.until_good(size).await;
+        let answer = again.add_checkpoint(request(&log.entries, size).to_string()).await;
+        assert_eq!(answer.status, 200, "{}", words(&answer));
+    }
+}
+
+/// A witness that is asked for the second history finds the fork by that.
+#[tokio::test]
+async fn a_second_history_given_to_a_cosigner_is_found() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, _clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+    let mut other = log.entries.clone();
+    other[3] = Bytes::from_static(b"something else");
+    let answer = node.add_checkpoint(request(&other, size).to_string()).await;
+    assert_eq!(answer.status, 422);
+    node.until(|now| matches!(now.status, Status::Fault(_))).await;
+    assert!(node.accusations()[0].starts_with("fork"), "{:?}", node.accusations());
+}
+
+/// What one lie in a log leads to.
+async fn judged(
+    log: &MiniLog,
+    entries: &[Bytes],
+    anchors: Vec<Anchor>,
+    now: Timestamp,
+) -> (Status, Vec<Accusation>, u16) {
+    let rogue = Rogue::start().await;
+    rogue.serve(log);
+    rogue.serve_entries(entries);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(now);
+    let options = Options { anchors, ..options(vec![rogue.as_peer()]) };
+    let node = Node::start(&mut place, &clock, options, 0).await;
+    let settled = |now: &Standing| !matches!(now.status, Status::Starting | Status::Behind);
+    let status = node.until(settled).await.status;
+    let cosigned = node.add_checkpoint(request(entries, 0).to_string()).await.status;
+    let filed = node.filed.0.lock().unwrap().clone();
+    for accusation in &filed {
+        let Offence::Broken(broken) = &accusation.offence else { continue };
+        let Checkpoint { size, root, .. } = broken.checkpoint.checkpoint();
+        let leaf = leaf_hash(&broken.entry);
+        merkle::verify_inclusion(broken.index, *size, &leaf, &broken.path, root).unwrap();
+    }
+    (status, filed, cosigned)
+}
+
+fn rule(accusations: &[Accusation]) -> &str {
+    match &accusations[0].offence {
+        Offence::Broken(broken) => &broken.rule,
+        Offence::Fork(_) => "fork",
+    }
+}
+
+/// Each is found, named by its rule, with the entry proved to be in the signed
+/// tree, and never cosigned.
+#[tokio::test]
+async fn a_broken_rule_is_convicted() {
+    let log = small();
+    let wrong_root = |change: &dyn Fn(&mut DirectoryRoot, &mut Timestamp)| {
+        let mut entries = log.entries.clone();
+        let last = entries.pop().unwrap();
+        let Entry { kind: Kind::Root(mut root), mut time, .. } = Entry::decode(&last).unwrap()
+        else {
+            panic!("a root")
+        };
+        change(&mut root, &mut time);
+        entries.push(Entry::new(time, Kind::Root(root)).encode().into());
+        entries
+    };
+    let forged = wrong_root(&|root, _| root.root[0] ^= 1);
+    let counted = wrong_root(&|root, _| root.labels += 1);
+    // Back-dated before the root before it.
+    let backdated = wrong_root(&|_, time| *time = at(1));
+    let cut = log.entries[..5].to_vec();
+    let mut versions = log.entries.clone();
+    versions.insert(5, versions[2].clone());
+    for (entries, expected) in [
+        (forged, "directory-root"),
+        (counted, "labels"),
+        (backdated, "too-old"),
+        (cut, "no-root"),
+        (versions, "covered"),
+    ] {
+        let (status, accusations, cosigned) =
+            judged(&log, &entries, Vec::new(), at(2 * MINUTE)).await;
+        assert!(matches!(status, Status::Fault(_)), "{expected}: {status}");
+        assert_eq!(rule(&accusations), expected);
+        assert_eq!(cosigned, 403, "{expected}");
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(since.as_millis() as u64)
+}
+
+/// Threat 15: what an entry says of DNSSEC must be proved by what it names.
+#[tokio::test]
+async fn evidence_behind_an_entry_is_verified() {
+    let [one, two, _] = orgs();
+    let dns =
+        PrivateDns::builder().signed("one.example").unsigned("two.example").start().await.unwrap();
+    for org in [&one, &two] {
+        dns.set_txt(&format!("_dime.{}", org.domain), &[&org.record()]).unwrap();
+    }
+    let resolver = HickoryResolver::new(dns.resolver_options()).unwrap();
+    let chain = async |name: &str| {
+        let found = resolver.evidence(&name.parse().unwrap(), now()).await.unwrap().unwrap();
+        Bytes::from(found.chain)
+    };
+    let (secure, insecure) = (chain("one.example").await, chain("two.example").await);
+    let anchors = dns.trust_anchor().of_root();
+    let time = now();
+    let draft = |org: &Org, dnssec: Dnssec, chain: &Bytes| {
+        let Draft::Domain(draft) = org.draft(&[Event::FirstSeen], dnssec) else { panic!() };
+        Draft::Domain(DomainDraft { dnssec_chain: Some(chain.clone()), ..draft })
+    };
+    let log_of = |draft: Draft| {
+        let mut log = MiniLog::new();
+        log.batch(time, [draft]);
+        log
+    };
+    // What is true is cosigned.
+    for (org, dnssec, chain) in
+        [(&one, Dnssec::Secure, &secure), (&two, Dnssec::Insecure, &insecure)]
+    {
+        let log = log_of(draft(org, dnssec, chain));
+        let (status, _, cosigned) = judged(&log, &log.entries, anchors.clone(), time).await;
+        assert_eq!((status, cosigned), (Status::Good, 200), "{dnssec}");
+    }
+    // A signed zone said to be insecure: with its own chain, with another's.
+    let other_record = {
+        let Draft::Domain(draft) = draft(&one, Dnssec::Secure, &secure) else { panic!() };
+        let record = Some(Bytes::from(format!("{} dx=other.example", one.record())));
+        Draft::Domain(DomainDraft { record, ..draft })
+    };
+    let other_key = {
+        let Draft::Domain(draft) = draft(&one, Dnssec::Secure, &secure) else { panic!() };
+        let signet = Some(Bytes::copy_from_slice(two.signet().bytes()));
+        Draft::Domain(DomainDraft { org_signet: signet, ..draft })
+    };
+    let cases = [
+        (draft(&one, Dnssec::Insecure, &secure), "dnssec-status"),
+        (draft(&two, Dnssec::Secure, &insecure), "dnssec-status"),
+        (other_record, "dnssec-record"),
+    ];
+    for (draft, expected) in cases {
+        let log = log_of(draft);
+        let (status, accusations, cosigned) =
+            judged(&log, &log.entries, anchors.clone(), time).await;
+        assert!(matches!(status, Status::Fault(_)), "{expected}: {status}");
+        assert_eq!((rule(&accusations), cosigned), (expected, 403));
+        let Offence::Broken(broken) = &accusations[0].offence else { panic!() };
+        assert!(!broken.blobs.is_empty(), "the bytes are in the evidence");
+    }
+    for draft in [draft(&one, Dnssec::Insecure, &insecure), other_key] {
+        let log = log_of(draft);
+        let (status, _, cosigned) = judged(&log, &log.entries, anchors.clone(), time).await;
+        assert!(matches!(status, Status::Fault(_)), "{status}");
+        assert_eq!(cosigned, 403);
+    }
+    // Insecure, and no chain at all.
+    let mut log = MiniLog::new();
+    let pok = [one.pok.signing_key()];
+    let unproved = DomainObservation {
+        domain: one.domain,
+        version: 1,
+        current: 1,
+        poks: Poks::new(&pok),
+        dnssec: Dnssec::Insecure,
+        record: Some(Blob::of(one.record().as_bytes())),
+        org_signet: None,
+        dnssec_chain: None,
+        events: Events::of(&[Event::FirstSeen]),
+        held_until: None,
+        coalesced: None,
+    };
+    let unproved = Entry::new(time, Kind::Domain(unproved)).encode();
+    log.batch(time, []);
+    let mut entries = log.entries.clone();
+    entries.insert(entries.len() - 1, unproved.into());
+    let (status, accusations, _) = judged(&log, &entries, anchors.clone(), time).await;
+    assert!(matches!(status, Status::Fault(_)), "{status}");
+    assert_eq!(rule(&accusations), "wire-value");
+    // Our root key may be the old one: that accuses nobody.
+    let strangers = PrivateDns::builder().start().await.unwrap().trust_anchor().of_root();
+    let log = log_of(draft(&one, Dnssec::Secure, &secure));
+    let (status, accusations, cosigned) = judged(&log, &log.entries, strangers, time).await;
+    assert_eq!(status, Status::Condition(Condition::OtherAnchor));
+    assert_eq!((accusations.len(), cosigned), (0, 503));
+}
+
+/// Threat 15: a cosignature vouches for bytes that others can get.
+#[tokio::test]
+async fn a_blob_that_is_not_served_keeps_the_cosignature() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    rogue.serve(&log);
+    let [one, ..] = orgs();
+    let record = format!("v1/blob/{}", hex::encode(sha2_of(one.record().as_bytes())));
+    let bytes = rogue.take(&record);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let unserved = |now: &Standing| matches!(now.status, Status::Condition(Condition::Unserved(_)));
+    let standing = node.until(unserved).await;
+    assert_eq!(standing.size, 0, "nothing of it counts");
+    let body = request(&log.entries, 0).to_string();
+    assert_eq!(node.add_checkpoint(body.clone()).await.status, 503);
+    // Other bytes are no better, nor is withdrawing what nobody has seen yet.
+    rogue.put(record.clone(), Bytes::from_static(b"other"));
+    assert_eq!(node.add_checkpoint(body.clone()).await.status, 503);
+    rogue.served.lock().unwrap().withdrawn.insert(record.clone());
+    assert_eq!(node.add_checkpoint(body.clone()).await.status, 503);
+    rogue.served.lock().unwrap().withdrawn.clear();
+    rogue.put(record.clone(), bytes);
+    assert_eq!(node.add_checkpoint(body).await.status, 200);
+    assert!(node.accusations().is_empty());
+    assert_eq!(node.until_good(log.entries.len() as u64).await.labels, 3);
+
+    // A mirror that comes later follows past what was withdrawn meanwhile.
+    rogue.take(&record);
+    rogue.served.lock().unwrap().withdrawn.insert(record);
+    clock.set(at(25 * HOUR));
+    let mut late = Place::new("late.example/log", 8).await;
+    let node = Node::start(&mut late, &clock, options(vec![rogue.as_peer()]), 0).await;
+    let size = log.entries.len() as u64;
+    let standing = node.until(|now| now.size == size && now.signed.is_some()).await;
+    assert_eq!(standing.labels, 3);
+    assert!(node.accusations().is_empty());
+}
+
+/// Threats 17 and 28: none of these accuses anybody, and each ends by itself.
+#[tokio::test]
+async fn conditions_end_by_themselves() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    let older = signed(&log.entries[..4]);
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    // A smaller checkpoint that is a prefix.
+    let newest = rogue.take("checkpoint");
+    rogue.put("checkpoint".into(), older.to_string().into_bytes().into());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(node.peers[0].standing().status, Status::Good);
+    assert_eq!(node.peers[0].standing().size, size);
+    rogue.put("checkpoint".into(), newest);
+    // An outage of a day.
+    rogue.set_down(true);
+    node.until(|now| matches!(now.status, Status::Condition(Condition::Unreachable(_)))).await;
+    clock.set(at(24 * HOUR));
+    rogue.set_down(false);
+    node.until(|now| now.status == Status::Condition(Condition::Stale)).await;
+    log.batch(at(24 * HOUR), []);
+    rogue.serve(&log);
+    node.until_good(size + 1).await;
+    let answer = node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    // Bundles that are not in the signed tree: bad service, signed by nobody.
+    log.batch(at(24 * HOUR + 1), []);
+    rogue.serve(&log);
+    let path = BundleCoordinate { index: 0, width: size as u16 + 2 }.path();
+    let whole = rogue.take(&path);
+    let mut wrong = log.entries.clone();
+    *wrong.last_mut().unwrap() = Bytes::from_static(b"x");
+    rogue.put(path.clone(), encode_bundle(&wrong).unwrap().into());
+    node.until(|now| matches!(now.status, Status::Condition(Condition::Unserved(_)))).await;
+    rogue.put(path, whole);
+    node.until_good(size + 2).await;
+    assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+    let heard = node.ear.0.lock().unwrap().clone();
+    assert_eq!(heard, [(0, size as usize), (size, 1), (size + 1, 1)]);
+}
+
+/// Threat 17: a peer on a newer version is not a liar.
+#[tokio::test]
+async fn a_newer_format_asks_for_an_upgrade() {
+    let mut log = MiniLog::new();
+    log.batch(at(MINUTE), []);
+    let mut entries = log.entries.clone();
+    // A root of format 2, as its outline is fixed for ever.
+    let last = entries.pop().unwrap();
+    let mut newer = last.to_vec();
+    assert_eq!(&newer[..2], [8, 1], "field 1 is the format");
+    newer[1] = 2;
+    entries.push(newer.into());
+    let (status, accusations, cosigned) = judged(&log, &entries, Vec::new(), at(MINUTE)).await;
+    assert!(matches!(&status, Status::Condition(Condition::UnknownFormat(_))), "{status}");
+    assert!(status.to_string().contains("upgrade"), "{status}");
+    assert_eq!((accusations.len(), cosigned), (0, 503));
+}
+
+/// A burst is followed on the next day; the first time is free.
+#[tokio::test]
+async fn a_peer_over_its_quota_waits_for_the_next_day() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(at(2 * MINUTE));
+    let options = Options { entries_per_day: 2, ..options(vec![rogue.as_peer()]) };
+    let node = Node::start(&mut place, &clock, options, 0).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    for turn in 1..=3 {
+        log.batch(at(2 * MINUTE + turn), []);
+        rogue.serve(&log);
+        let full = |now: &Standing| {
+            now.size == size + turn || now.status == Status::Condition(Condition::OverQuota)
+        };
+        node.until(full).await;
+    }
+    let standing = node.until(|now| now.status == Status::Condition(Condition::OverQuota)).await;
+    assert!(standing.size >= size + 2 && standing.size < size + 3, "{}", standing.size);
+    clock.set(at(24 * HOUR));
+    node.until(|now| now.size == size + 3).await;
+    assert!(node.accusations().is_empty());
+}
+
+/// Threat 12: what was cosigned is remembered in two places, and a damaged
+/// archive is our loss, nobody's fault.
+#[tokio::test]
+async fn a_restart_keeps_the_memory() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+    let root = node.until_good(size).await.root;
+    let store = node.stop().await;
+
+    // Without the peer: everything is read from the archive.
+    rogue.set_down(true);
+    let again = || options(vec![rogue.as_peer()]);
+    let node = Node::start_on(&mut place, &clock, again(), 0, store).await;
+    let standing = node.until(|now| now.size == size).await;
+    assert_eq!((standing.root, standing.labels), (root, 3));
+    let answer = node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    assert_eq!((answer.status, words(&answer)), (409, format!("{size}\n")));
+    let answer = node.add_checkpoint(request(&log.entries, size).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    let store = node.stop().await;
+
+    // An older guard: the archive knows better.
+    let guard = std::fs::read_to_string(place.guard()).unwrap();
+    let older: Vec<&str> = guard.lines().filter(|line| !line.starts_with("cosigned")).collect();
+    std::fs::write(place.guard(), older.join("\n") + "\n").unwrap();
+    let node = Node::start_on(&mut place, &clock, again(), 0, store).await;
+    let answer = node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    assert_eq!((answer.status, words(&answer)), (409, format!("{size}\n")));
+    let store = node.stop().await;
+
+    // Entries that rotted: followed anew, and the memory of forks stays.
+    let archive = store.private.below(&peer_folder()).unwrap();
+    let bundle = BundleCoordinate { index: 0, width: size as u16 }.path();
+    archive.overwrite(&bundle, Bytes::from_static(b"rot")).await.unwrap();
+    rogue.set_down(false);
+    let node = Node::start_on(&mut place, &clock, again(), 0, store).await;
+    node.until_good(size).await;
+    let [one, ..] = orgs();
+    log = MiniLog::new();
+    log.batch(at(MINUTE), [first(&one)]);
+    for turn in 0..4 {
+        log.batch(at(2 * MINUTE + turn), []);
+    }
+    rogue.serve(&log);
+    node.until(|now| matches!(now.status, Status::Fault(_))).await;
+    let store = node.stop().await;
+
+    // Guard gone: nothing is cosigned before somebody has looked.
+    std::fs::remove_file(place.guard()).unwrap();
+    let other = Rogue::start().await;
+    other.serve(&small());
+    let mirrors = vec![Mirror { url: other.url.clone(), ..other.as_peer() }];
+    store.private.below(&peer_folder()).unwrap().delete("fault").await.unwrap();
+    let node = Node::start_on(&mut place, &clock, options(mirrors), 0, store).await;
+    if node.log.blocked().is_some() {
+        node.until_good(size).await;
+        let answer = node.add_checkpoint(request(&small().entries, size).to_string()).await;
+        assert_eq!(answer.status, 503, "{}", words(&answer));
+    }
+}
+
+fn peer_folder() -> String {
+    syndicate::store::keys::peer(&sha2_of(ORIGIN.as_bytes()))
+}
+
+/// A long log comes in pages, each checked against the signed root.
+#[tokio::test]
+async fn a_long_log_is_followed_in_pages() {
+    let entries: Vec<Bytes> =
+        (0..40_000u32).map(|n| Bytes::from(n.to_be_bytes().to_vec())).collect();
+    let rogue = Rogue::start().await;
+    rogue.serve_entries(&entries);
+    let source = rogue.source();
+    let target = source.checkpoint().await.unwrap();
+    let mut position = Position::new();
+    let mut followed = Vec::new();
+    let mut pages = 0;
+    while position.size() < 40_000 {
+        let page = source.page(&position, &target).await.unwrap();
+        assert_eq!(page.first, position.size());
+        followed.extend(page.entries);
+        position = Position::decode(&page.position.encode()).unwrap();
+        pages += 1;
+    }
+    assert_eq!((pages, followed == entries), (3, true));
+    assert_eq!(position.root(), target.checkpoint().root);
+    // One changed entry in the middle is noticed on its page, before the end.
+    let mut wrong = entries[256 * 70..256 * 71].to_vec();
+    wrong[3] = Bytes::from_static(b"x");
+    let path = BundleCoordinate { index: 70, width: 256 }.path();
+    rogue.put(path, encode_bundle(&wrong).unwrap().into());
+    let first = source.page(&Position::new(), &target).await.unwrap();
+    assert!(source.page(&first.position, &target).await.is_err());
+    // What checkpoints are to each other.
+    let relate = async |old: u64, new: u64| {
+        let part = |size: u64| signed(&entries[..size as usize]);
+        source.relate(&part(old), &part(new)).await.unwrap()
+    };
+    assert_eq!(relate(40_000, 40_000).await, Relation::Same);
+    assert_eq!(relate(100, 40_000).await, Relation::Newer);
+    assert_eq!(relate(40_000, 32_768).await, Relation::Older);
+    let mut other = entries[..32_768].to_vec();
+    other[0] = Bytes::from_static(b"other");
+    for held in [signed(&other), target.clone()] {
+        let new = if held == target { signed(&other) } else { target.clone() };
+        let Relation::Fork(fork) = source.relate(&held, &new).await.unwrap() else { panic!() };
+        fork.verify(&log_vkey()).unwrap();
+        assert_eq!(fork.smaller.checkpoint().size, 32_768);
+    }
+}
+
+/// A public witness gets published heads only, and does not count for the quorum.
+#[tokio::test]
+async fn public_witnesses_are_fed_what_is_published() {
+    // A mirror stands in for it: it knows the protocol.
+    let clock = Clock::manual(at(0));
+    let (mut own, mut witness) =
+        (Place::new("a.example/log", 1).await, Place::new("w.example/log", 2).await);
+    let fed = Options {
+        witnesses: vec![PublicWitness {
+            url: witness.url.clone(),
+            key: witness.cosigner().verifier(),
+            qpd: 86_400 * 10,
+        }],
+        ..options(Vec::new())
+    };
+    let following = Mirror { cosigner: None, ..own.as_peer() };
+    let _witness = Node::start(&mut witness, &clock, options(vec![following]), 0).await;
+    let node = Node::start(&mut own, &clock, fed, 0).await;
+    let key = witness.cosigner().verifier();
+    let mut heads = node.log.watch_heads();
+    let cosigned = |heads: &log::Heads| {
+        let Some(note) = heads.published.as_ref().and_then(|head| head.checkpoint.clone()) else {
+            return false;
+        };
+        SignedCheckpoint::parse(&note).unwrap().verify([&key]).is_ok()
+    };
+    tokio::time::timeout(PATIENCE, heads.wait_for(cosigned)).await.expect("cosigned").unwrap();
+}
+
+/// Everything that a peer's folder keeps can be read as a log's public store.
+#[tokio::test]
+async fn a_peers_log_is_kept_whole() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, _clock) = judge(&rogue, &mut place).await;
+    node.until_good(log.entries.len() as u64).await;
+    for turn in 0..300 {
+        log.batch(at(2 * MINUTE + turn), []);
+    }
+    rogue.serve(&log);
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    let archive = node.peers[0].archive();
+    for index in [0, 5, 255, 256, size - 1] {
+        let entry = archive.entry(index, size).await.unwrap();
+        assert_eq!(entry, log.entries[index as usize]);
+    }
+    for old in [1, 6, 256, 257, size] {
+        let expected = root_from_leaves(&leaves(&log.entries[..old as usize]));
+        assert_eq!(archive.root_at(old, size).await.unwrap(), expected);
+    }
+    for (hash, bytes) in &log.blobs {
+        // Signets of mailboxes are no public blobs.
+        if let Some(kept) = archive.blob(hash).await.unwrap() {
+            assert_eq!(kept, *bytes);
+        }
+    }
+    // Partial tiles of smaller trees went.
+    let tiles = store_names(archive.blobs(), "tile/0").await;
+    assert_eq!(tiles.iter().filter(|key| key.contains(".p/")).count(), 1, "{tiles:?}");
+}
+
+async fn store_names(blobs: &Blobs, prefix: &str) -> Vec<String> {
+    let found = blobs.list_all(prefix, 1000).await.unwrap();
+    found.into_iter().map(|found| found.key).collect()
+}
+
+/// The own log is no peer.
+#[tokio::test]
+async fn a_mirror_does_not_follow_itself() {
+    let clock = Clock::manual(at(0));
+    let place = Place::new("a.example/log", 1).await;
+    let folder: &Path = place.folder.path();
+    let keys = Keys { log: place.log_key(), vrf: Arc::new(vrf::SecretKey::from_seed(&[1; 32])) };
+    let log_options = log::Options {
+        origin: Some(place.name.clone()),
+        ..log::Options::new(folder.join("guard"))
+    };
+    let state = Arc::new(MemoryState::default());
+    let opened = log::open(log_options, Store::memory(), state, keys, clock.clone()).await.unwrap();
+    let registry = prometheus::Registry::new();
+    let rooms = Rooms {
+        log: opened.log,
+        clock,
+        cosigner: place.cosigner(),
+        accuse: Arc::new(Filed::default()),
+        heard: Vec::new(),
+        metrics: Metrics::new(&registry).unwrap(),
+    };
+    let refused = Peers::new(options(vec![place.as_peer()]), rooms).err().unwrap();
+    assert!(refused.to_string().contains("a.example/log"), "{refused}");
+}
