@@ -14,12 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use client::Client;
 use process::{Faces, Mirror, PATIENCE, syndicate};
+use syndicate::clock::Clock;
 use syndicate::config::File;
-use syndicate::crawl::{Incident, IncidentKind, Incidents as _};
-use syndicate::daemon::Filed;
+use syndicate::daemon::{Filed, Filing};
 use syndicate::demo::world::{Options, World};
-use syndicate::dime::{Address, Rejection, Timestamp};
+use syndicate::dime::{Address, Name, Timestamp};
 use syndicate::log::check::check;
+use syndicate::proof::incident::{Incident, Kind, Received, Shown};
 use syndicate::proof::receipt::Word;
 use syndicate::store::Store;
 use tokio::time::{Instant, sleep};
@@ -138,14 +139,20 @@ async fn nothing_of_a_forgotten_mailbox_is_left_and_nothing_comes_back() {
 
     let (data, store) = (scene.data(), Store::folder(&scene.data()).unwrap());
     assert!(!holding(&data.join("private/seen"), MARK.as_bytes()).is_empty(), "kept at the stop");
-    let why = Rejection::new("G1", "a test");
-    let (kind, bytes) = (IncidentKind::SignetInvalid, Bytes::from_static(b"what came"));
-    let at = Timestamp::from_secs(1);
-    let incident = Incident::new(kind, &domain, Some(&gone), why, bytes, at);
-    let about_other = Incident { address: Some(other.clone()), ..incident.clone() };
-    let filed = Filed::new(store.private.clone());
-    filed.report(incident).await;
-    filed.report(about_other).await;
+    let filed = Filed::new(store.private.clone(), Clock::system());
+    for address in [&gone, &other] {
+        let received = Received {
+            rule: "G1".into(),
+            message: "a test".into(),
+            bytes: Bytes::from_static(b"what came"),
+            now: Shown::default(),
+            before: None,
+        };
+        let (kind, name) = (Kind::SignetInvalid, Name::Address(address.clone()));
+        let incident =
+            Incident::received(kind, "log.example/1", Timestamp::from_secs(1), name, received);
+        assert!(matches!(filed.file(&incident).await, Ok(Filing::New(_))));
+    }
     let orphan = format!("payload/{:020}/{:020}-{}", 0, 0, "ab".repeat(32));
     store.private.put(&orphan, Bytes::from_static(MARK.as_bytes())).await.unwrap();
     fs::create_dir(data.join("state.damaged")).unwrap();

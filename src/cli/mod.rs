@@ -8,6 +8,7 @@ mod bench;
 mod demo;
 mod dmtp;
 mod dx;
+mod incident;
 mod lookup;
 mod mirror;
 mod output;
@@ -63,7 +64,7 @@ enum Command {
     History(lookup::HistoryArgs),
     /// Sign what an owner posts to a mirror's /v1/watch, to have names watched.
     WatchRequest(request::Args),
-    /// Check a saved answer, with no network.
+    /// Check a saved answer or incident, with no network.
     Verify(verify::Args),
 }
 

@@ -1,4 +1,4 @@
-//! `syndicate verify`: check a saved answer, with no network.
+//! `syndicate verify`: check a saved answer or incident, with no network.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,26 @@ use std::process::ExitCode;
 
 use syndicate::client;
 use syndicate::dime::{Rejection, Timestamp};
+use syndicate::proof::incident::Incident;
 use syndicate::proof::receipt::{MAX_RECEIPT, Receipt};
 
+use super::incident;
 use super::output;
 use super::report::{self, Report, Source};
 use super::trust::{self, Trust};
 
-/// Check a saved answer of a mirror, with no network.
+/// Check a saved answer of a mirror, or an incident, with no network.
 ///
-/// FILE is what `lookup --save` or a mirror wrote, JSON or binary. It proves
-/// what was the latest at its time; --max-age says how old that may be.
+/// FILE is what `lookup --save` or a mirror wrote, JSON or binary. An answer
+/// proves what was the latest at its time; --max-age says how old that may be.
+/// An incident is judged at its own time; what it proves, about whom, and what
+/// is only said, is told apart.
 ///
-/// Exit code: 0 verified, 1 not verified, 2 wrong call or unreadable file.
+/// Exit code: 0 verified, or something is proved; 1 not verified, or nothing is
+/// proved; 2 wrong call or unreadable file.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The answer; `-` for standard input.
+    /// The answer or incident; `-` for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -46,6 +51,9 @@ pub fn run(args: Args) -> ExitCode {
         Ok(bytes) => bytes,
         Err(error) => return output::usage(format!("{}: {error}", args.file.display())),
     };
+    if Incident::is_one(&bytes) {
+        return incident::print(&bytes, policy.as_ref(), &root, args.json);
+    }
     let receipt = match Receipt::read(&bytes) {
         Ok(receipt) => receipt,
         Err(rejection) => return no_receipt(&args, &rejection),

@@ -36,6 +36,9 @@ pub struct Incident {
     pub before: Bytes,
     /// The DNSSEC chain that proves what DNS said, or denied; else empty.
     pub chain: Bytes,
+    /// Text of the record by which a certificate or an org signet was refused;
+    /// else empty.
+    pub record: Bytes,
     pub at: Timestamp,
 }
 
@@ -113,6 +116,7 @@ impl Incident {
             bytes,
             before: Bytes::new(),
             chain: Bytes::new(),
+            record: Bytes::new(),
             at,
         }
     }

@@ -240,6 +240,21 @@ impl Visitor {
         self.report(Incident::new(kind, domain, address, why.clone(), bytes, at)).await;
     }
 
+    /// Of what a record does not allow.
+    async fn under_record(
+        &self,
+        kind: IncidentKind,
+        domain: &Domain,
+        record: &Record,
+        why: &Rejection,
+        bytes: Bytes,
+    ) {
+        let record = Bytes::copy_from_slice(&record.text);
+        let at = self.rooms.clock.now();
+        let incident = Incident::new(kind, domain, None, why.clone(), bytes, at);
+        self.report(Incident { record, ..incident }).await;
+    }
+
     async fn report(&self, incident: Incident) {
         self.metrics.incidents.with_label_values(&[incident.kind.as_str()]).inc();
         self.rooms.incidents.report(incident).await;
@@ -412,7 +427,7 @@ impl Visitor {
             Ok(org) => Ok(org),
             Err(why) => {
                 let kind = IncidentKind::OrgSignetInvalid;
-                self.incident(kind, dx.domain, None, &why, bytes.into()).await;
+                self.under_record(kind, dx.domain, dx.record, &why, bytes.into()).await;
                 Err(Failure { outcome: Outcome::OrgSignetInvalid, detail: why.to_string() })
             }
         }
@@ -434,7 +449,7 @@ impl Visitor {
         let reached = reach::reach(resolver, route, &ports, dmtp, clock, &mut mismatches).await;
         for Mismatch { why, der } in mismatches {
             let kind = IncidentKind::CertificateMismatch;
-            self.incident(kind, domain, None, &why, der.into()).await;
+            self.under_record(kind, domain, record, &why, der.into()).await;
         }
         reached.map_err(|unreached| match unreached {
             Unreached::NoHost => {

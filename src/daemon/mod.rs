@@ -3,6 +3,7 @@
 //! Stops in order: the faces and the crawl first, then a last sequencing round,
 //! then the index. No room imports this.
 
+mod evidence;
 pub mod forget;
 mod incidents;
 mod joints;
@@ -39,7 +40,8 @@ use crate::store::sled::{self, Sled};
 use crate::store::state::{REWRITE, Table};
 use crate::store::{self, State, Store, seen};
 
-pub use incidents::Filed;
+pub use evidence::FromCrawl;
+pub use incidents::{Filed, Filing};
 pub use secrets::Secrets;
 
 /// How long the rooms may take to end before they are dropped.
@@ -210,7 +212,13 @@ impl Mirror {
             [] => None,
             listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
         };
-        let incidents: Arc<dyn Incidents> = Arc::new(Filed::new(log.store().private.clone()));
+        let filed = Arc::new(Filed::new(log.store().private.clone(), clock.clone()));
+        let incidents: Arc<dyn Incidents> = Arc::new(FromCrawl::new(
+            Arc::clone(&filed),
+            Arc::clone(log.state()),
+            log.store().public.clone(),
+            secrets.origin().to_owned(),
+        ));
         let quotas = Quotas::new(
             config.quotas,
             Arc::new(joints::IntoLog(log.clone())),
@@ -250,6 +258,7 @@ impl Mirror {
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
+        web_options.incidents = Some(filed);
         web_options.proxies.clone_from(&config.proxies);
         let mut face_options = dmtp_face::Options::new(config.dmtp_host.clone());
         face_options.sessions = Some(faces.dmtp_sessions.clone());

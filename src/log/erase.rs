@@ -15,7 +15,8 @@ use super::chain::{Chain, broken};
 use super::commit::{Commit, MAX_PAYLOAD_OBJECT, Payload, Records};
 use super::ledger::Marks;
 use crate::dime::{Address, Name};
-use crate::proof::Label;
+use crate::proof::{Label, incident};
+use crate::store::keys::{IncidentKey, Whom};
 use crate::store::rows::{self, UserRow};
 use crate::store::state::{Batch, REWRITE, Range, State, Table};
 use crate::store::{Blobs, keys, seen};
@@ -23,7 +24,7 @@ use crate::store::{Blobs, keys, seen};
 /// Markers that are read at a start.
 const MAX_MARKERS: usize = 10_000_000;
 /// Largest incident that is looked at, bytes.
-const MAX_INCIDENT: u64 = 64 << 20;
+const MAX_INCIDENT: u64 = incident::MAX_INCIDENT as u64;
 /// Rows of one scan or batch.
 const PAGE: usize = 5_000;
 
@@ -93,9 +94,13 @@ pub async fn sweep_private(
     private: &Blobs,
     gone: &(dyn Fn(&Address) -> bool + Sync),
 ) -> Result<(), Error> {
-    for found in private.list_all("incident", MAX_MARKERS).await? {
+    for found in private.list_all(keys::INCIDENTS, MAX_MARKERS).await? {
+        let key = IncidentKey::parse(&found.key);
+        if key.is_some_and(|key| !matches!(key.whom, Whom::Mailbox(_))) {
+            continue;
+        }
         let Some(bytes) = private.get(&found.key, MAX_INCIDENT).await? else { continue };
-        let about = serde_json::from_slice::<About>(&bytes).ok().and_then(|about| about.address);
+        let about = serde_json::from_slice::<About>(&bytes).ok().and_then(|about| about.name);
         if about.and_then(|about| about.parse().ok()).is_some_and(|about| gone(&about)) {
             private.delete(&found.key).await?;
         }
@@ -104,10 +109,10 @@ pub async fn sweep_private(
     Ok(())
 }
 
-/// Whom an incident is about; the rest of it is its writer's.
+/// Whom an incident is about; the rest of it is not looked at.
 #[derive(serde::Deserialize)]
 struct About {
-    address: Option<String>,
+    name: Option<String>,
 }
 
 /// Deletes what the crawl keeps of mailboxes that are gone, and have not come

@@ -24,6 +24,7 @@
 //! | private | `peer/<…>/position` | how far it was followed | overwritten |
 //! | private | `peer/<…>/cosigned` | the last checkpoint that we cosigned | overwritten |
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
+//! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
@@ -131,10 +132,89 @@ pub fn peer(sha256_of_origin: &[u8; 32]) -> String {
     format!("peer/{}", hex::encode(sha256_of_origin))
 }
 
-/// Private: what failed validation, by the incident's id.
-pub fn incident(id: &[u8; 32]) -> String {
-    let id = hex::encode(id);
-    format!("incident/{}/{id}", &id[..2])
+/// Folder of all incidents.
+pub const INCIDENTS: &str = "incident";
+
+/// What the name of an incident tells: enough to list it without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentKey {
+    /// Milliseconds.
+    pub at: u64,
+    pub whom: Whom,
+    /// A word of lower-case letters and `-`.
+    pub kind: String,
+    /// A client reported it.
+    pub by_client: bool,
+    /// The same for the same thing seen again.
+    pub same: [u8; 16],
+    pub id: [u8; 32],
+}
+
+/// Whom an incident is about. No key holds a mailbox's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Whom {
+    Domain(String),
+    /// The first half of the SHA-256 of the address.
+    Mailbox([u8; 16]),
+    /// The same of the log's origin.
+    Mirror([u8; 16]),
+}
+
+impl IncidentKey {
+    /// Counted from 1970-01-01.
+    pub fn day(&self) -> u64 {
+        self.at / 86_400_000
+    }
+
+    /// The inverse of [`incident`].
+    pub fn parse(key: &str) -> Option<IncidentKey> {
+        let mut parts = key.strip_prefix(INCIDENTS)?.strip_prefix('/')?.split('/');
+        let (_day, whom, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut fields = name.split('.');
+        let found = IncidentKey {
+            at: parse_number(fields.next()?)?,
+            whom: Whom::parse(whom)?,
+            kind: fields.next()?.to_owned(),
+            by_client: fields.next()? == "c",
+            same: fixed(fields.next()?)?,
+            id: fixed(fields.next()?)?,
+        };
+        (incident(&found) == key).then_some(found)
+    }
+}
+
+impl Whom {
+    fn parse(text: &str) -> Option<Whom> {
+        // Domains are in lower case.
+        match text.split_once('-') {
+            Some(("M", tag)) => fixed(tag).map(Whom::Mailbox),
+            Some(("L", tag)) => fixed(tag).map(Whom::Mirror),
+            _ => Some(Whom::Domain(text.to_owned())),
+        }
+    }
+}
+
+fn fixed<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)
+}
+
+/// Private: an incident.
+pub fn incident(key: &IncidentKey) -> String {
+    let whom = match &key.whom {
+        Whom::Domain(domain) => domain.clone(),
+        Whom::Mailbox(tag) => format!("M-{}", hex::encode(tag)),
+        Whom::Mirror(tag) => format!("L-{}", hex::encode(tag)),
+    };
+    let by = if key.by_client { 'c' } else { 'm' };
+    format!(
+        "{INCIDENTS}/{}/{whom}/{}.{}.{by}.{}.{}",
+        number(key.day()),
+        number(key.at),
+        key.kind,
+        hex::encode(key.same),
+        hex::encode(key.id)
+    )
 }
 
 /// Private: an owner's request of an hour, counted from 1970-01-01, that was
@@ -159,6 +239,23 @@ mod tests {
         assert_eq!(parse_number("00000000000000000005.1"), None);
         assert_eq!(parse_number("5"), None);
         assert_eq!(parse_number("99999999999999999999"), None);
+    }
+
+    #[test]
+    fn the_name_of_an_incident_reads_back() {
+        for whom in [
+            Whom::Domain("m-mail.example".to_owned()),
+            Whom::Mailbox([7; 16]),
+            Whom::Mirror([8; 16]),
+        ] {
+            let (same, id) = ([1; 16], [2; 32]);
+            let kind = "split-view".to_owned();
+            let key = IncidentKey { at: 1_795_449_600_123, whom, kind, by_client: true, same, id };
+            let text = incident(&key);
+            assert_eq!(IncidentKey::parse(&text), Some(key));
+            assert_eq!(IncidentKey::parse(&text[..text.len() - 1]), None);
+        }
+        assert_eq!(IncidentKey::parse("incident/ab/abab"), None);
     }
 
     #[test]

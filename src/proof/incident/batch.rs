@@ -9,14 +9,11 @@ use std::collections::BTreeMap;
 use super::Entries;
 use super::part_map::PartMap;
 use super::verify::Fault;
-use crate::dime::org;
-use crate::dime::record::Record;
-use crate::dime::signet::Signet;
-use crate::dime::{Dnssec, Domain, Timestamp};
-use crate::proof::dnssec::{self, Anchor};
-use crate::proof::entry::{self, Blob, DomainObservation, Entry, Events, Holder, Kind};
+use crate::dime::Timestamp;
+use crate::proof::dnssec::Anchor;
+use crate::proof::entry::{self, Blob, Entry, Events, Holder, Kind};
 use crate::proof::replay::{self, Expected, Position, Replayer, Stop};
-use crate::proof::{Hash, Label, map};
+use crate::proof::{Label, map, observation};
 
 /// A rule that these leaves break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,70 +246,29 @@ fn replay(entries: &Entries, leaves: &[Read<'_>]) -> Result<Option<Broken>, Faul
     Ok(None)
 }
 
-/// A domain's entry in force against the bytes that it names, where they are.
+/// A domain's entry against the bytes that it names, as far as they are here. A
+/// chain that leads to another root than the asker's accuses nobody.
 fn against_bytes(leaf: &Read<'_>, blobs: &[bytes::Bytes], anchors: &[Anchor]) -> Option<Broken> {
     let Ok(Entry { kind: Kind::Domain(seen), time, .. }) = &leaf.entry else { return None };
-    if seen.current != seen.version {
-        return None;
-    }
-    let domain: Domain = seen.domain.parse().ok()?;
-    let bytes = |blob: &Option<Blob>| {
-        let hash: Hash = blob.as_ref()?.sha256;
-        blobs.iter().find(|bytes| Blob::of(bytes).sha256 == hash)
-    };
-    let (record, org_signet) = (bytes(&seen.record), bytes(&seen.org_signet));
-    let chain = bytes(&seen.dnssec_chain);
-    for (blob, bytes) in
-        [(&seen.record, record), (&seen.org_signet, org_signet), (&seen.dnssec_chain, chain)]
-    {
-        if let (Some(blob), Some(bytes)) = (blob, bytes)
-            && !blob.names(bytes)
-        {
+    for blob in observation::named(seen) {
+        let here = blobs.iter().map(|bytes| Blob::of(bytes));
+        if here.into_iter().any(|here| here.sha256 == blob.sha256 && here.length != blob.length) {
             return Some(leaf.breaks("blob-length", "the bytes have another length"));
         }
     }
-    if let Some(text) = record {
-        match Record::parse(text) {
-            Err(refused) => return Some(leaf.breaks("record", refused.to_string())),
-            Ok(record) if !record.pok_set().iter().eq(seen.poks.iter()) => {
-                return Some(leaf.breaks("record-poks", "the record has other primary keys"));
-            }
-            Ok(_) => {}
-        }
-    }
-    if let Some(bytes) = org_signet {
-        let valid = Signet::decode(bytes)
-            .and_then(|signet| org::validate(&signet, &seen.poks.to_vec(), Some(&domain)));
-        if let Err(refused) = valid {
-            return Some(leaf.breaks("org-signet", refused.to_string()));
-        }
-    }
-    let words = chain_words(chain?, &domain, *time, seen, record, anchors)?;
-    Some(leaf.breaks("dnssec-chain", words))
-}
-
-/// Why a chain does not prove what the entry says. One that leads to another
-/// root than the asker's proves nothing either way.
-fn chain_words(
-    chain: &[u8],
-    domain: &Domain,
-    at: Timestamp,
-    seen: &DomainObservation<'_>,
-    record: Option<&bytes::Bytes>,
-    anchors: &[Anchor],
-) -> Option<String> {
-    if anchors.is_empty() {
-        return None;
-    }
-    let observed = match dnssec::verify_observation(chain, domain, anchors, at) {
-        Err(refused) if refused.rule == "dnssec-anchor" => return None,
-        Err(refused) => return Some(refused.to_string()),
-        Ok(observed) => observed,
+    let bytes = |blob: &Option<Blob>| {
+        let blob = blob.as_ref()?;
+        blobs.iter().find(|bytes| blob.names(bytes)).map(|bytes| &bytes[..])
     };
-    if observed.dnssec != seen.dnssec {
-        return Some(format!("it says {}, the chain proves {}", seen.dnssec, observed.dnssec));
+    let here = observation::Bytes {
+        record: bytes(&seen.record),
+        org_signet: bytes(&seen.org_signet),
+        dnssec_chain: bytes(&seen.dnssec_chain).filter(|_| !anchors.is_empty()),
+    };
+    match observation::verify(seen, *time, &here, anchors) {
+        Err(refused) if refused.rule != "dnssec-anchor" => {
+            Some(leaf.breaks(refused.rule, refused.message))
+        }
+        _ => None,
     }
-    let other = observed.dnssec == Dnssec::Secure
-        && record.is_some_and(|text| observed.record.as_deref() != Some(&text[..]));
-    other.then(|| "the chain proves another record".to_owned())
 }

@@ -178,9 +178,10 @@ pub struct Entries {
     pub tips: Vec<TipProof>,
     /// Bytes that the leaves name.
     pub blobs: Vec<Bytes>,
-    /// The rule that is broken, as in the replay or the receipts
-    /// (`proto/README.md` §7, §9). For unserved bytes, which: `record`,
-    /// `org-signet`, `dnssec-chain`. For a stale mirror `stale`.
+    /// The rule that is broken, as the replay names it
+    /// ([`super::replay::Broken::rule`]) or [`super::observation::verify`]. For
+    /// unserved bytes, which: `record`, `org-signet`, `dnssec-chain`. For a
+    /// stale mirror `stale`.
     pub rule: String,
 }
 
@@ -416,8 +417,9 @@ impl Incident {
         Incident::of_mirror(Kind::LogFork, observer, at, Evidence::Fork(Box::new(fork)))
     }
 
-    /// `entries.rule` is the rule's name, as [`super::replay::Broken::rule`]
-    /// gives it, or of a receipt's fault about blobs.
+    /// `entries.rule` is the rule's name, as [`super::replay::Broken::rule`] or
+    /// [`super::observation::verify`] gives it; for the latter the bytes that
+    /// the entry names stand in `entries.blobs`.
     pub fn rule_broken(observer: &str, at: Timestamp, entries: Entries) -> Incident {
         Incident::of_mirror(Kind::RuleBroken, observer, at, Evidence::Entries(Box::new(entries)))
     }

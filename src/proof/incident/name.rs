@@ -15,9 +15,10 @@ use crate::dime::user::{self, ValidUserSignet};
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
 use crate::proof::Hash;
 use crate::proof::dnssec::{self, DnsName, Observed, Prover, RecordType, Set};
-use crate::proof::entry::{Blob, Entry, Kind as EntryKind, UserPayload};
+use crate::proof::entry::{Blob, Entry, Kind as EntryKind};
 use crate::proof::note::VerifierKey;
 use crate::proof::receipt::{self, Asker, Backing, Receipt, Statement, Verdict};
+use crate::proof::relation::{Keys, Relation, Side};
 
 /// Two or more logs about one name.
 pub fn receipts(case: &Case<'_>, seen: &Receipts) -> Result<Findings, Fault> {
@@ -27,22 +28,22 @@ pub fn receipts(case: &Case<'_>, seen: &Receipts) -> Result<Findings, Fault> {
         .iter()
         .enumerate()
         .flat_map(|(i, one)| logs.iter().skip(i + 1).map(move |other| (one, other)))
-        .find(|(one, other)| one.relation(other).is_some_and(|relation| relation != Relation::Same))
-        .ok_or(match logs.iter().filter(|log| log.tip.is_some()).count() {
+        .find(|(one, other)| !matches!(one.relation(other), Relation::Same | Relation::Unknown))
+        .ok_or(match logs.iter().filter(|log| log.statement.sights.tip().is_some()).count() {
             0 | 1 => Fault::Absent,
             _ => Fault::Same,
         })?;
-    let relation = one.relation(other).ok_or(Fault::Absent)?;
+    let relation = one.relation(other);
     let mut findings = Findings::default();
     for log in &logs {
         log.tell(name, case, &mut findings);
     }
     match (case.kind(), relation) {
         (Kind::SplitView, _) => check_rounds(case, &seen.rounds, one, other)?,
-        (Kind::UpdateWithheld, Relation::Behind | Relation::Ahead) => {
-            let (behind, ahead) = match relation {
-                Relation::Behind => (one, other),
-                _ => (other, one),
+        (Kind::UpdateWithheld, Relation::Lag(side)) => {
+            let (behind, ahead) = match side {
+                Side::Ours => (one, other),
+                Side::Theirs => (other, one),
             };
             findings.proved.push(format!(
                 "What {} has as the newest stands further back in the history that {} has.",
@@ -131,25 +132,12 @@ fn organization(name: &Name, by_name: bool, pok: [u8; 32], what: &str, findings:
     ));
 }
 
-/// What two histories are to each other (threat 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Same,
-    /// The first one's newest is older news in the second.
-    Behind,
-    Ahead,
-    Diverged,
-}
-
 /// A receipt that holds.
 struct Log<'a> {
     statement: Statement,
     backing: Option<Backing>,
     /// Why the asker's policy does not stand behind it, if there is one.
     distrust: Option<receipt::Fault>,
-    /// What is in force, and everything that was.
-    tip: Option<Hash>,
-    history: BTreeSet<Hash>,
     signed: Option<Signed>,
     record: Option<RecordAt<'a>>,
 }
@@ -202,28 +190,17 @@ impl<'a> Log<'a> {
             Verdict::Trusted(statement, backing) => (statement, Some(backing)),
             Verdict::SelfConsistent(statement) => (statement, None),
         };
-        let (tip, history) = tips(receipt, &statement);
         let signed = signed(receipt, &statement);
         let record = record_at(receipt);
-        Ok(Log { statement, backing, distrust, tip, history, signed, record })
+        Ok(Log { statement, backing, distrust, signed, record })
     }
 
     fn origin(&self) -> &str {
         &self.statement.origin
     }
 
-    /// `None` if one of them has nothing of the name: that is no contradiction.
-    fn relation(&self, other: &Log<'_>) -> Option<Relation> {
-        let (own, others) = (self.tip?, other.tip?);
-        Some(if own == others {
-            Relation::Same
-        } else if other.history.contains(&own) {
-            Relation::Behind
-        } else if self.history.contains(&others) {
-            Relation::Ahead
-        } else {
-            Relation::Diverged
-        })
+    fn relation(&self, other: &Log<'_>) -> Relation {
+        Relation::of(&self.statement.sights, &other.statement.sights)
     }
 
     /// What the log's key signed, and who stands behind it.
@@ -283,51 +260,6 @@ fn receipt_verdict(
         }
         other => other,
     }
-}
-
-/// Of a mailbox its keys; of a domain its POKs and org signet. What is not
-/// here as bytes has no place in a history.
-fn tips(receipt: &Receipt, statement: &Statement) -> (Option<Hash>, BTreeSet<Hash>) {
-    let mut history = BTreeSet::new();
-    let mut tip = None;
-    for item in &receipt.subject.items {
-        let Ok(entry) = Entry::decode(&item.entry) else { continue };
-        let (version, state) = match entry.kind {
-            EntryKind::Domain(seen) => {
-                let org = seen.org_signet.map_or([0; 32], |blob| blob.sha256);
-                let poks = seen.poks.to_vec().concat();
-                (seen.version, (!poks.is_empty()).then(|| digest(&[&poks, &org])))
-            }
-            EntryKind::User(seen) => {
-                let hidden = item.hidden.as_ref();
-                let payload = hidden.and_then(|h| UserPayload::decode(&h.payload).ok());
-                let facts = payload.and_then(|payload| payload.signet);
-                let bytes = facts.and_then(|facts| blob(receipt, &facts.sha256));
-                (seen.version, bytes.and_then(|bytes| keys_of(bytes)))
-            }
-            _ => continue,
-        };
-        history.extend(state);
-        if version == statement.current {
-            tip = state;
-        }
-    }
-    (tip, history)
-}
-
-/// By its signing and encryption keys.
-fn keys_of(bytes: &[u8]) -> Option<Hash> {
-    let signet = Signet::decode(bytes).ok()?;
-    Some(digest(&[&signet.signing_key(), signet.encryption_key()]))
-}
-
-fn digest(parts: &[&[u8]]) -> Hash {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }
 
 fn blob<'a>(receipt: &'a Receipt, sha256: &Hash) -> Option<&'a Bytes> {
@@ -444,23 +376,22 @@ pub fn victim(case: &Case<'_>, victim: &Victim) -> Result<Findings, Fault> {
         return Err(Fault::Shown(why));
     };
     let logs = Log::judge_all(case, receipts)?;
-    if logs.iter().all(|log| log.tip.is_none()) {
+    if logs.iter().all(|log| log.statement.sights.tip().is_none()) {
         return Err(Fault::Absent);
     }
-    let shown_tip = match (&view.user, name) {
-        (Some(user), Name::Address(_)) => keys_of(user.signet().bytes()),
+    let keys = match (&view.user, name) {
+        (Some(user), Name::Address(_)) => Keys::of_mailbox(user.signet()),
         (None, Name::Domain(_)) => {
             let poks: Vec<[u8; 32]> = record.pok_set().into_iter().collect();
-            let org = Sha256::digest(org.signet().bytes());
-            Some(digest(&[&poks.concat(), &org]))
+            let org_signet = Some(Sha256::digest(org.signet().bytes()).into());
+            Keys::Domain { poks: Sha256::digest(poks.concat()).into(), org_signet }
         }
         _ => {
             let why = Rejection::new("incident-shown", "a signet beside a domain, or none");
             return Err(Fault::Shown(why));
         }
     };
-    let knows = |log: &Log<'_>| shown_tip.is_some_and(|tip| log.history.contains(&tip));
-    if logs.iter().any(knows) {
+    if logs.iter().any(|log| log.statement.sights.list().iter().any(|sight| sight.keys == keys)) {
         return Err(Fault::KnownKey);
     }
 
@@ -657,8 +588,11 @@ fn mailbox(
         false => before.clone(),
     });
     let new = View::check(case, &name, now).map_err(Fault::Shown)?;
-    let old = before.as_ref().map(|before| View::check(case, &name, before));
-    let old = old.transpose().map_err(Fault::Shown)?;
+    let own_org = received.before.as_ref().is_some_and(|own| !own.org_signet.is_empty());
+    let old = match before.as_ref().map(|before| View::check(case, &name, before)) {
+        Some(Err(why)) if own_org => return Err(Fault::Shown(why)),
+        old => old.and_then(Result::ok),
+    };
     let old = old.as_ref().and_then(|old| Some((old, old.user.as_ref()?)));
     new.tell_chain(&name, findings);
     let signed = |view: &View, user: &ValidUserSignet| {
@@ -728,7 +662,9 @@ fn refused_signet(
     let context = Shown { signet: Bytes::new(), ..received.now.clone() };
     let view = View::check(case, &name, &context).map_err(Fault::Shown)?;
     view.tell_chain(&name, findings);
-    let decoded = Signet::decode(&received.bytes);
+    // What is hashed for a quota begins with a nonce.
+    let skip = if case.kind() == Kind::Coalesced { 32 } else { 0 };
+    let decoded = Signet::decode(received.bytes.get(skip..).unwrap_or_default());
     let valid = match (&decoded, &view.org) {
         (Ok(signet), Some(org)) => user::validate(signet, org, Some(address)),
         (Err(why), _) => Err(why.clone()),

@@ -11,6 +11,7 @@
 //! | `GET /v1/events?name=NAME` | server-sent events: each new version of a name; see `events` |
 //! | `POST /add-checkpoint` | a cosignature of a peer's checkpoint (C2SP tlog-witness) |
 //! | `GET /{sha256 of origin}/checkpoint` | what was cosigned last of that log |
+//! | `GET /v1/incidents[/{id}]`, `POST /v1/incidents` | what is wrong, with its evidence; see `incidents` |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for the operator |
@@ -21,6 +22,7 @@
 
 mod connection;
 mod events;
+mod incidents;
 mod names;
 mod observe;
 mod operator;
@@ -58,6 +60,7 @@ use connection::{Limited, Limits, Peer};
 use reply::Refusal;
 
 pub use super::budget::Unknown;
+pub use incidents::{Incidents, Listed, Page, Place};
 pub use observe::{Observation, Observe};
 pub use watch::Owners;
 
@@ -102,6 +105,8 @@ pub struct Options {
     pub observe: Option<Arc<dyn Observe>>,
     /// Who cosigns other logs; `None`: there is no `/add-checkpoint`.
     pub witness: Option<Arc<Witness>>,
+    /// Where incidents are kept; `None`: there is no `/v1/incidents`.
+    pub incidents: Option<Arc<dyn Incidents>>,
     /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
     pub proxies: Vec<IpAddr>,
 }
@@ -125,6 +130,7 @@ impl Options {
             owners: None,
             observe: None,
             witness: None,
+            incidents: None,
             proxies: Vec::new(),
         }
     }
@@ -222,6 +228,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/watch", post(watch::watch))
         .route("/v1/observe", post(observe::observe))
         .route("/v1/events", get(events::events))
+        .route("/v1/incidents", get(incidents::list).post(incidents::of_name))
+        .route("/v1/incidents/{id}", get(incidents::file))
         .route("/healthz", get(operator::healthz))
         .route("/readyz", get(operator::readyz))
         .route("/metrics", get(operator::metrics))

@@ -1,0 +1,246 @@
+//! What the crawl received becomes an incident that stands alone: with the
+//! record, its DNSSEC chain and the org signet that the log has at that time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::incidents::{Filed, Filing};
+use crate::crawl::{self, IncidentKind};
+use crate::dime::signet::Signet;
+use crate::dime::{Address, Domain, Name, Timestamp, org, user};
+use crate::proof::entry::Entry;
+use crate::proof::incident::{Incident, Kind, MAX_MESSAGE, MAX_RECEIVED, Received, Shown};
+use crate::proof::{Hash, Label};
+use crate::store::rows::{self, DomainRow, Place};
+use crate::store::{self, Blobs, State, keys};
+
+/// Files what the crawl reports.
+pub struct FromCrawl {
+    filed: Arc<Filed>,
+    state: Arc<dyn State>,
+    public: Blobs,
+    /// Of this mirror's log.
+    origin: String,
+}
+
+impl FromCrawl {
+    pub fn new(
+        filed: Arc<Filed>,
+        state: Arc<dyn State>,
+        public: Blobs,
+        origin: String,
+    ) -> FromCrawl {
+        FromCrawl { filed, state, public, origin }
+    }
+}
+
+#[async_trait]
+impl crawl::Incidents for FromCrawl {
+    async fn report(&self, seen: crawl::Incident) {
+        let (domain, kind) = (seen.domain.clone(), seen.kind);
+        let filed = async { self.filed.file(&self.standing_alone(seen).await?).await };
+        match filed.await {
+            Ok(Filing::Over) => tracing::debug!(%domain, %kind, "incident over quota"),
+            Ok(Filing::New(_) | Filing::Known) => {}
+            Err(error) => tracing::error!(%domain, %kind, %error, "incident not kept"),
+        }
+    }
+}
+
+/// What the log has in force of a domain.
+#[derive(Default)]
+struct InForce {
+    shown: Shown,
+    /// Older org signets, the newest first.
+    orgs: Vec<Bytes>,
+}
+
+impl FromCrawl {
+    async fn standing_alone(&self, seen: crawl::Incident) -> Result<Incident, store::Error> {
+        let known = self.in_force(&seen.domain).await?;
+        let kind = kind_of(seen.kind);
+        let at = seen.at;
+        let (rule, message) = (seen.why.rule.to_owned(), plain(&seen.why.message));
+        let received = match &seen.address {
+            Some(address) => of_mailbox(address, &seen, known),
+            None => of_domain(&seen, known),
+        };
+        let received = Received { rule, message, ..received };
+        let name = match seen.address {
+            Some(address) => Name::Address(address),
+            None => Name::Domain(seen.domain),
+        };
+        Ok(Incident::received(kind, &self.origin, at, name, received))
+    }
+
+    async fn in_force(&self, domain: &Domain) -> Result<InForce, store::Error> {
+        let key = domain.as_str().as_bytes();
+        let Some(row) = rows::find::<DomainRow>(&*self.state, key).await? else {
+            return Ok(InForce::default());
+        };
+        let mut orgs = Vec::new();
+        for org in row.org_signets.iter().rev() {
+            orgs.extend(self.blob(Some(org.signet.0)).await?);
+        }
+        let shown = Shown {
+            at: self.time_of(domain, row.current).await?,
+            record: self.blob(row.record.map(|hash| hash.0)).await?.unwrap_or_default(),
+            chain: self.blob(row.dnssec_chain.map(|hash| hash.0)).await?.unwrap_or_default(),
+            org_signet: self.blob(row.org_signet.map(|hash| hash.0)).await?.unwrap_or_default(),
+            signet: Bytes::new(),
+        };
+        Ok(InForce { shown, orgs })
+    }
+
+    /// When the log entered a version.
+    async fn time_of(&self, domain: &Domain, version: u64) -> Result<Timestamp, store::Error> {
+        let key = rows::place_key(&Label::of_domain(domain).0, version);
+        let place = rows::find::<Place>(&*self.state, &key).await?;
+        let time = place.and_then(|place| Entry::decode(&place.entry).ok().map(|read| read.time));
+        Ok(time.unwrap_or_default())
+    }
+
+    /// `None` for what was withdrawn too.
+    async fn blob(&self, sha256: Option<Hash>) -> Result<Option<Bytes>, store::Error> {
+        match sha256 {
+            Some(sha256) => self.public.get(&keys::blob(&sha256), MAX_RECEIVED as u64).await,
+            None => Ok(None),
+        }
+    }
+}
+
+fn of_mailbox(address: &Address, seen: &crawl::Incident, known: InForce) -> Received {
+    let InForce { shown, orgs } = known;
+    let bytes = bounded(&seen.bytes);
+    let mut received = blank(shown);
+    if !matches!(seen.kind, IncidentKind::Alarm(_)) {
+        received.bytes = bytes;
+        return received;
+    }
+    received.now.signet = bytes;
+    if !seen.before.is_empty() {
+        let own = is_under(&seen.before, &received.now.org_signet, address);
+        let older = || orgs.into_iter().find(|org| is_under(&seen.before, org, address));
+        let org_signet = if own { None } else { older() };
+        received.before = Some(Shown {
+            signet: bounded(&seen.before),
+            org_signet: org_signet.unwrap_or_default(),
+            at: received.now.at,
+            ..Shown::default()
+        });
+    }
+    received
+}
+
+/// Whether a signet is valid under an org signet, whoever made that.
+fn is_under(signet: &[u8], org_signet: &[u8], address: &Address) -> bool {
+    let valid = || {
+        let org = Signet::decode(org_signet)?;
+        let org = org::validate(&org, &[org.signing_key()], Some(address.domain()))?;
+        user::validate(&Signet::decode(signet)?, &org, Some(address))
+    };
+    valid().is_ok()
+}
+
+fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {
+    let mut received = blank(Shown { at: seen.at, ..Shown::default() });
+    match seen.kind {
+        IncidentKind::Alarm(_) | IncidentKind::Downgrade => {
+            received.now.chain = bounded(&seen.chain);
+            if !seen.before.is_empty() {
+                let (record, org_signet) = parted(&seen.before);
+                let same = record == known.shown.record;
+                // The chain is of its own time; without it, of this one.
+                let (chain, at) = match same {
+                    true => (known.shown.chain, known.shown.at),
+                    false => (Bytes::new(), seen.at),
+                };
+                let signet = Bytes::new();
+                received.before = Some(Shown { at, record, chain, org_signet, signet });
+            }
+            match kind_of(seen.kind) {
+                Kind::DnssecBogus => received.bytes = bounded(&seen.bytes),
+                Kind::NameConflict => {
+                    let first = seen.bytes.split(|byte| *byte == b'\n').next();
+                    received.now.record = Bytes::copy_from_slice(first.unwrap_or_default());
+                    received.bytes = bounded(&seen.bytes);
+                }
+                _ => (received.now.record, received.now.org_signet) = parted(&seen.bytes),
+            }
+        }
+        _ => {
+            received.bytes = bounded(&seen.bytes);
+            received.now.record = bounded(&seen.record);
+            if !seen.record.is_empty() && seen.record == known.shown.record {
+                (received.now.chain, received.now.at) = (known.shown.chain, known.shown.at);
+            }
+        }
+    }
+    received
+}
+
+fn blank(now: Shown) -> Received {
+    Received { rule: String::new(), message: String::new(), bytes: Bytes::new(), now, before: None }
+}
+
+/// A domain's state as the crawl keeps it: the record's text, LF, the org
+/// signet. A stranger's text may have line feeds of its own.
+fn parted(state: &Bytes) -> (Bytes, Bytes) {
+    let ends = state.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    for end in ends {
+        let rest = state.slice(end + 1..);
+        if rest.is_empty() || Signet::decode(&rest).is_ok() {
+            return (state.slice(..end), rest);
+        }
+    }
+    (state.clone(), Bytes::new())
+}
+
+fn bounded(bytes: &Bytes) -> Bytes {
+    bytes.slice(..bytes.len().min(MAX_RECEIVED))
+}
+
+/// One line of bounded length.
+fn plain(message: &str) -> String {
+    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let end = line.floor_char_boundary(MAX_MESSAGE);
+    line.get(..end).unwrap_or_default().to_owned()
+}
+
+fn kind_of(kind: IncidentKind) -> Kind {
+    match kind {
+        IncidentKind::RecordRefused => Kind::RecordRefused,
+        IncidentKind::RecordAmbiguous => Kind::RecordAmbiguous,
+        IncidentKind::CertificateMismatch => Kind::CertificateMismatch,
+        IncidentKind::OrgSignetInvalid => Kind::OrgSignetInvalid,
+        IncidentKind::SignetInvalid => Kind::SignetInvalid,
+        IncidentKind::LinkInvalid => Kind::LinkInvalid,
+        IncidentKind::Coalesced => Kind::Coalesced,
+        IncidentKind::Downgrade => Kind::Downgrade,
+        // Only alarms are reported.
+        IncidentKind::Alarm(event) => Kind::of_event(event).unwrap_or(Kind::Coalesced),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_with_line_feeds_is_parted_at_its_end() {
+        let text = Bytes::from_static(b"ver=1 pok=x\nmore\n");
+        assert_eq!(parted(&text), (Bytes::from_static(b"ver=1 pok=x\nmore"), Bytes::new()));
+        let text = Bytes::from_static(b"ver=1");
+        assert_eq!(parted(&text), (text.clone(), Bytes::new()));
+        let text = Bytes::from_static(b"\n");
+        assert_eq!(parted(&text), (Bytes::new(), Bytes::new()));
+    }
+
+    #[test]
+    fn words_are_one_bounded_line() {
+        assert_eq!(plain("a\nb"), "a b");
+        assert_eq!(plain(&"\u{e4}".repeat(1000)).len(), MAX_MESSAGE);
+    }
+}
