@@ -289,6 +289,8 @@ pub enum Error {
     Stopped,
     #[error("too many wait for a visit of their own")]
     Busy,
+    #[error("the domain is watched already")]
+    Watched,
 }
 
 /// Counters of the room. No label names a domain or an address.
@@ -402,8 +404,11 @@ struct Request {
     reason: &'static str,
     what: What,
     /// Answered when the visit ended; dropped if there is none.
-    answer: Option<oneshot::Sender<Arc<Report>>>,
+    answer: Option<Answer>,
 }
+
+/// Whoever waits for a visit.
+type Answer = oneshot::Sender<Result<Arc<Report>, Error>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
@@ -450,7 +455,8 @@ impl Handle {
     /// One that has a record is watched from then on.
     ///
     /// # Errors
-    /// [`Error::Busy`] if it is watched already, or too many wait.
+    /// [`Error::Watched`] if it is watched already, [`Error::Busy`] if too many
+    /// wait.
     pub async fn explore(&self, domain: Domain) -> Result<Arc<Report>, Error> {
         self.ask_for(Name::Domain(domain), "in a peer's log", What::Explore).await
     }
@@ -464,11 +470,7 @@ impl Handle {
         let (answer, report) = oneshot::channel();
         let request = Request { name, reason, what, answer: Some(answer) };
         self.requests.send(request).await.map_err(|_| Error::Stopped)?;
-        let dropped = match what {
-            What::Watch => Error::Stopped,
-            What::Look { .. } | What::Explore => Error::Busy,
-        };
-        report.await.map_err(|_| dropped)
+        report.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Whether a mailbox is watched only because peers asked for it; whoever
@@ -515,8 +517,8 @@ pub struct Crawler {
 
 #[derive(Default)]
 struct Waiting {
-    next: Vec<oneshot::Sender<Arc<Report>>>,
-    now: Vec<oneshot::Sender<Arc<Report>>>,
+    next: Vec<Answer>,
+    now: Vec<Answer>,
 }
 
 impl Crawler {
@@ -657,7 +659,7 @@ impl Crawler {
             true => Name::Domain(domain.clone()),
             false => name,
         };
-        let is_taken = match what {
+        let taken = match what {
             What::Watch => {
                 if self.frontier.add(&name, now) {
                     self.remember(&name, now, 0, Some(reason)).await;
@@ -666,18 +668,21 @@ impl Crawler {
                 if answer.is_some() {
                     self.frontier.urge(&domain, now);
                 }
-                true
+                Ok(())
             }
             What::Look { keep } => {
                 if let (Name::Address(address), Some(keep)) = (&name, keep) {
                     self.look_for_peer(address, keep, now).await;
                 }
-                self.frontier.look(&name, now)
+                self.frontier.look(&name, now).then_some(()).ok_or(Error::Busy)
             }
-            What::Explore => self.frontier.explore(&domain, now),
+            What::Explore if self.frontier.is_watched(&name) => Err(Error::Watched),
+            What::Explore => self.frontier.explore(&domain, now).then_some(()).ok_or(Error::Busy),
         };
-        if let Some(answer) = answer.filter(|_| is_taken) {
-            self.waiting.entry(domain).or_default().next.push(answer);
+        let Some(answer) = answer else { return };
+        match taken {
+            Ok(()) => self.waiting.entry(domain).or_default().next.push(answer),
+            Err(refused) => drop(answer.send(Err(refused))),
         }
     }
 
@@ -788,7 +793,7 @@ impl Crawler {
             // Nobody visits a domain again that is not there.
             let next = if settled.dropped { std::mem::take(&mut waiting.next) } else { Vec::new() };
             for answer in waiting.now.drain(..).chain(next) {
-                let _ = answer.send(Arc::clone(&report));
+                let _ = answer.send(Ok(Arc::clone(&report)));
             }
             if waiting.next.is_empty() {
                 self.waiting.remove(&job.domain);

@@ -115,21 +115,23 @@ struct About {
     name: Option<String>,
 }
 
-/// Deletes what the crawl keeps of mailboxes that are gone, and have not come
+/// Deletes what the crawl and comparisons keep of mailboxes that are gone, and have not come
 /// back: rows that no entry of the log makes.
 pub async fn sweep_rows(
     state: &dyn State,
     gone: &(dyn Fn(&Address) -> bool + Sync),
 ) -> Result<(), Error> {
     let mut batch = Batch::new();
-    for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+    for table in [Table::Seen, Table::Frontier, Table::Quotas, Table::Comparisons] {
         let mut range = Range::all();
         loop {
             let page = state.scan(table, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             range = range.after(last);
             for (key, _) in page {
-                let name = std::str::from_utf8(&key).ok().and_then(|name| name.parse().ok());
+                // Of comparisons the name is the first line.
+                let name = key.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
                 if let Some(Name::Address(address)) = name
                     && rows::find::<UserRow>(state, &rows::user_key(&address)).await?.is_none()
                     && gone(&address)

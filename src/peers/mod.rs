@@ -8,12 +8,18 @@
 //! *condition* (stale, unreachable, over its quota, a newer format, bytes that
 //! are not served) ends by itself and accuses nobody (threat 17).
 //!
-//! Left out: comparing what two logs say about one name.
+//! [`crosscheck`] compares what two logs say about one name, and [`domains`] has
+//! peers' domains looked at here.
 
 pub mod archive;
+pub mod ask;
+pub mod comparison;
+pub mod crosscheck;
+pub mod domains;
 mod feeder;
 mod follow;
 mod metrics;
+pub mod tally;
 mod witness;
 
 use std::fmt;
@@ -29,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::follow::{Fork, LogSource};
 use crate::client::{HttpError, Site};
 use crate::clock::Clock;
-use crate::dime::Timestamp;
+use crate::dime::{Rejection, Timestamp};
 use crate::directory::{self, Directory};
 use crate::log::Log;
 use crate::proof::Hash;
@@ -253,6 +259,10 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    #[error("the key of {origin} cannot be used: {rejection}")]
+    Key { origin: String, rejection: Rejection },
+    #[error("the machine gives no random bytes")]
+    Random,
     #[error("the own log is configured as a peer: {origin}")]
     Own { origin: String },
     #[error("a task of the peers room was cut off")]

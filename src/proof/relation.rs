@@ -11,6 +11,7 @@
 //!
 //! Left out: what follows from it, which takes fresh visits on both sides.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Hash;
@@ -52,7 +53,7 @@ pub struct Sights {
 }
 
 /// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     Ours,
     Theirs,

@@ -33,11 +33,13 @@ pub enum Table {
     Cache,
     /// Name -> [`super::rows::QuotaRow`].
     Quotas,
+    /// Name LF a peer's origin -> a comparison that goes on; the peers room's.
+    Comparisons,
 }
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Meta,
         Table::Domains,
         Table::Users,
@@ -49,6 +51,7 @@ impl Table {
         Table::Peers,
         Table::Cache,
         Table::Quotas,
+        Table::Comparisons,
     ];
 
     /// Those that [`rows`](super::rows) of the log are in: emptied before a rebuild.
@@ -69,6 +72,7 @@ impl Table {
             Table::Peers => "peers",
             Table::Cache => "cache",
             Table::Quotas => "quotas",
+            Table::Comparisons => "comparisons",
         }
     }
 }

@@ -1,0 +1,544 @@
+//! Comparing names with peers: what changed here, what a peer's log shows
+//! differently, and what a peer suspects, is asked of peers until it is clear
+//! (design §6, threats 8 and 22). [`super::comparison`] says what follows from
+//! an answer; this asks, at a bounded pace, and keeps what is not over.
+//!
+//! A version that shows no other keys (RESIGNED, REISSUED, RECORD_CHANGED) asks
+//! nobody: a rollover of a thousand mailboxes is one question, about the domain.
+//!
+//! On disk: `Table::Comparisons`, `name LF peer's origin` -> JSON, so that what
+//! goes on outlives the process, and in `Table::Peers` how far the log was read.
+//! An index that is lost loses comparisons that went on, and no evidence.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::ask::{Face, Said};
+use super::comparison::{Comparison, Heard, Outcome, Pace, Step};
+use super::tally::Tally;
+use crate::clock::Clock;
+use crate::dime::{Domain, Name, Timestamp};
+use crate::log::Log;
+use crate::log::answer::{Answerer, Question, Span};
+use crate::proof::entry::{Entry, Event, Events, Kind};
+use crate::proof::note::{SigningKey, VerifierKey};
+use crate::proof::policy::Policy;
+use crate::proof::receipt::{self, Asker, Receipt, Statement};
+use crate::proof::relation::Side;
+use crate::store::State;
+use crate::store::rows::{self, Labelled};
+use crate::store::state::{Batch, Range, Table};
+
+/// Comparisons that are not over, at most: about 1 kB each. While there are so
+/// many the log is not read further, and peers' suspicions are not heard.
+pub const PENDING: usize = 10_000;
+/// Questions that one peer is asked at once.
+const AT_ONCE: usize = 4;
+/// Between two questions to one peer.
+const SPACING: Duration = Duration::from_millis(50);
+/// Suspicions that wait for the loop; more are not heard.
+const SUSPECTS: usize = 256;
+/// Longest sleep of the loop, so that a clock set by hand is noticed.
+const NAP: Duration = Duration::from_millis(250);
+/// For what a visit logged to be published here.
+const PUBLISHING: Duration = Duration::from_secs(10);
+/// Of one step, both visits included.
+const STEP: Duration = Duration::from_secs(600);
+/// Entries read between two looks at what is due.
+const READ: u64 = 256;
+/// Row of `Table::Peers`: entries of our log that were read, in decimal.
+const CURSOR: &[u8] = b"crosscheck/read";
+
+/// Events that come with keys of their own.
+const NEW_KEYS: Events = Events::of(&[
+    Event::FirstSeen,
+    Event::Rotated,
+    Event::Gap,
+    Event::Restarted,
+    Event::Forked,
+    Event::Reverted,
+    Event::PokAdded,
+    Event::PokRemoved,
+    Event::PokReplaced,
+    Event::OrgSignetChanged,
+]);
+
+/// Visits names here.
+#[async_trait]
+pub trait Look: Send + Sync {
+    /// Looks at the name now; the log's version of it that came of it, 0 if it
+    /// is as it was. An error is in words without names.
+    async fn look(&self, name: &Name) -> Result<u64, String>;
+}
+
+/// Takes what was found.
+#[async_trait]
+pub trait Raise: Send + Sync {
+    /// Files it, durably. Called again after a failure.
+    async fn raise(&self, found: &Found) -> Result<(), String>;
+}
+
+/// Two mirrors that differ for good.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub what: What,
+    pub name: Name,
+    pub at: Timestamp,
+    /// With all of the history, verified.
+    pub ours: Receipt,
+    pub theirs: Receipt,
+    /// Fresh visits, by turns: the log whose mirror looked, and when, by our clock.
+    pub looks: Vec<(String, Timestamp)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    SplitView,
+    UpdateWithheld,
+}
+
+/// Tells of names that may differ. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<(String, Name)>);
+
+impl Handle {
+    /// Has a name compared with the peer of this origin. Returns at once; if
+    /// there is no room, nobody is told.
+    pub fn suspect(&self, origin: &str, name: Name) {
+        let _ = self.0.try_send((origin.to_owned(), name));
+    }
+}
+
+/// What the task works with.
+pub struct Rooms {
+    pub log: Log,
+    pub answers: Arc<Answerer>,
+    pub clock: Clock,
+    /// Signs requests to peers, and nothing else.
+    pub key: SigningKey,
+    pub look: Arc<dyn Look>,
+    pub raise: Arc<dyn Raise>,
+    pub tally: Tally,
+}
+
+/// The task, not yet running.
+pub struct CrossCheck {
+    asker: Arc<Asking>,
+    peers: Vec<Arc<Face>>,
+    suspects: mpsc::Receiver<(String, Name)>,
+    kept: HashMap<Key, Comparison>,
+    /// Of each peer: what is due when, and nothing that a step is going on for.
+    queues: Vec<BTreeSet<(Timestamp, Name)>>,
+    running: HashSet<Key>,
+    /// Something changed during its step.
+    missed: HashSet<Key>,
+    /// Of each peer: steps going on, and when it may be asked again.
+    busy: Vec<(usize, Instant)>,
+    read: u64,
+}
+
+/// A peer, by its number, and a name.
+type Key = (usize, Name);
+
+/// What a step needs.
+struct Asking {
+    rooms: Rooms,
+    own: Policy,
+    pace: Pace,
+}
+
+/// What a step brought.
+enum Brought {
+    Both {
+        ours: Box<(Receipt, Statement)>,
+        theirs: Box<(Receipt, Statement)>,
+        looked: Option<Timestamp>,
+    },
+    Later(u64),
+    Nothing,
+    Refused,
+}
+
+impl fmt::Debug for CrossCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CrossCheck").finish_non_exhaustive()
+    }
+}
+
+impl CrossCheck {
+    pub fn new(rooms: Rooms, peers: Vec<Face>, pace: Pace) -> Result<(CrossCheck, Handle), Error> {
+        let (sender, suspects) = mpsc::channel(SUSPECTS);
+        let record = rooms.log.record();
+        let own = VerifierKey::ed25519(&record.origin, &record.log_key).and_then(Policy::of_log);
+        let origin = record.origin.clone();
+        let mut own = own.map_err(|rejection| Error::Key { origin, rejection })?;
+        own.max_age = u64::MAX;
+        let task = CrossCheck {
+            asker: Arc::new(Asking { rooms, own, pace }),
+            queues: peers.iter().map(|_| BTreeSet::new()).collect(),
+            busy: peers.iter().map(|_| (0, Instant::now())).collect(),
+            peers: peers.into_iter().map(Arc::new).collect(),
+            suspects,
+            kept: HashMap::new(),
+            running: HashSet::new(),
+            missed: HashSet::new(),
+            read: 0,
+        };
+        Ok((task, Handle(sender)))
+    }
+
+    /// Compares until told to stop. A step that goes on then is done again.
+    ///
+    /// # Errors
+    /// If our own rows cannot be read or written.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut heads = self.asker.rooms.log.watch_heads();
+        self.load().await?;
+        let mut steps: JoinSet<(Key, Brought)> = JoinSet::new();
+        loop {
+            let more = self.read_log().await?;
+            self.begin(&mut steps);
+            self.let_go().await?;
+            let nap = if more { Duration::ZERO } else { self.nap() };
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                Some(ended) = steps.join_next(), if !steps.is_empty() => {
+                    let (key, brought) = ended?;
+                    self.ended(key.clone(), brought).await?;
+                    if self.missed.remove(&key) {
+                        self.compare(key.0, &key.1).await?;
+                    }
+                }
+                Some((origin, name)) = self.suspects.recv() => {
+                    let found = self.peers.iter().position(|peer| peer.origin() == origin);
+                    if let Some(peer) = found {
+                        self.compare(peer, &name).await?;
+                    }
+                }
+                changed = heads.changed(), if !more => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+    }
+
+    fn state(&self) -> &dyn State {
+        &**self.asker.rooms.log.state()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.asker.rooms.clock.now()
+    }
+
+    async fn load(&mut self) -> Result<(), Error> {
+        let published = self.asker.rooms.log.heads().published.map_or(0, |head| head.size);
+        let cursor = self.state().get(Table::Peers, CURSOR).await?;
+        let cursor = cursor.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
+        // At the first start there is nothing that changed.
+        self.read = cursor.unwrap_or(published).min(published);
+        let mut range = Range::all();
+        loop {
+            let page = self.state().scan(Table::Comparisons, range.clone(), 1000).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            range = range.after(last);
+            for (key, value) in page {
+                match self.parse(&key, &value) {
+                    Some((key, comparison)) => self.put(key, comparison),
+                    // Of a peer that is none any more.
+                    None => self.delete(&key).await?,
+                }
+            }
+        }
+    }
+
+    fn parse(&self, key: &[u8], value: &[u8]) -> Option<(Key, Comparison)> {
+        let (name, origin) = std::str::from_utf8(key).ok()?.split_once('\n')?;
+        let peer = self.peers.iter().position(|peer| peer.origin() == origin)?;
+        Some(((peer, name.parse().ok()?), serde_json::from_slice(value).ok()?))
+    }
+
+    fn row(&self, (peer, name): &Key) -> Vec<u8> {
+        let origin = self.peers.get(*peer).map_or("", |peer| peer.origin());
+        format!("{name}\n{origin}").into_bytes()
+    }
+
+    fn put(&mut self, key: Key, comparison: Comparison) {
+        if let Some(queue) = self.queues.get_mut(key.0) {
+            queue.insert((comparison.due(), key.1.clone()));
+        }
+        self.kept.insert(key, comparison);
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Comparison> {
+        let comparison = self.kept.remove(key)?;
+        if let Some(queue) = self.queues.get_mut(key.0) {
+            queue.remove(&(comparison.due(), key.1.clone()));
+        }
+        Some(comparison)
+    }
+
+    async fn delete(&self, row: &[u8]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        batch.delete(Table::Comparisons, row);
+        let _ = self.state().apply(batch).await?;
+        Ok(())
+    }
+
+    async fn keep(&mut self, key: Key, comparison: Comparison) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        // A comparison is numbers and hashes: it always has a JSON.
+        let json = serde_json::to_vec(&comparison).unwrap_or_default();
+        batch.put(Table::Comparisons, self.row(&key), json);
+        let _ = self.state().apply(batch).await?;
+        self.put(key, comparison);
+        Ok(())
+    }
+
+    /// Reads what the log published, as far as there is room; `true`: there is more.
+    async fn read_log(&mut self) -> Result<bool, Error> {
+        let log = self.asker.rooms.log.clone();
+        let size = log.heads().published.map_or(0, |head| head.size);
+        let end = size.min(self.read.saturating_add(READ));
+        let from = self.read;
+        while self.read < end && self.kept.len() < PENDING {
+            let Some(entry) = log.reader().entry(self.read).await? else { break };
+            let name = match Entry::decode(&entry).map(|entry| entry.kind) {
+                Ok(Kind::Domain(seen)) if seen.events.intersects(NEW_KEYS) => {
+                    seen.domain.parse::<Domain>().ok().map(Name::Domain)
+                }
+                Ok(Kind::User(seen)) if seen.events.intersects(NEW_KEYS) => {
+                    let row: Option<Labelled> = rows::find(self.state(), &seen.label.0).await?;
+                    row.map(|row| row.name)
+                }
+                _ => None,
+            };
+            if let Some(name) = name {
+                for peer in 0..self.peers.len() {
+                    self.compare(peer, &name).await?;
+                }
+            }
+            self.read += 1;
+        }
+        if self.read > from {
+            let mut batch = Batch::new();
+            batch.put(Table::Peers, CURSOR, self.read.to_string());
+            let _ = self.state().apply(batch).await?;
+        }
+        Ok(self.read < size && self.read == end)
+    }
+
+    /// Begins a comparison, or begins it anew.
+    async fn compare(&mut self, peer: usize, name: &Name) -> Result<(), Error> {
+        let may_know = self.peers.get(peer).is_some_and(|peer| peer.may_know(name));
+        let key = (peer, name.clone());
+        if !may_know {
+            return Ok(());
+        }
+        if self.running.contains(&key) {
+            self.missed.insert(key);
+            return Ok(());
+        }
+        let now = self.now();
+        let comparison = match self.take(&key) {
+            Some(mut comparison) => {
+                comparison.again(now);
+                comparison
+            }
+            None if self.kept.len() >= PENDING => {
+                self.asker.rooms.tally.compared("no-room");
+                return Ok(());
+            }
+            None => Comparison::new(now),
+        };
+        self.keep(key, comparison).await
+    }
+
+    /// Begins the steps that are due, as far as each peer may be asked.
+    fn begin(&mut self, steps: &mut JoinSet<(Key, Brought)>) {
+        let (now, instant) = (self.now(), Instant::now());
+        for peer in 0..self.peers.len() {
+            let Some((busy, free_at)) = self.busy.get_mut(peer) else { continue };
+            if *busy >= AT_ONCE || *free_at > instant {
+                continue;
+            }
+            let Some(queue) = self.queues.get_mut(peer) else { continue };
+            let Some((due, name)) = queue.first().cloned() else { continue };
+            if due > now {
+                continue;
+            }
+            let (key, face) = ((peer, name.clone()), self.peers.get(peer).cloned());
+            let (Some(comparison), Some(face)) = (self.kept.get(&key), face) else { continue };
+            (*busy, *free_at) = (*busy + 1, instant + SPACING);
+            queue.remove(&(due, name));
+            self.running.insert(key.clone());
+            let (asker, step) = (Arc::clone(&self.asker), comparison.step());
+            steps.spawn(async move {
+                let brought = asker.step(&face, &key.1, step);
+                let brought = tokio::time::timeout(STEP, brought).await;
+                (key, brought.unwrap_or(Brought::Nothing))
+            });
+        }
+    }
+
+    async fn ended(&mut self, key: Key, brought: Brought) -> Result<(), Error> {
+        self.running.remove(&key);
+        if let Some((busy, _)) = self.busy.get_mut(key.0) {
+            *busy = busy.saturating_sub(1);
+        }
+        let Some(before) = self.kept.remove(&key) else { return Ok(()) };
+        let mut comparison = before.clone();
+        let (now, pace) = (self.now(), self.asker.pace);
+        let heard = match &brought {
+            Brought::Both { ours, theirs, looked } => {
+                Heard::Both { ours: &ours.1.sights, theirs: &theirs.1.sights, looked: *looked }
+            }
+            Brought::Later(seconds) => Heard::Later(seconds.saturating_mul(1000)),
+            Brought::Nothing => Heard::Nothing,
+            Brought::Refused => Heard::Refused,
+        };
+        let outcome = comparison.hear(heard, &pace, now);
+        let Some(outcome) = outcome else { return self.keep(key, comparison).await };
+        if let Some(found) = self.found(&key, &outcome, brought, now)
+            && let Err(error) = self.asker.rooms.raise.raise(&found).await
+        {
+            tracing::error!(%error, "a difference between mirrors could not be filed");
+            // The last step is done once more.
+            let mut again = before;
+            again.hear(Heard::Nothing, &pace, now);
+            return self.keep(key, again).await;
+        }
+        // Killed here: it is filed, and found once more.
+        self.asker.rooms.tally.compared(outcome.as_str());
+        match comparison.is_over() {
+            true => self.keep(key, comparison).await,
+            false => self.delete(&self.row(&key)).await,
+        }
+    }
+
+    fn found(
+        &self,
+        (peer, name): &Key,
+        outcome: &Outcome,
+        brought: Brought,
+        at: Timestamp,
+    ) -> Option<Found> {
+        let (what, looks) = match outcome {
+            Outcome::SplitView(looks) => (What::SplitView, looks.clone()),
+            Outcome::UpdateWithheld => (What::UpdateWithheld, Vec::new()),
+            _ => return None,
+        };
+        let Brought::Both { ours, theirs, .. } = brought else { return None };
+        let (own, other) = (&ours.1.origin, self.peers.get(*peer)?.origin());
+        let origin = |side| match side {
+            Side::Ours => own.clone(),
+            Side::Theirs => other.to_owned(),
+        };
+        let looks = looks.into_iter().map(|(side, at)| (origin(side), at)).collect();
+        let name = name.clone();
+        Some(Found { what, name, at, ours: ours.0, theirs: theirs.0, looks })
+    }
+
+    /// Counts, and lets go of what need not be remembered any more.
+    async fn let_go(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        let mut open = 0;
+        let mut old = Vec::new();
+        for (key, comparison) in &self.kept {
+            match comparison.is_over() {
+                true if comparison.kept_until() <= now => old.push(key.clone()),
+                true => {}
+                false => open += 1,
+            }
+        }
+        self.asker.rooms.tally.comparing(open);
+        for key in old {
+            self.take(&key);
+            self.delete(&self.row(&key)).await?;
+        }
+        Ok(())
+    }
+
+    fn nap(&self) -> Duration {
+        let now = self.now();
+        let due = self.queues.iter().filter_map(|queue| queue.first()).any(|(due, _)| *due <= now);
+        if due { SPACING } else { NAP }
+    }
+}
+
+impl Asking {
+    async fn step(&self, peer: &Face, name: &Name, step: Step) -> Brought {
+        let looked = match step {
+            Step::Ask => None,
+            Step::Look => match self.rooms.look.look(name).await {
+                Ok(version) => Some((version, self.rooms.clock.now())),
+                Err(error) => {
+                    tracing::debug!(%error, "a name to compare could not be visited");
+                    return Brought::Nothing;
+                }
+            },
+        };
+        let ours = match self.ours(name, looked.map_or(0, |(version, _)| version)).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                tracing::warn!(%error, "no receipt of our own to compare");
+                return Brought::Nothing;
+            }
+        };
+        let now = self.rooms.clock.now();
+        let said = peer.ask(&self.rooms.key, name, looked.is_some(), now).await;
+        let (origin, looked) = (peer.origin(), looked.map(|(_, at)| at));
+        match said {
+            Ok(Said::Receipt(receipt, statement)) => Brought::Both {
+                ours: Box::new(ours),
+                theirs: Box::new((*receipt, *statement)),
+                looked,
+            },
+            Ok(Said::Later(seconds)) => Brought::Later(seconds),
+            Ok(Said::Refused(status)) => {
+                tracing::info!(%origin, status, "a peer does not let us ask");
+                Brought::Refused
+            }
+            Ok(Said::Wrong(why)) => {
+                tracing::warn!(%origin, %why, "a peer's receipt does not hold");
+                Brought::Nothing
+            }
+            Err(error) => {
+                tracing::debug!(%origin, %error, "a peer could not be asked");
+                Brought::Nothing
+            }
+        }
+    }
+
+    /// What we say of the name ourselves, at a head that has this version.
+    async fn ours(&self, name: &Name, version: u64) -> Result<(Receipt, Statement), String> {
+        let question = Question { name: name.clone(), span: Span::From(0), has_genesis: false };
+        let published = async {
+            loop {
+                let receipt = self.rooms.answers.receipt(&question).await;
+                let receipt = receipt.map_err(|error| error.to_string())?;
+                if receipt.latest() >= version {
+                    return Ok::<_, String>(receipt);
+                }
+                tokio::time::sleep(SPACING).await;
+            }
+        };
+        let receipt = tokio::time::timeout(PUBLISHING, published).await;
+        let receipt = receipt.map_err(|_| "nothing is published".to_owned())??;
+        let asker = receipt::Asker { policy: Some(&self.own), ..Asker::default() };
+        let verdict = receipt::verify(&receipt, &asker, self.rooms.clock.now());
+        let statement = verdict.map_err(|fault| fault.to_string())?.statement().clone();
+        Ok((receipt, statement))
+    }
+}
