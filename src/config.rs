@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::crawl::{ASK_DELAY, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
+use crate::peers::comparison::{Pace, RECHECK, WITHHELD};
 use crate::proof::entry::is_origin;
 use crate::proof::note::{KeyType, VerifierKey};
 use crate::proof::policy::Policy;
@@ -40,6 +41,8 @@ pub const QUORUM_DEADLINE_MILLIS: u64 = 2000;
 pub const PEER_ENTRIES_PER_DAY: u64 = 200_000;
 /// New domains that are taken from a peer's log on one day.
 pub const PEER_DOMAINS_PER_DAY: u64 = 1000;
+/// Visits that a peer may ask for in an hour; on a day eight times as many.
+pub const PEER_LOOKS_PER_HOUR: u32 = 600;
 /// Requests a day to a public witness that does not say how many it takes.
 pub const WITNESS_QPD: u32 = 288;
 /// Mirrors and public witnesses, of each.
@@ -73,6 +76,13 @@ pub struct PeersSection {
     pub entries_per_day: u64,
     /// New domains of one peer on one day that are looked at here too.
     pub domains_per_day: u64,
+    /// Visits that one peer may ask for in an hour; on a day eight times as many.
+    pub looks_per_hour: u32,
+    /// Between the two visits, here and there, that tell a split view from a
+    /// change that one of the mirrors has not seen yet.
+    pub recheck_secs: u64,
+    /// After so long a peer that still answers with the old key withholds it.
+    pub withheld_hours: u64,
     /// A C2SP tlog-policy file: its logs with a URL are mirrors, its witnesses
     /// with the same URL their cosigners, its other witnesses public ones.
     pub policy: Option<PathBuf>,
@@ -90,7 +100,7 @@ pub struct PeerSection {
     /// Verifier key of its cosigner; none: it does not cosign this log.
     #[serde(default)]
     pub cosigner: Option<String>,
-    /// Verifier key of its requests; none: it may not ask for observations.
+    /// Verifier key of its requests; none: names are not compared with it.
     #[serde(default)]
     pub peer_key: Option<String>,
     /// Whether names of mailboxes may be told to it.
@@ -241,6 +251,9 @@ impl Default for PeersSection {
             quorum_deadline_millis: QUORUM_DEADLINE_MILLIS,
             entries_per_day: PEER_ENTRIES_PER_DAY,
             domains_per_day: PEER_DOMAINS_PER_DAY,
+            looks_per_hour: PEER_LOOKS_PER_HOUR,
+            recheck_secs: RECHECK / 1000,
+            withheld_hours: WITHHELD / 3_600_000,
             policy: None,
             mirror: Vec::new(),
             witness: Vec::new(),
@@ -255,6 +268,8 @@ pub struct Peers {
     pub quorum_deadline_millis: u64,
     pub entries_per_day: u64,
     pub domains_per_day: u64,
+    pub looks_per_hour: u32,
+    pub pace: Pace,
     pub mirrors: Vec<PeerMirror>,
     pub witnesses: Vec<PublicWitness>,
 }
@@ -284,9 +299,17 @@ impl PeersSection {
             quorum_deadline_millis: self.quorum_deadline_millis,
             entries_per_day: self.entries_per_day,
             domains_per_day: self.domains_per_day,
+            looks_per_hour: self.looks_per_hour,
+            pace: Pace {
+                recheck: self.recheck_secs.saturating_mul(1000),
+                withheld: self.withheld_hours.saturating_mul(3_600_000),
+            },
             mirrors: Vec::new(),
             witnesses: Vec::new(),
         };
+        if self.recheck_secs == 0 || self.withheld_hours == 0 {
+            return Err(value("peers", "recheck_secs and withheld_hours are at least 1"));
+        }
         for mirror in &self.mirror {
             let of = |key, text: &Option<String>, kind| {
                 text.as_ref().map(|text| verifier(key, text, kind)).transpose()
@@ -623,6 +646,7 @@ mod tests {
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",
             "[peers]\npublish_quorum = 1\n",
+            "[peers]\nrecheck_secs = 0\n",
             "[[peers.witness]]\nurl = \"w.example\"\nkey = \"x\"\n",
             "[[peers.mirror]]\nurl = \"https://a.example\"\nlog = \"a+00000000+AQ==\"\n",
         ] {

@@ -46,6 +46,13 @@ impl Unknown for OnDemand {
     fn asked(&self, name: &Name) {
         self.0.ask(name.clone());
     }
+
+    /// What only peers asked for is watched without end from now on.
+    fn found(&self, name: &Name) {
+        if name.address().is_some_and(|address| self.0.is_for_peers(address)) {
+            self.0.ask(name.clone());
+        }
+    }
 }
 
 /// Takes owners' requests to the crawl, each once.
@@ -56,19 +63,19 @@ pub struct ByOwners {
 
 /// Requests that were accepted: a private object each, under the hour of its
 /// time, since it is valid for minutes around that.
-struct Taken {
+pub(super) struct Taken {
     private: Blobs,
     /// Requests before this hour were deleted.
     pruned: AtomicU64,
 }
 
 impl Taken {
-    fn new(private: Blobs) -> Taken {
+    pub(super) fn new(private: Blobs) -> Taken {
         Taken { private, pruned: AtomicU64::new(0) }
     }
 
     /// Says whether it is the first.
-    async fn claim(&self, id: &Hash, time: Timestamp) -> Result<bool, store::Error> {
+    pub(super) async fn claim(&self, id: &Hash, time: Timestamp) -> Result<bool, store::Error> {
         let hour = time.secs() / 3600;
         let mark = Bytes::from_static(b"taken");
         let created = self.private.put_if_absent(&keys::request(hour, id), mark).await?;

@@ -3,10 +3,12 @@
 //! Stops in order: the faces and the crawl first, then a last sequencing round,
 //! then the index. No room imports this.
 
+mod crosscheck;
 mod evidence;
 pub mod forget;
 mod incidents;
 mod joints;
+mod observe;
 mod secrets;
 
 use std::fs::DirBuilder;
@@ -39,6 +41,8 @@ use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
 use crate::store::state::{REWRITE, Table};
 use crate::store::{self, State, Store, seen};
+
+use crosscheck::{Comparing, PeersDomains};
 
 pub use evidence::FromCrawl;
 pub use incidents::{Filed, Filing};
@@ -254,7 +258,12 @@ impl Mirror {
             false => None,
         };
         web_options.unknown.clone_from(&unknown);
-        let peers = peers(config, &log, &clock, &secrets, &faces)?;
+        let registry = faces.registry();
+        let comparing =
+            Comparing::new(config, &secrets, &log, &answers, &crawl, &clock, registry).await?;
+        let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
+        let peers = peers(config, &log, &clock, &secrets, &faces, heard)?;
+        web_options.observe = Some(Arc::new(comparing.observe));
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
@@ -275,6 +284,12 @@ impl Mirror {
         tasks.spawn(async move { crawler.run(token).await.context("the crawler stopped") });
         let token = first.clone();
         let followed = peers.peers().to_vec();
+        let crosscheck = comparing.crosscheck;
+        tasks.spawn(async move { crosscheck.run(token).await.context("comparing names stopped") });
+        let token = first.clone();
+        let domains = comparing.domains;
+        tasks.spawn(async move { domains.run(token).await.context("peers' domains stopped") });
+        let token = first.clone();
         tasks.spawn(async move { peers.run(token).await.context("following peers stopped") });
         let token = first.clone();
         tasks.spawn(
@@ -344,6 +359,7 @@ fn peers(
     clock: &Clock,
     secrets: &Secrets,
     faces: &serve::metrics::Metrics,
+    heard: Arc<dyn peers::Heard>,
 ) -> anyhow::Result<Peers> {
     let anchors = trust_anchor(config)?.of_root();
     let options = peers::Options {
@@ -375,7 +391,7 @@ fn peers(
         clock: clock.clone(),
         cosigner: secrets.cosigner.clone(),
         accuse: Arc::new(joints::Accusations(log.store().private.clone())),
-        heard: Vec::new(),
+        heard: vec![heard],
         metrics: peers::Metrics::new(faces.registry())?,
     };
     Ok(Peers::new(options, rooms)?)

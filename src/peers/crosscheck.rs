@@ -201,6 +201,10 @@ impl CrossCheck {
     /// # Errors
     /// If our own rows cannot be read or written.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        if self.peers.is_empty() {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
         let mut heads = self.asker.rooms.log.watch_heads();
         self.load().await?;
         let mut steps: JoinSet<(Key, Brought)> = JoinSet::new();
