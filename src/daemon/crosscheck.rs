@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Secrets;
 use super::observe::{Asker, ForPeers, version_in};
+use super::{Filed, Secrets};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crawl;
@@ -20,7 +20,6 @@ use crate::peers::crosscheck::{CrossCheck, Found, Look, Raise, Rooms, What};
 use crate::peers::domains::{Domains, Explore, Explored};
 use crate::peers::tally::Tally;
 use crate::proof::incident::{Incident, Receipts, Round};
-use crate::store::{Blobs, keys};
 
 /// The parts of a mirror that compare names with peers, not yet running.
 pub struct Comparing {
@@ -38,6 +37,7 @@ impl Comparing {
         answers: &Arc<Answerer>,
         crawl: &crawl::Handle,
         clock: &Clock,
+        filed: Arc<Filed>,
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Comparing> {
         let peers = &config.peers;
@@ -57,7 +57,7 @@ impl Comparing {
             clock: clock.clone(),
             key: secrets.peer.clone(),
             look: visits.clone(),
-            raise: Arc::new(Differences::new(private.clone(), secrets.origin())),
+            raise: Arc::new(Differences::new(filed, secrets.origin())),
             tally: tally.clone(),
         };
         let (crosscheck, handle) = CrossCheck::new(rooms, faces, peers.pace)?;
@@ -116,14 +116,14 @@ impl Heard for PeersDomains {
 
 /// Files differences between mirrors.
 pub struct Differences {
-    private: Blobs,
+    filed: Arc<Filed>,
     /// Origin of our log.
     observer: String,
 }
 
 impl Differences {
-    pub fn new(private: Blobs, observer: &str) -> Differences {
-        Differences { private, observer: observer.to_owned() }
+    pub fn new(filed: Arc<Filed>, observer: &str) -> Differences {
+        Differences { filed, observer: observer.to_owned() }
     }
 }
 
@@ -131,11 +131,7 @@ impl Differences {
 impl Raise for Differences {
     async fn raise(&self, found: &Found) -> Result<(), String> {
         let incident = incident(found, &self.observer);
-        let key = keys::incident(&incident.id());
-        let filed = self.private.put_if_absent(&key, incident.to_bytes()).await;
-        let _ = filed.map_err(|error| error.to_string())?;
-        tracing::warn!(domain = %found.name.domain(), kind = %incident.kind, "incident");
-        Ok(())
+        self.filed.file(&incident).await.map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

@@ -3,17 +3,21 @@
 //! crawl, and what peers are convicted of is filed.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use sha2::{Digest as _, Sha256};
 
+use super::Filed;
+use crate::client::follow;
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
 use crate::peers::{Accusation, Accuse, Offence};
+use crate::proof::incident::{Entries, Fork, Incident, Placed as InTree};
+use crate::proof::receipt::Leaf;
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Unknown};
 use crate::store::blobs::Created;
@@ -117,38 +121,41 @@ impl Owners for ByOwners {
 }
 
 /// Files what a peer's own signature convicts it of, once however often it is found.
-pub struct Accusations(pub Blobs);
+pub struct Accusations {
+    pub filed: Arc<Filed>,
+    /// Origin of our log.
+    pub observer: String,
+}
 
 #[async_trait]
 impl Accuse for Accusations {
     async fn accuse(&self, accusation: &Accusation) -> Result<(), String> {
-        let evidence = match &accusation.offence {
-            Offence::Fork(fork) => serde_json::json!({
-                "kind": "LOG_FORK",
-                "key": accusation.key.to_string(),
-                "smaller": fork.smaller.to_string(),
-                "larger": fork.larger.to_string(),
-                "prefix": hex::encode(fork.prefix),
-                "proof": fork.proof.iter().map(hex::encode).collect::<Vec<_>>(),
-            }),
-            Offence::Broken(broken) => serde_json::json!({
-                "kind": "RULE_BROKEN",
-                "key": accusation.key.to_string(),
-                "checkpoint": broken.checkpoint.to_string(),
-                "index": broken.index,
-                "entry": hex::encode(&broken.entry),
-                "path": broken.path.iter().map(hex::encode).collect::<Vec<_>>(),
-                "rule": broken.rule,
-                "blobs": broken.blobs.iter().map(hex::encode).collect::<Vec<_>>(),
-            }),
+        let (key, at) = (accusation.key.clone(), accusation.at);
+        let incident = match &accusation.offence {
+            Offence::Fork(fork) => {
+                let follow::Fork { smaller, larger, prefix, proof } = &**fork;
+                let (smaller, larger) = (smaller.clone(), larger.clone());
+                let fork = Fork { key, smaller, larger, prefix: *prefix, proof: proof.clone() };
+                Incident::log_fork(&self.observer, at, fork)
+            }
+            Offence::Broken(broken) => {
+                let leaf = Leaf { entry: broken.entry.clone(), path: broken.path.clone() };
+                let entries = Entries {
+                    key,
+                    checkpoint: broken.checkpoint.clone(),
+                    leaves: vec![InTree { index: broken.index, leaf }],
+                    tips: Vec::new(),
+                    blobs: broken.blobs.clone(),
+                    rule: broken.rule.clone(),
+                };
+                let make = match broken.rule.as_str() {
+                    "directory-root" => Incident::directory_root_wrong,
+                    _ => Incident::rule_broken,
+                };
+                make(&self.observer, at, entries)
+            }
         };
-        let bytes = Bytes::from(evidence.to_string());
-        let key = keys::incident(&Sha256::digest(&bytes).into());
-        let created = self.0.put_if_absent(&key, bytes).await;
-        if let Created::Created = created.map_err(|error| error.to_string())? {
-            tracing::error!(peer = accusation.key.name(), offence = %accusation.offence, "incident");
-        }
-        Ok(())
+        self.filed.file(&incident).await.map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

@@ -259,10 +259,20 @@ impl Mirror {
         };
         web_options.unknown.clone_from(&unknown);
         let registry = faces.registry();
-        let comparing =
-            Comparing::new(config, &secrets, &log, &answers, &crawl, &clock, registry).await?;
+        let for_differences = Arc::clone(&filed);
+        let comparing = Comparing::new(
+            config,
+            &secrets,
+            &log,
+            &answers,
+            &crawl,
+            &clock,
+            for_differences,
+            registry,
+        )
+        .await?;
         let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
-        let peers = peers(config, &log, &clock, &secrets, &faces, heard)?;
+        let peers = peers(config, &log, &clock, &secrets, &faces, Arc::clone(&filed), heard)?;
         web_options.observe = Some(Arc::new(comparing.observe));
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
@@ -359,6 +369,7 @@ fn peers(
     clock: &Clock,
     secrets: &Secrets,
     faces: &serve::metrics::Metrics,
+    filed: Arc<Filed>,
     heard: Arc<dyn peers::Heard>,
 ) -> anyhow::Result<Peers> {
     let anchors = trust_anchor(config)?.of_root();
@@ -390,7 +401,7 @@ fn peers(
         log: log.clone(),
         clock: clock.clone(),
         cosigner: secrets.cosigner.clone(),
-        accuse: Arc::new(joints::Accusations(log.store().private.clone())),
+        accuse: Arc::new(joints::Accusations { filed, observer: secrets.origin().to_owned() }),
         heard: vec![heard],
         metrics: peers::Metrics::new(faces.registry())?,
     };
