@@ -110,6 +110,14 @@ impl Mirror {
         Ok(Mirror { site: Site::new(url)? })
     }
 
+    pub fn at(site: Site) -> Mirror {
+        Mirror { site }
+    }
+
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// Where it is.
     pub fn url(&self) -> &str {
         self.site.url()
@@ -142,7 +150,7 @@ impl Mirror {
 }
 
 /// Code and message of `{"error":{…}}`, made harmless for a terminal.
-fn words(body: &[u8]) -> (String, String) {
+pub(super) fn words(body: &[u8]) -> (String, String) {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |key: &str| -> Option<String> {
         let text = json.get("error")?.get(key)?.as_str()?;

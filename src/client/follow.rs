@@ -188,7 +188,12 @@ pub struct LogSource {
 impl LogSource {
     /// `url` is the log's prefix; `key` its own key, whose name is the origin.
     pub fn new(url: &str, key: VerifierKey) -> Result<LogSource, Error> {
-        Ok(LogSource { site: Site::new(url)?, key })
+        Ok(LogSource::at(Site::new(url)?, key))
+    }
+
+    /// The same at a place that is being asked already.
+    pub fn at(site: Site, key: VerifierKey) -> LogSource {
+        LogSource { site, key }
     }
 
     pub fn key(&self) -> &VerifierKey {

@@ -3,7 +3,7 @@
 //!
 //! Redirects are followed within the host only: another host is another party.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -57,6 +57,16 @@ pub struct Site {
 impl Site {
     /// `url` is `http://…` or `https://…`, with a path if there is one.
     pub fn new(url: &str) -> Result<Site, HttpError> {
+        Site::build(url, None)
+    }
+
+    /// The same, but reached at these addresses and no others, without a proxy:
+    /// for a host that a stranger named. Their ports do not count.
+    pub fn pinned(url: &str, addresses: &[SocketAddr]) -> Result<Site, HttpError> {
+        Site::build(url, Some(addresses))
+    }
+
+    fn build(url: &str, addresses: Option<&[SocketAddr]>) -> Result<Site, HttpError> {
         let refuse = |why: &str| HttpError::Url { url: url.to_owned(), why: why.to_owned() };
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(refuse("it begins with http:// or https://"));
@@ -75,6 +85,9 @@ impl Site {
             .tls_backend_preconfigured(tls());
         if base.host_str().is_some_and(is_this_machine) {
             builder = builder.no_proxy();
+        }
+        if let (Some(addresses), Some(host)) = (addresses, base.host_str()) {
+            builder = builder.no_proxy().resolve_to_addrs(host, addresses);
         }
         let http = builder.build().map_err(HttpError::Client)?;
         Ok(Site { base, http })
