@@ -1,9 +1,10 @@
 //! The command line: one file per command group, each with its `Args` and `run`.
 //!
 //! Exit codes are the same everywhere: 0 yes (valid, verified, accepted), 1 no,
-//! 2 the call itself was wrong. `--json` prints one JSON object a line.
+//! 2 the call itself was wrong (`check` has further ones for its verdicts). `--json` prints one JSON object a line.
 
 mod bench;
+mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod dmtp;
@@ -58,6 +59,8 @@ enum Command {
     Forget(mirror::ForgetArgs),
     /// Show the configuration.
     Config(mirror::ConfigArgs),
+    /// Ask whether the key that is seen here is the one that everybody sees.
+    Check(check::Args),
     /// Ask a mirror for a key, and check its proof here.
     Lookup(lookup::LookupArgs),
     /// The same for every version that there ever was.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::AcceptTip(args) => mirror::accept_tip(args),
         Command::Forget(args) => mirror::forget(args),
         Command::Config(args) => mirror::show_config(args),
+        Command::Check(args) => check::run(args),
         Command::Lookup(args) => lookup::lookup(args),
         Command::History(args) => lookup::history(args),
         Command::WatchRequest(args) => request::run(args),

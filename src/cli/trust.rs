@@ -39,6 +39,14 @@ impl Trust {
         })
     }
 
+    /// The same for one's own questions to DNS.
+    pub fn anchor(&self) -> Result<TrustAnchor, resolver::Error> {
+        match &self.trust_anchor {
+            None => Ok(TrustAnchor::iana()),
+            Some(path) => TrustAnchor::from_file(path),
+        }
+    }
+
     /// The policy; `None` if nobody is believed.
     pub fn policy(&self) -> Result<Option<Policy>, TrustError> {
         let mut policy = match (&self.log, &self.policy) {
