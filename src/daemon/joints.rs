@@ -1,6 +1,6 @@
 //! Where rooms that do not know each other meet: the crawl's drafts go into
-//! the log, what the faces were asked for, in vain or by owners, goes to the
-//! crawl, and what peers are convicted of is filed.
+//! the log, what the faces were asked for, in vain or by owners, or told by
+//! clients, goes to the crawl, and what peers are convicted of is filed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
 use crate::peers::{Accusation, Accuse, Offence};
+use crate::proof::dnssec::Anchor;
 use crate::proof::incident::{Entries, Fork, Incident, Placed as InTree};
 use crate::proof::receipt::Leaf;
 use crate::proof::{Draft, Hash};
-use crate::serve::http::{Owners, Unknown};
+use crate::serve::http::{Owners, Reports, Unknown};
 use crate::store::blobs::Created;
 use crate::store::{self, Blobs, keys};
 
@@ -156,6 +157,41 @@ impl Accuse for Accusations {
             }
         };
         self.filed.file(&incident).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Has what clients report looked at, and what convicts kept.
+pub struct ByClients {
+    crawl: Handle,
+    filed: Arc<Filed>,
+    anchors: Vec<Anchor>,
+}
+
+impl ByClients {
+    /// `anchors` are the keys of the DNS root that the mirror itself believes.
+    pub fn new(crawl: Handle, filed: Arc<Filed>, anchors: Vec<Anchor>) -> ByClients {
+        ByClients { crawl, filed, anchors }
+    }
+}
+
+#[async_trait]
+impl Reports for ByClients {
+    fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    async fn keep(&self, incident: &Incident) -> Result<(), String> {
+        self.filed.file(incident).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn look(&self, name: &Name) -> bool {
+        self.crawl.request(vec![name.clone()])
+    }
+}
+
+impl fmt::Debug for ByClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByClients").finish_non_exhaustive()
     }
 }
 

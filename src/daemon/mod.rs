@@ -276,6 +276,9 @@ impl Mirror {
         web_options.observe = Some(Arc::new(comparing.observe));
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
+        let root = trust_anchor(config)?.of_root();
+        let reports = joints::ByClients::new(crawl.clone(), Arc::clone(&filed), root);
+        web_options.reports = Some(Arc::new(reports));
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         web_options.incidents = Some(filed);
         web_options.proxies.clone_from(&config.proxies);
@@ -443,6 +446,7 @@ fn log_options(config: &Config, folder: &Folder, secrets: &Secrets) -> log::Opti
     options
 }
 
+/// The DNS root that the mirror believes.
 fn trust_anchor(config: &Config) -> anyhow::Result<TrustAnchor> {
     Ok(match &config.trust_anchor {
         None => TrustAnchor::iana(),

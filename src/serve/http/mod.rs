@@ -7,6 +7,7 @@
 //! | `GET /v1/lookup/{name}`, `POST /v1/lookup` | a receipt: what is the latest, or that there is nothing |
 //! | `GET /v1/history/{name}?from=V`, `POST /v1/history` | the same with every version from V on |
 //! | `POST /v1/watch` | an owner's signed request; see [`Owners`] |
+//! | `POST /v1/report` | what a client saw that should not be; see `report` |
 //! | `POST /v1/observe` | a peer's signed request; see [`Observe`] |
 //! | `GET /v1/events?name=NAME` | server-sent events: each new version of a name; see `events` |
 //! | `POST /add-checkpoint` | a cosignature of a peer's checkpoint (C2SP tlog-witness) |
@@ -27,6 +28,7 @@ mod names;
 mod observe;
 mod operator;
 mod reply;
+mod report;
 mod signed;
 mod summary;
 mod tiles;
@@ -62,6 +64,7 @@ use reply::Refusal;
 pub use super::budget::Unknown;
 pub use incidents::{Incidents, Listed, Page, Place};
 pub use observe::{Observation, Observe};
+pub use report::{MAX_REPORT, REPORTS_PER_HOUR, Reports};
 pub use watch::Owners;
 
 /// What an `EventSource` sends when it comes back.
@@ -107,6 +110,10 @@ pub struct Options {
     pub witness: Option<Arc<Witness>>,
     /// Where incidents are kept; `None`: there is no `/v1/incidents`.
     pub incidents: Option<Arc<dyn Incidents>>,
+    /// Who does what clients' reports call for; `None`: there is no `/v1/report`.
+    pub reports: Option<Arc<dyn Reports>>,
+    /// Reports of one client in an hour.
+    pub report_budget: Arc<Budget>,
     /// Reverse proxies: the last address of their `X-Forwarded-For` is the client.
     pub proxies: Vec<IpAddr>,
 }
@@ -131,6 +138,8 @@ impl Options {
             observe: None,
             witness: None,
             incidents: None,
+            reports: None,
+            report_budget: Arc::new(Budget::new(REPORTS_PER_HOUR, clock.clone())),
             proxies: Vec::new(),
         }
     }
@@ -227,6 +236,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/history", post(names::post_history))
         .route("/v1/watch", post(watch::watch))
         .route("/v1/observe", post(observe::observe))
+        .route("/v1/report", post(report::report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .route("/v1/events", get(events::events))
         .route("/v1/incidents", get(incidents::list).post(incidents::of_name))
         .route("/v1/incidents/{id}", get(incidents::file))

@@ -73,6 +73,18 @@ impl Refusal {
         Refusal { retry_after: Some(3600), ..refusal }
     }
 
+    pub fn reports() -> Refusal {
+        let message = "You have reported too often. Come back in an hour.";
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "reports", message);
+        Refusal { retry_after: Some(3600), ..refusal }
+    }
+
+    /// A report that does not hold by itself.
+    pub fn unfounded(code: &'static str, why: &dyn std::error::Error) -> Refusal {
+        let message = format!("Your report does not hold: {why}.");
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
     /// An owner's request that no key in force has signed, or not for here and now.
     pub fn unsigned(refused: &crate::dime::Rejection) -> Refusal {
         let message = format!("Your request is at fault: {}.", refused.message);
