@@ -281,7 +281,7 @@ struct Dx<'a> {
     record: &'a Record,
     dnssec: Dnssec,
     session: Option<Session>,
-    /// Signets that this session has given.
+    /// Signets that this session has given; one that was kept gave some before.
     given: u32,
     reopenings: u32,
 }
@@ -295,8 +295,8 @@ impl Dx<'_> {
             }
             self.reopenings -= 1;
             let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
+            self.given = u32::from(reached.0.is_kept());
             self.session = Some(reached.0);
-            self.given = 0;
         }
         self.session
             .as_mut()
@@ -319,6 +319,14 @@ impl Dx<'_> {
             _ => false,
         };
         ended && self.given > 0
+    }
+
+    /// Keeps the session for other domains of the host, or says goodbye.
+    async fn leave(&mut self) {
+        let kept = &self.visitor.options.dmtp.kept;
+        if let Some(session) = self.session.take().and_then(|session| kept.put(session)) {
+            session.quit().await;
+        }
     }
 
     /// After any error but an answer a session is of no more use.
@@ -355,7 +363,8 @@ impl Visitor {
         };
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
-        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given: 0, reopenings };
+        let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
+        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given, reopenings };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -370,9 +379,7 @@ impl Visitor {
         if is_coalesced(report) {
             // Not in the log, so nothing can be said to be valid under it.
             report.outcome = Outcome::Coalesced;
-            if let Some(session) = dx.session.take() {
-                session.quit().await;
-            }
+            dx.leave().await;
             return Ok(());
         }
         let entered = report.entries.last().map(|entered| entered.placed);
@@ -404,16 +411,19 @@ impl Visitor {
             let authority = Authority { org, version, old: self.old_orgs(domain, old).await? };
             self.users(&mut dx, &job.users, &authority, report).await?;
         }
-        if let Some(session) = dx.session.take() {
-            session.quit().await;
-        }
+        dx.leave().await;
         Ok(())
     }
 
     /// `SGNT <domain>`, valid under one of the record's POKs.
     async fn org_signet(&self, dx: &mut Dx<'_>) -> Result<ValidOrgSignet, Failure> {
         let name = Name::Domain(dx.domain.clone());
-        let bytes = match dx.session().await?.signet(&name, None).await {
+        let mut asked = dx.session().await?.signet(&name, None).await;
+        while let Some(error) = asked.as_ref().err().filter(|error| dx.is_used_up(error)) {
+            dx.judge(error);
+            asked = dx.session().await?.signet(&name, None).await;
+        }
+        let bytes = match asked {
             Ok(bytes) => bytes,
             Err(client::Error::NotFound) => {
                 let detail = "the DX has no org signet".to_owned();

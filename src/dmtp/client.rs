@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::AddressFilter;
-use super::tls::{Roots, Witness};
+use super::kept::{Kept, Place, Resumable};
+use super::tls::Roots;
 use crate::dime::certificate::{self, Accepted, Facts};
 use crate::dime::command::{Command, Grammar};
 use crate::dime::record::Record;
@@ -41,7 +43,7 @@ pub struct Target<'a> {
 }
 
 /// How TLS begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entrance {
     /// With the first byte, with SNI: port 26.
     Tls,
@@ -66,6 +68,9 @@ pub struct Options {
     /// Asked about the address really connected to.
     pub filter: AddressFilter,
     pub roots: Roots,
+    /// TLS sessions to resume and connections to take up again. Vantages must
+    /// not share it: a host knows its client again by a ticket.
+    pub kept: Kept,
 }
 
 impl Default for Options {
@@ -80,6 +85,7 @@ impl Default for Options {
             limits: Limits::default(),
             filter: AddressFilter::default(),
             roots: Roots::public(),
+            kept: Kept::default(),
         }
     }
 }
@@ -196,7 +202,8 @@ impl std::fmt::Display for Phase {
 pub struct Connected {
     wire: Wire<TlsStream<TcpStream>>,
     facts: Facts,
-    entrance: Entrance,
+    place: Place,
+    resumed: bool,
 }
 
 /// An open DMTP session, for any number of commands one after the other. After
@@ -206,6 +213,9 @@ pub struct Session {
     wire: Wire<TlsStream<TcpStream>>,
     facts: Facts,
     object: usize,
+    place: Place,
+    /// Opened for somebody else.
+    kept: bool,
 }
 
 /// Connects, decides about the certificate by the record, and opens a session.
@@ -218,13 +228,19 @@ pub async fn open(
     now: Timestamp,
     record: Option<(&Record, Dnssec)>,
 ) -> Result<(Session, Accepted), Error> {
-    let connected = connect(target, options, now).await?;
-    let accepted = certificate::decide(connected.facts(), record).map_err(Error::Certificate)?;
+    let mut connected = connect(target, options, now).await?;
+    let mut decided = certificate::decide(connected.facts(), record);
+    if decided.is_err() && connected.is_resumed() {
+        connected = connect_anew(target, options, now).await?;
+        decided = certificate::decide(connected.facts(), record);
+    }
+    let accepted = decided.map_err(Error::Certificate)?;
     Ok((connected.open().await?, accepted))
 }
 
-/// Connects and makes the TLS handshake, after STARTTLS if so asked. `now` is
-/// the time by which the certificate's validity is judged.
+/// Connects and makes the TLS handshake, after STARTTLS if so asked; a session
+/// that is kept of the host is resumed. `now` is the time by which the
+/// certificate's validity is judged.
 ///
 /// # Errors
 /// `Forbidden`, `HostName`, `Unreachable`, `Tls`, `Slow`; after STARTTLS also
@@ -234,6 +250,25 @@ pub async fn connect(
     options: &Options,
     now: Timestamp,
 ) -> Result<Connected, Error> {
+    handshake(target, options, now, true).await
+}
+
+/// The same with a full handshake: the host shows the certificate that it has
+/// now. For whoever finds fault with that of a resumed one.
+pub async fn connect_anew(
+    target: Target<'_>,
+    options: &Options,
+    now: Timestamp,
+) -> Result<Connected, Error> {
+    handshake(target, options, now, false).await
+}
+
+async fn handshake(
+    target: Target<'_>,
+    options: &Options,
+    now: Timestamp,
+    resume: bool,
+) -> Result<Connected, Error> {
     let session_ends = Instant::now() + options.session;
     let host = ServerName::try_from(target.host.to_owned()).map_err(|_| Error::HostName)?;
     let stream = dial(target.addr, options).await?;
@@ -241,18 +276,24 @@ pub async fn connect(
         Entrance::Tls => stream,
         Entrance::StartTls => start_tls(stream, target.host, options, session_ends).await?,
     };
-    let witness = Arc::new(Witness::new(options.roots.clone(), now));
+    let (witness, place) = (options.kept.witness(), Place::of(&target));
+    let sessions = Resumable::new(&options.kept, &place, resume);
     let config = witness
-        .config(target.entrance == Entrance::Tls)
+        .config(target.entrance == Entrance::Tls, sessions)
         .map_err(|error| Error::Tls(io::Error::other(error)))?;
-    let handshake = TlsConnector::from(Arc::new(config)).connect(host, stream);
+    let handshake = TlsConnector::from(Arc::new(config)).connect(host.clone(), stream);
     let stream = timeout_at(Instant::now() + options.handshake, handshake)
         .await
         .map_err(|_| Error::Slow(Phase::Handshake))?
         .map_err(Error::Tls)?;
-    let facts = witness.facts().ok_or_else(|| Error::Tls(io::Error::other("no certificate")))?;
+    let tls = stream.get_ref().1;
+    let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+    let shown = tls.peer_certificates().unwrap_or_default();
+    let facts = witness
+        .facts(shown, &host, &options.roots, now)
+        .ok_or_else(|| Error::Tls(io::Error::other("no certificate")))?;
     let wire = Wire::new(stream, options, session_ends);
-    Ok(Connected { wire, facts, entrance: target.entrance })
+    Ok(Connected { wire, facts, place, resumed })
 }
 
 async fn dial(addr: SocketAddr, options: &Options) -> Result<TcpStream, Error> {
@@ -296,14 +337,21 @@ impl Connected {
         &self.facts
     }
 
+    /// Whether the certificate is that of an earlier handshake. What is wrong
+    /// with it may have been put right since: [`connect_anew`] tells.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// Reads the greeting: the banner, or after STARTTLS the mode.
     pub async fn open(mut self) -> Result<Session, Error> {
         let greeting = self.wire.receive(false).await?;
-        match self.entrance {
+        match self.place.entrance() {
             Entrance::Tls => greeting.banner().map_err(Error::Banner)?,
             Entrance::StartTls => greeting.mode().map_err(Error::Banner)?,
         }
-        Ok(Session { object: self.wire.object, wire: self.wire, facts: self.facts })
+        let Connected { wire, facts, place, .. } = self;
+        Ok(Session { object: wire.object, wire, facts, place, kept: false })
     }
 }
 
@@ -353,6 +401,31 @@ impl Session {
         };
         let signets = self.ask(&command).await?.history().map_err(Error::Malformed)?;
         signets.into_iter().map(|bytes| self.measured(bytes)).collect()
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether it was opened for somebody else and kept since: the host may end
+    /// it as one that was used for long enough.
+    pub fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Whether another may go on with it: nothing is half said, and it has time
+    /// left.
+    pub(super) fn is_reusable(&self) -> bool {
+        let left = self.wire.session_ends.saturating_duration_since(Instant::now());
+        !self.wire.assembler.has_leftover() && left > self.wire.reply
+    }
+
+    /// Whether the host has said nothing since, not even goodbye; it is then
+    /// somebody else's.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.kept = true;
+        let said = self.wire.stream.get_ref().0.try_read(&mut [0]);
+        said.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// `QUIT`. The host's answer is waited for a second and not judged.

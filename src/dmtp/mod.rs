@@ -6,12 +6,14 @@
 
 pub mod address;
 pub mod client;
+pub mod kept;
 pub mod reach;
 pub mod tls;
 mod x509;
 
 pub use address::{AddressFilter, Network};
 pub use client::{Connected, Entrance, Error, Fault, Options, Session, Target, connect, open};
+pub use kept::Kept;
 pub use tls::Roots;
 
 /// TLS from the first byte (§6.1).

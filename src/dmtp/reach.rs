@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::client::{self, Entrance, Options, Session, Target};
 use crate::clock::Clock;
-use crate::dime::certificate::{self, Accepted};
+use crate::dime::certificate::{self, Accepted, Facts};
 use crate::dime::record::Record;
 use crate::dime::{Dnssec, Domain, Rejection};
 use crate::resolver::{self, Resolver};
@@ -89,6 +89,9 @@ pub async fn reach(
     Err(last)
 }
 
+/// A connection that is kept will do if the record accepts the certificate of
+/// its handshake; one that was resumed likewise. Only what a host shows now is
+/// held against it.
 async fn open(
     target: Target<'_>,
     route: Route<'_>,
@@ -97,8 +100,19 @@ async fn open(
     mismatches: &mut Vec<Mismatch>,
 ) -> Result<(Session, Accepted), client::Error> {
     const KEPT: usize = 12;
-    let connected = client::connect(target, options, clock.now()).await?;
-    match certificate::decide(connected.facts(), Some((route.record, route.dnssec))) {
+    let decide = |facts: &Facts| certificate::decide(facts, Some((route.record, route.dnssec)));
+    while let Some(session) = options.kept.take(&target) {
+        if let Ok(accepted) = decide(session.facts()) {
+            return Ok((session, accepted));
+        }
+    }
+    let mut connected = client::connect(target, options, clock.now()).await?;
+    let mut decided = decide(connected.facts());
+    if decided.is_err() && connected.is_resumed() {
+        connected = client::connect_anew(target, options, clock.now()).await?;
+        decided = decide(connected.facts());
+    }
+    match decided {
         Ok(accepted) => Ok((connected.open().await?, accepted)),
         Err(why) => {
             if mismatches.len() < KEPT {

@@ -1,11 +1,12 @@
 //! The handshake with a DX host, and the facts about its certificate.
 //!
 //! TLS 1.2 and 1.3 by rustls with ring. The verifier lets every certificate
-//! pass and notes what it is; the signature that proves possession of its key
-//! is always checked. Whether the certificate will do is decided afterwards by
-//! `dime::certificate`, since the management record may pin a self-signed one.
+//! pass; the signature that proves possession of its key is always checked.
+//! What the certificate is, is noted afterwards, of a resumed handshake as of a
+//! full one. Whether it will do is decided by `dime::certificate`, since the
+//! management record may pin a self-signed one.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,6 +20,7 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::kept::Resumable;
 use super::x509;
 use crate::dime::Timestamp;
 use crate::dime::certificate::{ChainVerdict, Facts};
@@ -59,48 +61,69 @@ impl Roots {
     }
 }
 
-/// Notes what the certificate is, and lets it pass.
+/// Lets every certificate pass that is one; the key must still sign.
 #[derive(Debug)]
 pub(super) struct Witness {
     provider: Arc<CryptoProvider>,
-    roots: Roots,
-    now: UnixTime,
-    facts: Mutex<Option<Facts>>,
+}
+
+impl Default for Witness {
+    fn default() -> Witness {
+        Witness { provider: Arc::new(rustls::crypto::ring::default_provider()) }
+    }
 }
 
 impl Witness {
-    pub(super) fn new(roots: Roots, now: Timestamp) -> Witness {
-        Witness {
-            provider: Arc::new(rustls::crypto::ring::default_provider()),
-            roots,
-            now: UnixTime::since_unix_epoch(Duration::from_secs(now.secs())),
-            facts: Mutex::new(None),
-        }
-    }
-
-    /// The facts, once the handshake is over.
-    pub(super) fn facts(&self) -> Option<Facts> {
-        self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-    }
-
-    /// A configuration for one connection. Every session is new: a resumed one
-    /// shows no certificate.
-    pub(super) fn config(self: &Arc<Self>, sni: bool) -> Result<ClientConfig, rustls::Error> {
+    /// A configuration for one connection, which may resume what is kept of its
+    /// host.
+    pub(super) fn config(
+        self: &Arc<Self>,
+        sni: bool,
+        sessions: Resumable,
+    ) -> Result<ClientConfig, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.enable_sni = sni;
-        config.resumption = Resumption::disabled();
+        config.resumption = Resumption::store(Arc::new(sessions));
         Ok(config)
     }
 
-    fn chain(&self, end_entity: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> ChainVerdict {
+    /// What the certificates of a handshake are, or of the one it resumed.
+    /// `None` if the first one is none.
+    pub(super) fn facts(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Option<Facts> {
+        let (end_entity, chain) = certificates.split_first()?;
+        let parts = x509::parts(end_entity)?;
+        let name = ParsedCertificate::try_from(end_entity)
+            .and_then(|parsed| verify_server_name(&parsed, host));
+        Some(Facts {
+            der: end_entity.to_vec(),
+            spki: parts.spki.to_vec(),
+            chain: self.chain(end_entity, chain, roots, now),
+            name: name.is_ok(),
+            self_signed: parts.issuer == parts.subject,
+        })
+    }
+
+    fn chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        roots: &Roots,
+        now: Timestamp,
+    ) -> ChainVerdict {
         let algorithms = self.provider.signature_verification_algorithms.all;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.secs()));
         let verified = ParsedCertificate::try_from(end_entity).and_then(|parsed| {
-            let roots = &self.roots.0;
-            verify_server_cert_signed_by_trust_anchor(&parsed, roots, chain, self.now, algorithms)
+            verify_server_cert_signed_by_trust_anchor(&parsed, &roots.0, chain, now, algorithms)
         });
         match verified {
             Ok(()) => ChainVerdict::Trusted,
@@ -113,22 +136,12 @@ impl ServerCertVerifier for Witness {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let parts = x509::parts(end_entity).ok_or(CertificateError::BadEncoding)?;
-        let name = ParsedCertificate::try_from(end_entity)
-            .and_then(|parsed| verify_server_name(&parsed, server_name));
-        let facts = Facts {
-            der: end_entity.to_vec(),
-            spki: parts.spki.to_vec(),
-            chain: self.chain(end_entity, intermediates),
-            name: name.is_ok(),
-            self_signed: parts.issuer == parts.subject,
-        };
-        *self.facts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(facts);
+        x509::parts(end_entity).ok_or(CertificateError::BadEncoding)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -189,6 +202,7 @@ impl ServerCertVerifier for Witness {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::SocketAddr;
 
     use rustls::crypto::ring;
     use rustls::pki_types::PrivateKeyDer;
@@ -196,6 +210,8 @@ mod tests {
     use rustls::sign::CertifiedKey;
     use rustls::{ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
+    use super::super::client::{Entrance, Target};
+    use super::super::kept::{Kept, Place};
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -224,10 +240,16 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Shows(Arc::new(shown))));
         let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-        let witness = Arc::new(Witness::new(Roots::none(), NOW));
-        let config = witness.config(true).unwrap();
+        let target = Target {
+            host: "dx.example.com",
+            addr: SocketAddr::from(([192, 0, 2, 1], 26)),
+            entrance: Entrance::Tls,
+        };
+        let kept = Kept::default();
+        let sessions = Resumable::new(&kept, &Place::of(&target), true);
+        let config = kept.witness().config(true, sessions).unwrap();
         let host = ServerName::try_from("dx.example.com").unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), host).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), host.clone()).unwrap();
         while client.is_handshaking() {
             let mut wire = Vec::new();
             while client.wants_write() {
@@ -242,7 +264,8 @@ mod tests {
             client.read_tls(&mut io::Cursor::new(wire)).unwrap();
             client.process_new_packets()?;
         }
-        Ok(witness.facts().unwrap())
+        let shown = client.peer_certificates().unwrap();
+        Ok(kept.witness().facts(shown, &host, &Roots::none(), NOW).unwrap())
     }
 
     fn made(host: &str) -> (Vec<u8>, rcgen::KeyPair) {
