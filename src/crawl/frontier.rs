@@ -4,7 +4,7 @@
 //! A mailbox is visited with its domain, so domains are what is scheduled, and
 //! a domain that is being visited is handed to nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +24,7 @@ pub const DISTANT: usize = 1024;
 /// The queue of visits. Who is due of an earlier queue comes first.
 #[derive(Debug, Default)]
 pub struct Frontier {
-    slots: BTreeMap<Domain, Slot>,
+    slots: HashMap<Domain, Slot>,
     /// Those that nobody visits, by time: asked for by somebody who waits.
     urgent: BTreeSet<(Timestamp, Domain)>,
     /// With names on trial.
@@ -176,6 +176,34 @@ fn jitter(domain: &Domain, now: Timestamp, most: u64) -> u64 {
 impl Frontier {
     pub fn new() -> Frontier {
         Frontier::default()
+    }
+
+    /// As read back after a restart, all at once: domains with their due times
+    /// and failures, and watched mailboxes. A mailbox whose domain is not named
+    /// makes it due.
+    pub fn restored(
+        domains: Vec<(Domain, Timestamp, u32)>,
+        mailboxes: Vec<(Address, Timestamp, Option<Timestamp>)>,
+    ) -> Frontier {
+        let mut slots: HashMap<Domain, Slot> = HashMap::with_capacity(domains.len());
+        for (domain, due, failures) in domains {
+            slots.insert(domain, Slot { failures, ..Slot::new(due) });
+        }
+        for (address, due, expires) in mailboxes {
+            let slot = match slots.get_mut(address.domain()) {
+                Some(slot) => slot,
+                None => slots.entry(address.domain().clone()).or_insert_with(|| Slot::new(due)),
+            };
+            slot.expires.extend(expires.map(|expires| (address.clone(), expires)));
+            slot.users.insert(address);
+        }
+        let queue = slots.iter().map(|(domain, slot)| (slot.due, domain.clone())).collect();
+        Frontier { slots, queue, ..Frontier::default() }
+    }
+
+    /// Mailboxes that are watched for a time only.
+    pub fn expiring(&self) -> impl Iterator<Item = &Address> {
+        self.slots.values().flat_map(|slot| slot.expires.keys())
     }
 
     /// Domains in it.

@@ -20,12 +20,13 @@ pub mod frontier;
 mod incident;
 pub mod judge;
 pub mod quota;
+mod restart;
 mod visit;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -43,6 +44,7 @@ use crate::store::state::{Batch, Range, Table};
 use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
+pub use restart::load;
 pub use incident::{Incident, IncidentKind, Incidents};
 
 use frontier::{Frontier, Job};
@@ -50,6 +52,12 @@ use visit::Visitor;
 
 /// Visits at once.
 pub const CONCURRENCY: usize = 16;
+/// A visit that takes longer is a slow one, and another may begin in its place:
+/// hosts that accept and say nothing must not hold up all others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Slow visits that others may begin beside; more of them take their places.
+/// Each holds a connection, and memory for a reply.
+const SLOW: usize = 256;
 /// How long a suspicious change is held (design §3), milliseconds.
 pub const HOLD: u64 = 72 * 3_600_000;
 /// Port of DX hosts, TLS from the first byte.
@@ -64,14 +72,13 @@ pub const ASK_DELAY: u64 = 600_000;
 const REPORTS: usize = 1024;
 /// Longest sleep of the loop, so that a clock set by hand is noticed.
 const NAP: Duration = Duration::from_millis(500);
-/// Rows read at once at the start.
-const PAGE: usize = 1000;
 
 /// How the crawler goes about.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub pace: Pace,
-    /// Visits at once, at least 1.
+    /// Visits at once, at least 1; beside them up to 256 that take longer than
+    /// a second.
     pub concurrency: usize,
     /// Of one visit, all mailboxes included.
     pub deadline: Duration,
@@ -515,6 +522,19 @@ pub struct Crawler {
     owner: String,
 }
 
+/// A visit that is going on.
+struct Running {
+    job: Job,
+    since: Instant,
+}
+
+/// How many more visits may begin.
+fn room(running: &HashMap<Id, Running>, concurrency: usize) -> usize {
+    let slow = running.values().filter(|visit| visit.since.elapsed() >= PATIENCE).count();
+    let in_place = running.len() - slow.min(SLOW);
+    concurrency.saturating_sub(in_place)
+}
+
 #[derive(Default)]
 struct Waiting {
     next: Vec<Answer>,
@@ -554,12 +574,23 @@ impl Crawler {
     /// Only if the frontier cannot be read at the start. Everything later is a
     /// failed visit.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        self.load().await.map_err(Error::Frontier)?;
+        let state = Arc::clone(&self.visitor.rooms.state);
+        self.frontier = load(&*state, self.now()).await.map_err(Error::Frontier)?;
+        for address in self.frontier.expiring() {
+            self.expiring.set(address, true);
+        }
         let mut visits = JoinSet::new();
-        let mut running: HashMap<Id, Job> = HashMap::new();
+        let mut farewells = JoinSet::new();
+        let mut running: HashMap<Id, Running> = HashMap::new();
         loop {
-            while visits.len() < self.visitor.options.concurrency.max(1) {
+            for session in self.visitor.options.dmtp.kept.expired() {
+                farewells.spawn(session.quit());
+            }
+            while farewells.try_join_next().is_some() {}
+            let mut room = room(&running, self.visitor.options.concurrency.max(1));
+            while room > 0 {
                 let Some(job) = self.frontier.next(self.now()) else { break };
+                room -= 1;
                 if let Some(waiting) = self.waiting.get_mut(&job.domain) {
                     waiting.now.append(&mut waiting.next);
                 }
@@ -567,7 +598,7 @@ impl Crawler {
                 let (visited, owner) = (job.clone(), self.owner.clone());
                 let task =
                     visits.spawn(async move { leased_visit(&visitor, &visited, &owner).await });
-                running.insert(task.id(), job);
+                running.insert(task.id(), Running { job, since: Instant::now() });
             }
             self.visitor.metrics.running.set(visits.len() as i64);
             self.visitor.metrics.domains.set(self.frontier.len() as i64);
@@ -579,7 +610,7 @@ impl Crawler {
                         Ok((id, visited)) => (id, Some(visited)),
                         Err(error) => (error.id(), None),
                     };
-                    if let Some(job) = running.remove(&id) {
+                    if let Some(Running { job, .. }) = running.remove(&id) {
                         // A visit that panicked is our fault, and one failed visit.
                         let now = self.now();
                         let visited = visited.unwrap_or_else(|| {
@@ -605,50 +636,6 @@ impl Crawler {
     fn nap(&self) -> Duration {
         let until_due = |due: Timestamp| Duration::from_millis(due.since(self.now()).max(1));
         self.frontier.next_due().map_or(NAP, until_due).min(NAP)
-    }
-
-    /// Reads back the frontier, and the names in the log's index: after that
-    /// was rebuilt the frontier may be missing.
-    async fn load(&mut self) -> Result<(), store::Error> {
-        let state = Arc::clone(&self.visitor.rooms.state);
-        let now = self.now();
-        let mut lapsed = HashSet::new();
-        let mut range = Range::all();
-        loop {
-            let page: Vec<FrontierRow> = rows::scan(&*state, range.clone(), PAGE).await?;
-            for row in &page {
-                match &row.name {
-                    Name::Domain(domain) => self.frontier.restore(domain, row.due, row.failures),
-                    Name::Address(address) if row.keep_until.is_some_and(|until| until <= now) => {
-                        lapsed.insert(address.clone());
-                    }
-                    Name::Address(address) => {
-                        self.frontier.add(&row.name, row.due);
-                        self.expire(address, row.keep_until);
-                    }
-                }
-            }
-            let Some(last) = page.last() else { break };
-            range = range.after(&last.key());
-        }
-        let mut range = Range::all();
-        loop {
-            let page: Vec<DomainRow> = rows::scan(&*state, range.clone(), PAGE).await?;
-            for row in &page {
-                self.frontier.add(&Name::Domain(row.domain.clone()), now);
-            }
-            let Some(last) = page.last() else { break };
-            range = range.after(&last.key());
-        }
-        let mut range = Range::all();
-        loop {
-            let page: Vec<UserRow> = rows::scan(&*state, range.clone(), PAGE).await?;
-            for row in page.iter().filter(|row| !lapsed.contains(&row.address)) {
-                self.frontier.add(&Name::Address(row.address.clone()), now);
-            }
-            let Some(last) = page.last() else { return Ok(()) };
-            range = range.after(&last.key());
-        }
     }
 
     async fn take(&mut self, request: Request) {

@@ -297,6 +297,12 @@ pub fn user_key(address: &Address) -> Vec<u8> {
     format!("{}\0{}", address.domain(), address.local()).into()
 }
 
+/// The mailbox of a key in [`Table::Users`].
+pub fn user_of(key: &[u8]) -> Option<Address> {
+    let (domain, local) = std::str::from_utf8(key).ok()?.split_once('\0')?;
+    format!("{local}@{domain}").parse().ok()
+}
+
 /// The mailboxes of one domain in [`Table::Users`].
 pub fn users_of(domain: &Domain) -> Range {
     Range::prefix(format!("{domain}\0").as_bytes())
