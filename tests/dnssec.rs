@@ -23,7 +23,7 @@ use syndicate::resolver::{
 };
 
 /// The text in every zone, in two character-strings.
-const TEXT: &str = "pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w pol=strict";
+const TEXT: &str = "pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w pol=strict sub=explicit";
 
 /// How a zone of the private tree is made.
 struct Made {

@@ -17,7 +17,8 @@ use syndicate::proof::dnssec::{
 };
 use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver, TrustAnchor};
 
-const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
+/// Decides for no name below that has a record of its own.
+const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w sub=relaxed";
 
 async fn private() -> PrivateDns {
     let dns = PrivateDns::builder()
@@ -118,6 +119,76 @@ async fn one_name_alone() {
     let found = evidence(&dns, "nobody.example").await.unwrap();
     let proved = verify(&found.chain, "_dime.nobody.example", &anchors, now());
     assert_eq!(proved.unwrap(), Proved::Denied(Absence::NoName));
+}
+
+/// A record above that decides is proved with all that is below it (§1.7).
+#[tokio::test]
+async fn a_record_above_is_proved_from_the_name_up() {
+    let dns = PrivateDns::builder().signed("org.example").start().await.unwrap();
+    let anchors = dns.trust_anchor().of_root();
+    let at_org = |sub: &str| RECORD.replace("relaxed", sub);
+    let own = RECORD.replace("iojj", "jojj").replace(" sub=relaxed", "");
+    let proved = async |name: &str| {
+        let found = evidence(&dns, name).await.unwrap();
+        let twin = verify_observation(&found.chain, &domain(name), &anchors, now()).unwrap();
+        assert_eq!(twin, found.observed);
+        (found.observed.dnssec, found.observed.record.map(|text| String::from_utf8(text).unwrap()))
+    };
+    let secure = |text: Option<String>| (Dnssec::Secure, text);
+    let (bare, two) = ("mail.org.example", "a.mail.org.example");
+    dns.set_txt("_dime.owner.org.example", &[&own]).unwrap();
+    dns.set_txt("_dime.org.example", &[&at_org("relaxed")]).unwrap();
+    for name in [bare, two] {
+        assert_eq!(proved(name).await, secure(Some(at_org("relaxed"))), "{name}");
+    }
+    assert_eq!(proved("owner.org.example").await, secure(Some(own.clone())));
+    dns.set_txt("_dime.org.example", &[&at_org("explicit")]).unwrap();
+    assert_eq!(proved(bare).await, secure(None));
+    assert_eq!(proved("owner.org.example").await, secure(Some(own.clone())));
+    dns.set_txt("_dime.org.example", &[&at_org("strict")]).unwrap();
+    assert_eq!(proved(bare).await, secure(Some(at_org("strict"))));
+    assert_eq!(proved("owner.org.example").await, secure(Some(at_org("strict"))));
+
+    // The nearest record above decides; leaving it out proves nothing.
+    dns.set_txt("_dime.org.example", &[&at_org("relaxed")]).unwrap();
+    let nearer = format!("{own} sub=relaxed");
+    let far = decode(&evidence(&dns, two).await.unwrap().chain).unwrap();
+    dns.set_txt("_dime.mail.org.example", &[&nearer]).unwrap();
+    assert_eq!(proved(two).await, secure(Some(nearer.clone())));
+    let near = decode(&evidence(&dns, two).await.unwrap().chain).unwrap();
+    let text = |set: &&Set, owner: &str| {
+        set.kind == RecordType::TXT && set.owner.to_string().starts_with(owner)
+    };
+    assert!(near.iter().any(|set| text(&set, "_dime.mail.org.")));
+    assert!(far.iter().any(|set| text(&set, "_dime.org.")));
+    // Nor does leaving out what denies a name on the way.
+    let denials = |set: &Set| matches!(set.kind, RecordType::NSEC | RecordType::NSEC3);
+    for (gone, _) in far.iter().enumerate().filter(|(_, set)| denials(set)) {
+        let mut rest = far.clone();
+        rest.remove(gone);
+        let rule = chain::rule(&encode(rest).unwrap(), &domain(two), &anchors, now());
+        assert!(["chain-incomplete", "chain-unused"].contains(&rule), "{rule}");
+    }
+
+    // A record above the registered domain is another registrant's.
+    let tenants = PrivateDns::builder().signed("github.io").start().await.unwrap();
+    let anchors = tenants.trust_anchor().of_root();
+    tenants.set_txt("_dime.github.io", &[&at_org("strict")]).unwrap();
+    let tenant = domain("tenant.github.io");
+    let found = evidence(&tenants, tenant.as_str()).await.unwrap();
+    assert_eq!((found.observed.dnssec, found.observed.record), (Dnssec::Secure, None));
+    let theirs = evidence(&tenants, "github.io").await.unwrap();
+    assert!(theirs.observed.record.is_some());
+    let mut joined = decode(&found.chain).unwrap();
+    joined.extend(decode(&theirs.chain).unwrap());
+    joined.dedup();
+    let mut once: Vec<Set> = Vec::new();
+    for set in joined {
+        if !once.contains(&set) {
+            once.push(set);
+        }
+    }
+    assert_eq!(chain::rule(&encode(once).unwrap(), &tenant, &anchors, now()), "chain-suffix");
 }
 
 /// Texts that are no record do not hide the older name.

@@ -186,7 +186,12 @@ impl Collector {
             }
             Ok(())
         };
-        match prover.chain().and_then(|chain| again(&chain).map(|()| chain)) {
+        // What was heard of the names above may have served in place of less.
+        let chain = prover
+            .chain()
+            .and_then(|chain| dnssec::trimmed(&chain, domain, &self.anchors, at))
+            .and_then(|chain| again(&chain).map(|()| chain));
+        match chain {
             Ok(chain) => Some(Evidence { chain: chain.into(), observed }),
             Err(why) => refused(domain, &why),
         }

@@ -26,8 +26,8 @@ mod denial;
 mod prover;
 mod wire;
 
-use crate::dime::record::{self, Selection};
-use crate::dime::{Dnssec, Domain, Rejection, Timestamp};
+use crate::dime::record::{self, Governing, Selection};
+use crate::dime::{Dnssec, Domain, Rejection, Timestamp, suffix};
 
 pub use anchor::{Anchor, iana};
 pub use prover::{Lack, Prover};
@@ -99,9 +99,18 @@ pub fn verify(
     Ok(proved)
 }
 
-/// Checks a chain about the management record of `domain`, at `_dime` and,
-/// where that has none, at `_dx`, as [`verify`] does. With rule `chain-record`
-/// it refuses texts of which none is in force.
+/// Checks a chain about the management record that counts at `domain`, as
+/// [`verify`] does: at `_dime` and, where that has none, at `_dx`.
+///
+/// A record above may decide (reference §1.7). So a chain may show what is at
+/// the names above too, from the parent upwards without a gap; what counts is
+/// decided by [`record::govern`] over the names that it shows, and none is shown
+/// beyond the one whose record that is. That a record further up, of which the
+/// chain says nothing, would decide otherwise is not excluded by it. The walk
+/// needs no list of public suffixes, which changes; only a record above that
+/// decides must lie within the registered domain, else `chain-suffix`.
+///
+/// With rule `chain-record` it refuses texts of which none is in force.
 ///
 /// For a log entry: `dnssec` must be the entry's, and, if secure, `record` must
 /// be the text that the entry names, or none.
@@ -117,32 +126,94 @@ pub fn verify_observation(
     Ok(observed)
 }
 
+/// A chain about `domain` without what it does not need: whoever collected it had
+/// more to choose from.
+pub fn trimmed(
+    chain: &[u8],
+    domain: &Domain,
+    anchors: &[Anchor],
+    at: Timestamp,
+) -> Result<Vec<u8>, Rejection> {
+    let mut prover = Prover::over(decode(chain)?, anchors, at);
+    observe(&mut prover, domain).map_err(Lack::refuse)?;
+    prover.chain()
+}
+
 /// The walk of [`verify_observation`] over what a prover has; what it still
-/// needs is the error.
+/// needs is the error. A collector needs all names up to the public-suffix
+/// boundary.
 pub fn observe(prover: &mut Prover<'_>, domain: &Domain) -> Result<Observed, Lack> {
-    let mut record = None;
-    let mut dnssec = Dnssec::Secure;
+    let Some(own) = shown_at(prover, domain)? else { return Ok(insecure(prover)) };
+    let mut names = Vec::new();
+    let mut above = Vec::new();
+    // What served for the names up to each.
+    let mut served = vec![prover.used()];
+    let upwards = match prover.is_collecting() {
+        true => suffix::ancestors(domain),
+        false => std::iter::successors(domain.parent(), Domain::parent).collect(),
+    };
+    for name in upwards {
+        match shown_at(prover, &name) {
+            Ok(Some(selection)) => {
+                names.push(name);
+                above.push(selection);
+                served.push(prover.used());
+            }
+            // An alias that leads out of what is signed.
+            Ok(None) => return Ok(insecure(prover)),
+            Err(lack) if prover.is_collecting() => return Err(lack),
+            Err(_) => break,
+        }
+    }
+    let selections: Vec<&Selection> = above.iter().collect();
+    let decided = record::govern(&own, &selections);
+    let shown = match decided {
+        Governing::Own | Governing::Nothing => 0,
+        Governing::Ancestor(number) => number + 1,
+    };
+    // What is further up is not part of the proof.
+    prover.back_to(served.swap_remove(shown.min(served.len() - 1)));
+    let governing = match decided {
+        Governing::Own => &own,
+        Governing::Nothing => &Selection::None,
+        Governing::Ancestor(number) => {
+            let within = suffix::ancestors(domain);
+            if !names.get(number).is_some_and(|name| within.contains(name)) {
+                let why = "the record above is another registrant's";
+                return Err(Rejection::new("chain-suffix", why).into());
+            }
+            above.get(number).unwrap_or(&Selection::None)
+        }
+    };
+    let record = match governing {
+        Selection::None => None,
+        Selection::One(found) => Some(found.text.clone()),
+        Selection::Ambiguous(_) | Selection::Refused { .. } => {
+            let why = "the texts at the name are not one usable record";
+            return Err(Rejection::new("chain-record", why).into());
+        }
+    };
+    let (since, until) = prover.window();
+    Ok(Observed { dnssec: Dnssec::Secure, record, since, until })
+}
+
+/// What is proved to be at one domain; `None`: it is not signed.
+fn shown_at(prover: &mut Prover<'_>, domain: &Domain) -> Result<Option<Selection>, Lack> {
     for label in ["_dime", "_dx"] {
         let name = DnsName::parse(&format!("{label}.{domain}")).map_err(Lack::Refused)?;
         match prover.prove(&name)? {
-            Proved::Insecure { .. } => {
-                dnssec = Dnssec::Insecure;
-                break;
-            }
+            Proved::Insecure { .. } => return Ok(None),
             Proved::Denied(_) => {}
             Proved::Records(texts) => match record::select(&texts) {
                 Selection::None => {}
-                Selection::One(found) => {
-                    record = Some(found.text);
-                    break;
-                }
-                Selection::Ambiguous(_) | Selection::Refused { .. } => {
-                    let why = format!("the texts at {label} are not one usable record");
-                    return Err(Lack::Refused(Rejection::new("chain-record", why)));
-                }
+                found => return Ok(Some(found)),
             },
         }
     }
+    Ok(Some(Selection::None))
+}
+
+fn insecure(prover: &Prover<'_>) -> Observed {
     let (since, until) = prover.window();
-    Ok(Observed { dnssec, record, since, until })
+    Observed { dnssec: Dnssec::Insecure, record: None, since, until }
 }

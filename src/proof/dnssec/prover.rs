@@ -160,6 +160,21 @@ impl<'a> Prover<'a> {
         Err(Rejection::new("dnssec-alias", "too many CNAMEs in a row").into())
     }
 
+    /// Whether more can be had by asking.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// What served so far, to go [back](Prover::back_to) to.
+    pub(super) fn used(&self) -> BTreeSet<usize> {
+        self.used.clone()
+    }
+
+    /// What served since then did not serve.
+    pub(super) fn back_to(&mut self, used: BTreeSet<usize>) {
+        self.used = used;
+    }
+
     /// When all signatures hold that were used so far: first and last second.
     pub fn window(&self) -> (Timestamp, Timestamp) {
         let now = self.at.secs();
