@@ -406,10 +406,14 @@ impl Frontier {
     }
 
     /// The same for a domain's owner: once in [`TRIAL_GAP`]. A name that is not
-    /// watched is on trial, since owners may be anybody.
+    /// watched is on trial, since owners may be anybody; one that is on trial
+    /// for a stranger does not wait for that any more (threat 21).
     pub fn request(&mut self, name: &Name, now: Timestamp) -> bool {
         let domain = name.domain();
-        let is_tried = self.try_out(name, now);
+        let hastened = self.change(domain, |slot| {
+            slot.trials.get_mut(name).map(|due| *due = now.min(*due)).is_some()
+        });
+        let is_tried = self.try_out(name, now) || hastened.unwrap_or_default();
         let is_watched = self.slots.get(domain).is_some_and(|slot| !slot.on_trial);
         if is_watched {
             self.change(domain, |slot| {
@@ -659,6 +663,12 @@ mod tests {
         assert!(frontier.request(&name("a.example"), at(7)));
         assert_eq!(frontier.next(at(60_004)), None);
         assert!(frontier.next(at(60_005)).is_some());
+        frontier.done(&domain, at(60_006), at(900_000), 0);
+        frontier.settle(&domain, |_| false);
+        // A stranger's question just before does not put an owner off.
+        assert!(frontier.try_out(&name("z@a.example"), at(600_000)));
+        assert!(frontier.request(&name("z@a.example"), at(200_000)));
+        assert_eq!(frontier.next(at(200_000)).unwrap().users.len(), 2);
     }
 
     #[test]
