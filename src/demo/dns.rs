@@ -199,6 +199,23 @@ impl PrivateDns {
         self.zones_mut().add(&zone_name(zone)?, signed)
     }
 
+    /// Signs a zone with a new key from now on, or leaves it unsigned; its
+    /// parent says so.
+    pub fn set_signed(&self, zone: &str, signed: bool) -> Result<(), Error> {
+        let origin = zone_name(zone)?;
+        let key = if signed { Some(Arc::new(Key::generate(&origin)?)) } else { None };
+        let digest = key.as_ref().map(|key| key.digest(&origin)).transpose()?;
+        let mut zones = self.zones_mut();
+        let own = zones.all.get_mut(&origin).ok_or_else(|| Error::NoZone(zone.to_owned()))?;
+        own.key = key;
+        own.changed();
+        if let Some(parent) = zones.enclosing_mut(&origin.base_name()) {
+            let digest = digest.map(|digest| RData::DNSSEC(DNSSECRData::DS(digest)));
+            parent.set(&origin, RecordType::DS, digest.into_iter().collect());
+        }
+        Ok(())
+    }
+
     /// Replaces the TXT records at `name`, one text of any length per record.
     pub fn set_txt(&self, name: &str, texts: &[&str]) -> Result<(), Error> {
         let records = texts.iter().map(|text| RData::TXT(txt(text.as_bytes()))).collect();

@@ -73,6 +73,11 @@ impl Organization {
         self.pok.signing_key()
     }
 
+    /// The private POK: what its owner signs requests with.
+    pub fn pok_key(&self) -> &PrivateKey {
+        &self.pok
+    }
+
     /// The POK's signature over a certificate, for the `tls` field.
     pub fn pin(&self, certificate_der: &[u8]) -> [u8; 64] {
         record::sign_certificate(self.pok.seed(), certificate_der)
@@ -116,6 +121,15 @@ impl Organization {
     /// A new key that the key before the current one signs over: FORK.
     pub fn fork(&mut self, address: &Address) -> Result<Signet, Rejection> {
         self.replace_key(address, Some(2))
+    }
+
+    /// Two new keys, each with custody, the first of which nobody is shown: GAP.
+    pub fn skip(&mut self, address: &Address) -> Result<Signet, Rejection> {
+        self.rotate(address)?;
+        if let Some(mailbox) = self.mailboxes.get_mut(address) {
+            mailbox.served.pop();
+        }
+        self.rotate(address)
     }
 
     /// A signet with a new key and no custody, which is kept nowhere: what an
@@ -288,6 +302,8 @@ mod tests {
             assert_eq!(link(&org, &alice), Link::Extend);
             org.fork(&alice).unwrap();
             assert_eq!(link(&org, &alice), Link::Fork);
+            org.skip(&alice).unwrap();
+            assert_eq!(link(&org, &alice), Link::Gap);
             org.swap_key(&alice).unwrap();
             assert_eq!(link(&org, &alice), Link::Restart);
             org.revert(&alice).unwrap();

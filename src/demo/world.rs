@@ -14,10 +14,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use super::dns::{self, Fault, PrivateDns};
 use super::host::{self, Authority, Certificate, DxHost, Shelf};
 use super::organization::{Habits, Organization};
+use crate::dime::key::pok_to_armor;
 use crate::dime::record::{Pok, Template};
 use crate::dime::signet::{Dialect, Signet};
 use crate::dime::{Address, Domain, Rejection};
@@ -305,6 +307,11 @@ impl World {
         self.change(address.domain(), |organization| organization.fork(address))
     }
 
+    /// Two new keys with custody, the first of which nobody is shown.
+    pub fn skip(&self, address: &Address) -> Result<Signet, Error> {
+        self.change(address.domain(), |organization| organization.skip(address))
+    }
+
     /// The mailbox's first signet again.
     pub fn revert(&self, address: &Address) -> Result<Signet, Error> {
         self.change(address.domain(), |organization| organization.revert(address))
@@ -342,6 +349,33 @@ impl World {
             Ok(())
         })?;
         self.publish_record(domain)
+    }
+
+    /// The record lists the POK in use and no other: a rollover's end.
+    pub fn retire_poks(&self, domain: &Domain) -> Result<(), Error> {
+        self.estate(domain, |estate| {
+            estate.further_poks.clear();
+            Ok(())
+        })?;
+        self.publish_record(domain)
+    }
+
+    /// Another secondary key, in a new org signet.
+    pub fn add_sok(&self, domain: &Domain, permissions: u8) -> Result<(), Error> {
+        self.change(domain, |organization| organization.add_sok(permissions))
+    }
+
+    /// The private POK in armour, for `syndicate watch-request`.
+    pub fn pok_armor(&self, domain: &Domain) -> Result<Zeroizing<String>, Error> {
+        self.estate(domain, |estate| Ok(pok_to_armor(estate.organization.pok_key().seed())))
+    }
+
+    /// Whether the domain's zone is signed from now on, in every view.
+    pub fn set_signed(&self, domain: &Domain, signed: bool) -> Result<(), Error> {
+        for view in self.views() {
+            view.set_signed(domain.as_str(), signed)?;
+        }
+        Ok(())
     }
 
     /// Takes the management record out of DNS, in every view.
