@@ -7,20 +7,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syndicate::clock::Clock;
-use syndicate::dime::Address;
 use syndicate::log::check::Checked;
 use syndicate::proof::Hash;
 use syndicate::proof::checkpoint::SignedCheckpoint;
+use syndicate::proof::map::PlainMap;
 use syndicate::proof::merkle::{self, HashReader, Node};
 use syndicate::proof::note::VerifierKey;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{Asker, Receipt, Statement, verify};
-use syndicate::proof::tile::TileCoordinate;
+use syndicate::proof::replay::{Expected, Replayer};
+use syndicate::proof::tile::{TileCoordinate, decode_bundle, new_bundles};
 
 pub struct Client {
     key: VerifierKey,
     policy: Policy,
     web: reqwest::Client,
+    /// By which receipts are judged; the machine's unless set.
+    pub clock: Clock,
     /// Root by size: everything that the log ever signed for us.
     pub heads: BTreeMap<u64, Hash>,
     /// Receipts that verified.
@@ -32,7 +35,8 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let web = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         let policy = Policy::of_log(key.clone()).unwrap();
-        Client { key, policy, web, heads: BTreeMap::new(), receipts: Vec::new() }
+        let (clock, heads) = (Clock::system(), BTreeMap::new());
+        Client { key, policy, web, clock, heads, receipts: Vec::new() }
     }
 
     pub fn key(&self) -> &VerifierKey {
@@ -87,6 +91,34 @@ impl Client {
         merkle::consistency_proof(&tiles, old, new).unwrap()
     }
 
+    /// Every published entry, from the public bundles alone: they are the signed
+    /// tree, and replaying them gives each directory root that they claim.
+    pub async fn entries(&mut self, via: &str) -> Vec<Bytes> {
+        let size = self.look(via).await.expect("a checkpoint");
+        let mut entries = Vec::new();
+        for at in new_bundles(0, size) {
+            // A partial bundle goes when the full one is old.
+            let bundle = match self.get(&format!("{via}/{}", at.path())).await {
+                Some(bundle) => bundle,
+                None => panic!("no bundle {at}"),
+            };
+            let part = decode_bundle(&bundle, at.width).unwrap();
+            entries.extend(part.into_iter().map(Bytes::copy_from_slice));
+        }
+        let mut tree = merkle::Frontier::new();
+        let origin = self.key.name().to_owned();
+        let log_key = *self.key.public_key().unwrap();
+        let mut replayer = Replayer::new(Expected { origin, log_key });
+        let mut map = PlainMap::new();
+        for entry in &entries {
+            tree.push(merkle::leaf_hash(entry));
+            replayer.push(&mut map, entry.clone()).unwrap();
+        }
+        assert_eq!(tree.root(), self.heads[&size], "the bundles are another tree");
+        replayer.finish().unwrap();
+        entries
+    }
+
     /// A tile, or the full one in the place of a partial one that went.
     async fn tile(&self, via: &str, at: TileCoordinate) -> Bytes {
         if let Some(bytes) = self.get(&format!("{via}/{}", at.path())).await {
@@ -97,9 +129,9 @@ impl Client {
         full.slice(..at.len())
     }
 
-    /// Looks a mailbox up and keeps the receipt. `None` if there was no answer.
-    pub async fn look_up(&mut self, via: &str, address: &Address) -> Option<Statement> {
-        let answer = self.get(&format!("{via}/v1/lookup/{address}")).await?;
+    /// Looks a name up and keeps the receipt. `None` if there was no answer.
+    pub async fn look_up(&mut self, via: &str, name: impl std::fmt::Display) -> Option<Statement> {
+        let answer = self.get(&format!("{via}/v1/lookup/{name}")).await?;
         let receipt = Receipt::read(&answer).unwrap();
         let statement = self.check(&receipt);
         let root = SignedCheckpoint::parse(&receipt.checkpoint).unwrap().checkpoint().root;
@@ -110,7 +142,7 @@ impl Client {
 
     fn check(&self, receipt: &Receipt) -> Statement {
         let asker = Asker { policy: Some(&self.policy), ..Asker::default() };
-        let verdict = verify(receipt, &asker, Clock::system().now()).unwrap();
+        let verdict = verify(receipt, &asker, self.clock.now()).unwrap();
         assert!(verdict.is_trusted());
         verdict.statement().clone()
     }
