@@ -45,7 +45,7 @@ use crate::store::{self, State, Store, seen};
 use crosscheck::{Comparing, PeersDomains};
 
 pub use evidence::FromCrawl;
-pub use incidents::{Filed, Filing};
+pub use incidents::{Filed, Filing, PER_DAY as INCIDENTS_PER_DAY};
 pub use secrets::Secrets;
 
 /// How long the rooms may take to end before they are dropped.

@@ -39,6 +39,9 @@ pub struct MiniLog {
     pub entries: Vec<Bytes>,
     pub map: PlainMap,
     pub vrf: vrf::SecretKey,
+    pub origin: &'static str,
+    /// Of the log key.
+    pub seed: [u8; 32],
     /// Entries of each label, by version.
     versions: BTreeMap<Label, Vec<Bytes>>,
     holds: BTreeMap<Label, Timestamp>,
@@ -52,10 +55,15 @@ pub struct MiniLog {
 impl MiniLog {
     /// A log with its genesis entry and its first root.
     pub fn new() -> MiniLog {
+        MiniLog::of(ORIGIN, LOG_SEED)
+    }
+
+    /// The same for another log.
+    pub fn of(origin: &'static str, seed: [u8; 32]) -> MiniLog {
         let vrf = vrf::SecretKey::from_seed(&VRF_SEED);
         let genesis = Genesis {
-            origin: ORIGIN,
-            log_key: syndicate::dime::ed25519::public_key(&LOG_SEED),
+            origin,
+            log_key: syndicate::dime::ed25519::public_key(&seed),
             vrf_key: vrf.public(),
             predecessor: None,
         };
@@ -64,6 +72,8 @@ impl MiniLog {
             entries: vec![genesis.into()],
             map: PlainMap::new(),
             vrf,
+            origin,
+            seed,
             versions: BTreeMap::new(),
             holds: BTreeMap::new(),
             private: BTreeMap::new(),
@@ -98,7 +108,7 @@ impl MiniLog {
             version: tip.map_or(1, |tip| tip.version + 1),
             previous_current: tip.map_or(0, |tip| tip.current),
             held_until: self.holds.get(&label).copied(),
-            origin: ORIGIN,
+            origin: self.origin,
             label,
             opening: [self.openings; 32],
             domain_current: self.map.tip(&domain).map_or(0, |tip| tip.current),
@@ -169,13 +179,18 @@ impl MiniLog {
     /// Signed by the log, then by each cosigner at its time.
     pub fn checkpoint(&self, cosigners: &[(&SigningKey, Timestamp)]) -> Bytes {
         let root = merkle::root_from_leaves(&self.leaves());
-        let checkpoint = Checkpoint::new(ORIGIN, self.entries.len() as u64, root).unwrap();
-        let mut signed = checkpoint.sign(&log_key(), self.time).unwrap();
+        let checkpoint = Checkpoint::new(self.origin, self.entries.len() as u64, root).unwrap();
+        let mut signed = checkpoint.sign(&self.key(), self.time).unwrap();
         for (key, time) in cosigners {
             let signature = signed.cosign(key, *time);
             signed.add(&key.verifier(), signature).unwrap();
         }
         signed.to_string().into_bytes().into()
+    }
+
+    /// The log's key.
+    pub fn key(&self) -> SigningKey {
+        SigningKey::ed25519(self.origin, &self.seed).unwrap()
     }
 
     pub fn directory_root(&self) -> Hash {
@@ -256,8 +271,9 @@ impl MiniLog {
             chain = CHAIN_START;
         }
         let root = self.directory_root();
-        let seen = seen
-            .map(|time| Seen::sign(&LOG_SEED, ORIGIN, &label, latest, time, time.plus(5), &root));
+        let seen = seen.map(|time| {
+            Seen::sign(&self.seed, self.origin, &label, latest, time, time.plus(5), &root)
+        });
         Subject { vrf_proof, map: self.map.prove(&label), chain, items, seen }
     }
 

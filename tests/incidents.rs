@@ -1,0 +1,1040 @@
+//! Incidents: made of real parts, judged offline by the library and by the
+//! binary. Whatever carries a proof cannot be changed; no mirror is convicted
+//! without its own signatures; the list says nothing about mailboxes.
+
+#[path = "support/mini_log.rs"]
+mod mini_log;
+#[path = "support/mirror.rs"]
+mod mirror;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use mini_log::*;
+use mirror::Mirror;
+use serde_json::{Value, json};
+use syndicate::clock::Clock;
+use syndicate::crawl::{self, IncidentKind, Incidents as _};
+use syndicate::daemon::{Filed, Filing, FromCrawl};
+use syndicate::demo::dns::PrivateDns;
+use syndicate::dime::key::Owner;
+use syndicate::dime::record::{self, Template};
+use syndicate::dime::signet::Signet;
+use syndicate::dime::{Dnssec, Domain, Name, Rejection, Timestamp};
+use syndicate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
+use syndicate::proof::dnssec::Anchor;
+use syndicate::proof::entry::{DirectoryRoot, Event};
+use syndicate::proof::incident::{
+    Conviction, Entries, Evidence, Fault, Findings, Fork, Incident, Kind, Party, Placed, Receipts,
+    Received, Round, Shown, TipProof, Victim, verify,
+};
+use syndicate::proof::map::CHAIN_START;
+use syndicate::proof::policy::Policy;
+use syndicate::proof::receipt::Receipt;
+use syndicate::proof::{Entry, Kind as EntryKind, Label, merkle};
+use syndicate::resolver::{HickoryResolver, Options, Resolver};
+
+const WATCHER: &str = "watcher.example/1";
+const OTHER: &str = "mirror.example/2";
+const OTHER_SEED: [u8; 32] = [51; 32];
+
+fn judge(incident: &Incident) -> Result<Findings, Fault> {
+    // As a reader gets it.
+    let read = Incident::read(&incident.to_bytes()).expect("it reads back");
+    assert_eq!(&read, incident);
+    verify(&read, &[], None)
+}
+
+fn rule(incident: &Incident) -> &'static str {
+    judge(incident).expect_err("refused").rule()
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// Of the party alone: the deed is words.
+fn convicted(findings: &Findings) -> Option<&Party> {
+    findings.convicts.as_ref().map(|Conviction { party, .. }| party)
+}
+
+fn signed(log: &MiniLog) -> SignedCheckpoint {
+    SignedCheckpoint::parse(&log.checkpoint(&[])).unwrap()
+}
+
+fn mirror_of(log: &MiniLog) -> Party {
+    Party::Mirror { key: log.key().verifier() }
+}
+
+/// Two histories of one log that part after the first batch: the second one is
+/// longer.
+fn parted() -> [MiniLog; 2] {
+    let [one, two, three] = orgs();
+    let (mut left, mut right) = (MiniLog::new(), MiniLog::new());
+    for log in [&mut left, &mut right] {
+        log.batch(at(MINUTE), [one.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    }
+    left.batch(at(2 * MINUTE), [two.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    right.batch(at(2 * MINUTE), [three.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    right.batch(at(3 * MINUTE), []);
+    [left, right]
+}
+
+fn fork() -> Fork {
+    let [left, right] = parted();
+    let (leaves, size) = (right.leaves(), left.entries.len());
+    let proof =
+        merkle::consistency_proof(leaves.as_slice(), size as u64, leaves.len() as u64).unwrap();
+    Fork {
+        key: left.key().verifier(),
+        smaller: signed(&left),
+        larger: signed(&right),
+        prefix: merkle::root_from_leaves(&leaves[..size]),
+        proof,
+    }
+}
+
+#[test]
+fn a_log_that_signed_two_histories_is_convicted() {
+    let fork = fork();
+    let incident = |fork: Fork| Incident::log_fork(WATCHER, at(HOUR), fork);
+    let findings = judge(&incident(fork.clone())).unwrap();
+    let [left, right] = parted();
+    assert_eq!(convicted(&findings), Some(&mirror_of(&left)));
+    assert_eq!(findings.proved.len(), 1);
+
+    // Of one size: nothing but the two roots.
+    let mut same = MiniLog::new();
+    same.batch(at(MINUTE), []);
+    let mut other = MiniLog::new();
+    other.batch(at(2 * MINUTE), []);
+    let prefix = merkle::root_from_leaves(&other.leaves());
+    let (smaller, larger) = (signed(&same), signed(&other));
+    let level = Fork { smaller, larger, prefix, proof: vec![], ..fork.clone() };
+    assert!(judge(&incident(level)).unwrap().convicts.is_some());
+
+    // Two that agree, whichever proof stands beside them.
+    let mut grown = MiniLog::new();
+    grown.batch(at(MINUTE), []);
+    let small = signed(&grown);
+    grown.batch(at(2 * MINUTE), []);
+    let leaves = grown.leaves();
+    let proof =
+        merkle::consistency_proof(leaves.as_slice(), small.checkpoint().size, leaves.len() as u64)
+            .unwrap();
+    let honest = Fork {
+        prefix: small.checkpoint().root,
+        smaller: small,
+        larger: signed(&grown),
+        proof,
+        ..fork.clone()
+    };
+    assert_eq!(rule(&incident(honest.clone())), "incident-agree");
+    let lie = Fork { prefix: [9; 32], ..honest };
+    assert_eq!(rule(&incident(lie)), "incident-consistency");
+
+    // Not by this key, not of this log, a proof of something else.
+    let stranger = MiniLog::of(OTHER, OTHER_SEED);
+    let wrong = Fork { key: stranger.key().verifier(), ..fork.clone() };
+    assert_eq!(rule(&incident(wrong)), "incident-origin");
+    let cosigner = Fork { key: cosigners()[0].verifier(), ..fork.clone() };
+    assert_eq!(rule(&incident(cosigner)), "incident-key");
+    let checkpoint = Checkpoint::new(ORIGIN, right.entries.len() as u64, [8; 32]).unwrap();
+    let forger = syndicate::proof::note::SigningKey::ed25519(ORIGIN, &OTHER_SEED).unwrap();
+    let unsigned = checkpoint.sign(&forger, at(0)).unwrap();
+    let unsigned = Fork { larger: unsigned, ..fork.clone() };
+    assert_eq!(rule(&incident(unsigned)), "signature");
+    let mut short = fork.clone();
+    short.proof.pop();
+    assert_eq!(rule(&incident(short)), "incident-consistency");
+    let turned = Fork { smaller: fork.larger.clone(), larger: fork.smaller.clone(), ..fork };
+    assert_eq!(rule(&incident(turned)), "incident-order");
+}
+
+/// Any byte: it is refused, or says the same of the same parts.
+#[test]
+fn no_byte_of_an_accusation_can_be_changed() {
+    let original = Incident::log_fork(WATCHER, at(HOUR), fork());
+    let file = original.to_bytes();
+    for position in 0..file.len() {
+        for flip in [0x01, 0x20] {
+            let mut changed = file.to_vec();
+            changed[position] ^= flip;
+            let Ok(read) = Incident::read(&changed) else { continue };
+            let Ok(findings) = verify(&read, &[], None) else { continue };
+            // Who wrote it, and when, is said by nobody's signature.
+            assert_eq!(read.evidence, original.evidence, "byte {position}");
+            assert_eq!(convicted(&findings), Some(&mirror_of(&MiniLog::new())));
+        }
+    }
+}
+
+#[test]
+fn one_object_has_one_id_whatever_its_layout() {
+    let incident = Incident::log_fork(WATCHER, at(HOUR), fork());
+    let value: Value = serde_json::from_slice(&incident.to_bytes()).unwrap();
+    let pretty = serde_json::to_vec_pretty(&value).unwrap();
+    assert_eq!(Incident::read(&pretty).unwrap().id(), incident.id());
+    // Keys ascend and nothing is between them: RFC 8785.
+    let text = String::from_utf8(incident.to_bytes().to_vec()).unwrap();
+    assert!(text.starts_with(r#"{"at":1795453200000,"evidence":{"fork":{"key":"log.example/1+"#));
+    assert!(text.ends_with(r#""format":1,"kind":"log-fork","observer":"watcher.example/1"}"#));
+
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut changed = value.clone();
+        change(&mut changed);
+        assert_eq!(Incident::read(changed.to_string().as_bytes()).unwrap_err().rule, "incident");
+    };
+    refused(&|file| file["more"] = json!(1));
+    refused(&|file| file["evidence"]["fork"]["more"] = json!(1));
+    refused(&|file| file["format"] = json!(2));
+    refused(&|file| file["kind"] = json!("rule-broken"));
+    refused(&|file| file["name"] = json!("alice@one.example"));
+    refused(&|file| file["observer"] = json!(""));
+    refused(&|file| file["observer"] = json!("a\nb"));
+    refused(&|file| file["at"] = json!(1u64 << 53));
+    refused(&|file| file["evidence"]["fork"]["prefix"] = json!("AAAA"));
+    refused(&|file| drop(file.as_object_mut().unwrap().remove("at")));
+    refused(&|file| file["evidence"]["fork"]["proof"] = json!("A".repeat(64 * 44)));
+    assert!(Incident::read(&vec![b' '; 9 << 20]).is_err());
+    assert!(Incident::is_one(&pretty));
+    assert!(!Incident::is_one(
+        &world().receipt("one.example", 0, world().checkpoint(&[]), None).encode()
+    ));
+}
+
+fn entries(log: &MiniLog, indices: impl IntoIterator<Item = usize>, rule: &str) -> Entries {
+    Entries {
+        key: log.key().verifier(),
+        checkpoint: signed(log),
+        leaves: indices
+            .into_iter()
+            .map(|index| Placed { index: index as u64, leaf: log.leaf(index) })
+            .collect(),
+        tips: vec![],
+        blobs: vec![],
+        rule: rule.into(),
+    }
+}
+
+fn broken(entries: Entries) -> Incident {
+    Incident::rule_broken(WATCHER, at(HOUR), entries)
+}
+
+fn index_of(log: &MiniLog, is: impl Fn(&EntryKind<'_>) -> bool) -> usize {
+    let found = log.entries.iter().position(|entry| is(&Entry::decode(entry).unwrap().kind));
+    found.expect("such an entry")
+}
+
+/// Each rule that leaves alone can show.
+#[test]
+fn leaves_that_break_a_rule_convict_their_log() {
+    type Make = fn(&mut MiniLog) -> Vec<usize>;
+    let push = |log: &mut MiniLog, entry: Vec<u8>| {
+        log.entries.push(entry.into());
+        log.entries.len() - 1
+    };
+    let cases: &[(&str, Make)] = &[
+        // The same version once more.
+        ("version", |log| {
+            let first = index_of(log, |kind| matches!(kind, EntryKind::User(_)));
+            log.entries.push(log.entries[first].clone());
+            vec![first, log.entries.len() - 1]
+        }),
+        ("wire-misplaced", |log| {
+            let entry = [&log.entries[1][..], &[0xfa, 0x01, 0x00]].concat();
+            log.entries.push(entry.into());
+            vec![log.entries.len() - 1]
+        }),
+        ("second-genesis", |log| {
+            log.entries.push(log.entries[0].clone());
+            vec![log.entries.len() - 1]
+        }),
+        // Dated before the root that stands before it.
+        ("too-old", |log| {
+            let root = log.entries.len() - 1;
+            let first = index_of(log, |kind| matches!(kind, EntryKind::Domain(_)));
+            log.entries.push(log.entries[first].clone());
+            vec![root, root + 1]
+        }),
+        ("covered", |log| {
+            let root = DirectoryRoot { root: [1; 32], labels: 1, covered: 3 };
+            let entry = Entry::new(at(HOUR), EntryKind::Root(root)).encode();
+            log.entries.push(entry.into());
+            vec![log.entries.len() - 1]
+        }),
+        ("no-root", |log| {
+            let first = index_of(log, |kind| matches!(kind, EntryKind::Domain(_)));
+            log.entries.push(log.entries[first].clone());
+            vec![log.entries.len() - 1]
+        }),
+        ("no-genesis", |log| {
+            log.entries.remove(0);
+            vec![0]
+        }),
+        ("closed", |log| {
+            log.end(at(10 * MINUTE));
+            let closing = log.entries.len() - 2;
+            log.batch(at(11 * MINUTE), []);
+            vec![closing, log.entries.len() - 1]
+        }),
+    ];
+    let honest = world();
+    for (rule_name, make) in cases {
+        let mut log = world();
+        let leaves = make(&mut log);
+        let incident = broken(entries(&log, leaves.clone(), rule_name));
+        let findings = judge(&incident).unwrap_or_else(|fault| panic!("{rule_name}: {fault}"));
+        assert_eq!(convicted(&findings), Some(&mirror_of(&log)), "{rule_name}");
+        // The same said of an honest log, and of a log that did not sign.
+        let all = broken(entries(&honest, 0..honest.entries.len(), rule_name));
+        assert_eq!(rule(&all), "incident-unbroken", "{rule_name}");
+        let mut unsigned = entries(&log, leaves, rule_name);
+        unsigned.checkpoint = signed(&honest);
+        let fault = rule(&broken(unsigned));
+        assert!(["incident-inclusion", "incident-unbroken"].contains(&fault), "{rule_name}");
+    }
+    let mut log = world();
+    let mut newer = log.entries[1].to_vec();
+    newer[1] = 9;
+    let index = push(&mut log, newer);
+    // Of a newer format: it accuses nobody, whatever else is said.
+    let fault = rule(&broken(entries(&log, [index], "wire-value")));
+    assert_eq!(fault, "unknown-format");
+}
+
+/// An entry against the bytes that it names.
+#[test]
+fn an_entry_that_contradicts_its_bytes_convicts() {
+    let [one, two, _] = orgs();
+    let draft = |org: &Org| org.draft(&[Event::FirstSeen], Dnssec::Indeterminate);
+    let syndicate::proof::Draft::Domain(mut lie) = draft(&one) else { panic!("a domain's") };
+    lie.org_signet = None;
+    lie.poks = vec![two.pok.signing_key()];
+    let mut log = MiniLog::new();
+    log.batch(at(MINUTE), [syndicate::proof::Draft::Domain(lie)]);
+    let mut accused = entries(&log, [2], "record-poks");
+    // The bytes themselves are the proof.
+    assert_eq!(rule(&broken(accused.clone())), "incident-unbroken");
+    accused.blobs = vec![one.record().into()];
+    let findings = judge(&broken(accused.clone())).unwrap();
+    assert_eq!(convicted(&findings), Some(&mirror_of(&log)));
+    accused.blobs = vec![two.record().into()];
+    assert_eq!(rule(&broken(accused)), "incident-unbroken");
+
+    let mut honest = MiniLog::new();
+    honest.batch(at(MINUTE), [draft(&one)]);
+    let mut accused = entries(&honest, [2], "record-poks");
+    accused.blobs = vec![one.record().into(), Bytes::copy_from_slice(one.signet().bytes())];
+    assert_eq!(rule(&broken(accused.clone())), "incident-unbroken");
+    accused.rule = "org-signet".into();
+    assert_eq!(rule(&broken(accused)), "incident-unbroken");
+}
+
+/// A log whose last batch has a root of our choice, and the whole proof of what
+/// the map held before.
+fn last_batch(root: impl Fn([u8; 32]) -> [u8; 32]) -> (MiniLog, Entries) {
+    let [one, two, three] = orgs();
+    let mut log = world();
+    let before = log.map.clone();
+    let start = log.entries.len() - 1;
+    log.batch(
+        at(7 * MINUTE),
+        [
+            two.draft(&[Event::DnssecGained], Dnssec::Secure),
+            three.draft(&[Event::FirstSeen], Dnssec::Indeterminate),
+            one.user_draft(
+                "zoe@one.example",
+                &one.user("zoe@one.example", &key(Owner::User, 77), None, None),
+                Event::FirstSeen,
+                at(7 * MINUTE - 700),
+            ),
+        ],
+    );
+    let last = log.entries.pop().unwrap();
+    let Entry { time, kind: EntryKind::Root(honest), .. } = Entry::decode(&last).unwrap() else {
+        panic!("the last leaf is a root")
+    };
+    let chosen = DirectoryRoot { root: root(honest.root), ..honest };
+    log.entries.push(Entry::new(time, EntryKind::Root(chosen)).encode().into());
+    let mut accused = entries(&log, start..log.entries.len(), "directory-root");
+    let labels = log.entries[start + 1..].iter().filter_map(|entry| {
+        match Entry::decode(entry).unwrap().kind {
+            EntryKind::Domain(seen) => Some(Label::of_domain(&seen.domain.parse().unwrap())),
+            EntryKind::User(seen) => Some(seen.label),
+            _ => None,
+        }
+    });
+    accused.tips = labels
+        .map(|label| TipProof {
+            label,
+            version: before.tip(&label).map_or(0, |tip| tip.version),
+            chain: before.tip(&label).map_or(CHAIN_START, |tip| tip.chain),
+            map: before.prove(&label),
+            last: None,
+        })
+        .collect();
+    (log, accused)
+}
+
+#[test]
+fn a_wrong_directory_root_is_proved_by_its_batch() {
+    let incident = |entries| Incident::directory_root_wrong(WATCHER, at(HOUR), entries);
+    let (log, accused) = last_batch(|root| [root[0] ^ 1; 32]);
+    let findings = judge(&incident(accused.clone())).unwrap();
+    assert_eq!(convicted(&findings), Some(&mirror_of(&log)));
+
+    // The right root convicts nobody, nor does a proof that lacks something.
+    let (_, honest) = last_batch(|root| root);
+    assert_eq!(rule(&incident(honest.clone())), "incident-unbroken");
+    for tip in 0..accused.tips.len() {
+        let mut less = accused.clone();
+        less.tips.remove(tip);
+        assert_eq!(rule(&incident(less)), "incident-lack");
+        let mut older = honest.clone();
+        older.tips[tip].version += 1;
+        assert!(judge(&incident(older)).is_err());
+        let mut other = honest.clone();
+        other.tips[tip].chain = [3; 32];
+        assert!(judge(&incident(other)).is_err());
+    }
+    // A batch with a leaf left out is none.
+    let mut gap = honest;
+    gap.leaves.remove(2);
+    assert_eq!(rule(&incident(gap)), "incident-unbroken");
+
+    // The root alone: testimony that anybody can reproduce.
+    let alone = entries(&log, [log.entries.len() - 1], "directory-root");
+    let findings = judge(&incident(alone)).unwrap();
+    assert_eq!(findings.convicts, None);
+    assert!(findings.testimony.iter().any(|word| word.contains("syndicate audit")));
+}
+
+#[test]
+fn what_a_mirror_did_not_do_is_testimony() {
+    let log = world();
+    let domain = index_of(&log, |kind| matches!(kind, EntryKind::Domain(_)));
+    let unserved = entries(&log, [domain], "dnssec-chain");
+    let incident = Incident::blob_unserved(WATCHER, at(HOUR), unserved.clone());
+    let findings = judge(&incident).unwrap();
+    assert_eq!(findings.convicts, None);
+    assert!(findings.testimony.iter().any(|word| word.contains("/v1/blob/")));
+    let not_named = Entries { rule: "photo".into(), ..unserved };
+    assert_eq!(rule(&Incident::blob_unserved(WATCHER, at(HOUR), not_named)), "incident-leaves");
+
+    let root = entries(&log, [log.entries.len() - 1], "stale");
+    let findings = judge(&Incident::stale_mirror(WATCHER, at(HOUR), root.clone())).unwrap();
+    assert_eq!(findings.convicts, None);
+    let early = Incident::stale_mirror(WATCHER, at(MINUTE), root);
+    assert_eq!(rule(&early), "incident-time");
+}
+
+/// Two logs, each of which has seen its own signet of a mailbox, and the first
+/// one's before that.
+fn views(org: &Org, address: &str, shared: bool) -> [MiniLog; 2] {
+    let mut logs = [MiniLog::new(), MiniLog::of(OTHER, OTHER_SEED)];
+    let signet = |byte| org.user(address, &key(Owner::User, byte), None, None);
+    let draft = |signet: &Signet, event, minute: u64| {
+        org.user_draft(address, signet, event, at(minute * MINUTE - 700))
+    };
+    for (number, log) in (0u8..).zip(&mut logs) {
+        log.batch(at(MINUTE), [org.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+        let (first, own) = (signet(61), signet(62 + number));
+        if shared {
+            log.batch(at(2 * MINUTE), [draft(&first, Event::FirstSeen, 2)]);
+            log.batch(at(3 * MINUTE), [draft(&own, Event::Restarted, 3)]);
+        } else {
+            log.batch(at(2 * MINUTE), [draft(&own, Event::FirstSeen, 2)]);
+            log.batch(at(3 * MINUTE), []);
+        }
+    }
+    logs
+}
+
+fn answer(log: &MiniLog, name: &str) -> Receipt {
+    log.receipt(name, 1, log.checkpoint(&[]), Some(at(3 * MINUTE)))
+}
+
+fn by_turns() -> Vec<Round> {
+    let round =
+        |origin: &str, minute: u64| Round { origin: origin.into(), at: at(minute * MINUTE) };
+    vec![round(ORIGIN, 4), round(OTHER, 5), round(ORIGIN, 6), round(OTHER, 7)]
+}
+
+fn split(receipts: Vec<Receipt>, rounds: Vec<Round>) -> Incident {
+    let name = receipts[0].name.clone();
+    Incident::split_view(WATCHER, at(8 * MINUTE), name, Receipts { receipts, rounds })
+}
+
+#[test]
+fn a_split_view_names_the_organization_and_no_mirror() {
+    let [one, _, three] = orgs();
+    let address = "alice@one.example";
+    for shared in [false, true] {
+        let logs = views(&one, address, shared);
+        let receipts: Vec<Receipt> = logs.iter().map(|log| answer(log, address)).collect();
+        let findings = judge(&split(receipts.clone(), by_turns())).unwrap();
+        let domain: Domain = "one.example".parse().unwrap();
+        let party = Party::Organization { domain, pok: one.pok.signing_key() };
+        assert_eq!(convicted(&findings), Some(&party));
+        assert!(findings.testimony.iter().any(|word| word.contains("none of the mirrors")));
+
+        // Looks that were not by turns, too few, or later than the incident.
+        for rounds in [
+            vec![],
+            by_turns()[..3].to_vec(),
+            by_turns().into_iter().rev().collect(),
+            [0, 2, 1, 3].map(|i: usize| by_turns()[i].clone()).to_vec(),
+        ] {
+            assert_eq!(rule(&split(receipts.clone(), rounds)), "incident-rounds");
+        }
+        let early = Incident { at: at(6 * MINUTE), ..split(receipts.clone(), by_turns()) };
+        assert_eq!(rule(&early), "incident-rounds");
+        // One log twice; one name and another.
+        let twice = vec![receipts[0].clone(), receipts[0].clone()];
+        assert_eq!(rule(&split(twice, by_turns())), "incident-one-log");
+        let mut other = receipts.clone();
+        other[1] = answer(&logs[1], "one.example");
+        assert_eq!(rule(&split(other, by_turns())), "incident-name");
+        // A signature of a log that it did not make.
+        let mut forged = receipts.clone();
+        forged[1].subject.items[0].entry = forged[0].subject.items[0].entry.clone();
+        assert!(judge(&split(forged, by_turns())).is_err());
+    }
+    // Logs that agree, and a log that has nothing.
+    let [log, _] = views(&one, address, false);
+    let mut other = MiniLog::of(OTHER, OTHER_SEED);
+    other.batch(at(MINUTE), [one.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    let receipts = vec![answer(&log, "one.example"), answer(&other, "one.example")];
+    assert_eq!(rule(&split(receipts, by_turns())), "incident-same");
+    let receipts = vec![answer(&log, address), answer(&other, address)];
+    assert_eq!(rule(&split(receipts, by_turns())), "incident-absent");
+
+    // Below the ID level the name rests on the mirrors' word.
+    let logs = views(&three, "ada@three.example", false);
+    let receipts: Vec<Receipt> = logs.iter().map(|log| answer(log, "ada@three.example")).collect();
+    let findings = judge(&split(receipts, by_turns())).unwrap();
+    assert_eq!(findings.convicts, None);
+    assert!(findings.proved.iter().any(|word| word.contains("without a name")));
+}
+
+#[test]
+fn a_policy_says_who_is_known_and_changes_no_proof() {
+    let [one, ..] = orgs();
+    let logs = views(&one, "alice@one.example", false);
+    let receipts = logs.iter().map(|log| answer(log, "alice@one.example")).collect();
+    let incident = split(receipts, by_turns());
+    let policy = Policy::of_log(log_vkey()).unwrap();
+    let (with, without) =
+        (verify(&incident, &[], Some(&policy)).unwrap(), verify(&incident, &[], None).unwrap());
+    assert_eq!(with.convicts, without.convicts);
+    let distrust = |findings: &Findings| {
+        findings.testimony.iter().filter(|word| word.contains("policy")).count()
+    };
+    assert_eq!((distrust(&with), distrust(&without)), (1, 2));
+}
+
+#[test]
+fn an_update_that_is_withheld_is_a_lag() {
+    let [one, ..] = orgs();
+    let address = "alice@one.example";
+    let [ahead, _] = views(&one, address, true);
+    let mut behind = MiniLog::of(OTHER, OTHER_SEED);
+    let old = one.user(address, &key(Owner::User, 61), None, None);
+    behind.batch(at(MINUTE), [one.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    let first = one.user_draft(address, &old, Event::FirstSeen, at(2 * MINUTE - 700));
+    behind.batch(at(2 * MINUTE), [first]);
+    behind.batch(at(3 * MINUTE), []);
+    let withheld = |receipts| {
+        let seen = Receipts { receipts, rounds: by_turns() };
+        Incident::update_withheld(WATCHER, at(30 * HOUR), name(address), seen)
+    };
+    let receipts = vec![answer(&ahead, address), answer(&behind, address)];
+    let findings = judge(&withheld(receipts)).unwrap();
+    assert!(
+        findings.proved.iter().any(|word| word.contains(OTHER) && word.contains("further back"))
+    );
+    // Two that diverged are another kind.
+    let receipts = views(&one, address, false).iter().map(|log| answer(log, address)).collect();
+    assert_eq!(rule(&withheld(receipts)), "incident-otherwise");
+}
+
+fn shown(org: &Org, signet: Option<&Signet>) -> Shown {
+    Shown {
+        at: at(4 * MINUTE),
+        record: org.record().into(),
+        chain: Bytes::new(),
+        org_signet: Bytes::copy_from_slice(org.signet().bytes()),
+        signet: signet.map_or_else(Bytes::new, |signet| Bytes::copy_from_slice(signet.bytes())),
+    }
+}
+
+fn forged(shown: Shown, receipts: Vec<Receipt>) -> Incident {
+    let name = receipts[0].name.clone();
+    Incident::forged_key("client", at(5 * MINUTE), name, Victim { shown, receipts })
+}
+
+#[test]
+fn a_key_that_only_the_victim_saw_names_who_signed_it() {
+    let [one, _, three] = orgs();
+    let address = "alice@one.example";
+    let [log, _] = views(&one, address, true);
+    let forgery = one.user(address, &key(Owner::User, 99), None, None);
+    let receipts = vec![answer(&log, address)];
+    let findings = judge(&forged(shown(&one, Some(&forgery)), receipts.clone())).unwrap();
+    let domain: Domain = "one.example".parse().unwrap();
+    let party = Party::Organization { domain, pok: one.pok.signing_key() };
+    assert_eq!(convicted(&findings), Some(&party));
+
+    // A key that the log knows, now or before.
+    for byte in [61, 62] {
+        let known = one.user(address, &key(Owner::User, byte), None, None);
+        let incident = forged(shown(&one, Some(&known)), receipts.clone());
+        assert_eq!(rule(&incident), "incident-known-key");
+    }
+    // Not signed by the organization, or for somebody else.
+    let mut changed = forgery.bytes().to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    let broken = Shown { signet: changed.into(), ..shown(&one, None) };
+    assert!(judge(&forged(broken, receipts.clone())).is_err());
+    let bob = one.user("bob@one.example", &key(Owner::User, 99), None, None);
+    assert_eq!(rule(&forged(shown(&one, Some(&bob)), receipts.clone())), "G2");
+    // Another POK, and nothing that proves the record: nobody is convicted.
+    let thief = Org { domain: "one.example", pok: key(Owner::Org, 200), soks: vec![], ..three };
+    let stolen = thief.user(address, &key(Owner::User, 99), None, None);
+    let findings = judge(&forged(shown(&thief, Some(&stolen)), receipts)).unwrap();
+    assert_eq!(findings.convicts, None);
+}
+
+fn alarm(kind: Kind, address: &str, now: Shown, before: Option<Shown>) -> Incident {
+    let received = Received {
+        rule: "TEST".into(),
+        message: "a test".into(),
+        bytes: Bytes::new(),
+        now,
+        before,
+    };
+    Incident::received(kind, ORIGIN, at(5 * MINUTE), name(address), received)
+}
+
+#[test]
+fn a_chain_that_restarts_shows_both_signets() {
+    let [one, ..] = orgs();
+    let address = "alice@one.example";
+    let [a, b] = [1, 2].map(|byte| key(Owner::User, byte));
+    let old = one.user(address, &a, None, None);
+    let restarted = one.user(address, &b, None, None);
+    let rotated = one.user(address, &b, Some(&a), None);
+    let incident = |kind, new: &Signet| {
+        let before = Shown { signet: Bytes::copy_from_slice(old.bytes()), ..Shown::default() };
+        alarm(kind, address, shown(&one, Some(new)), Some(before))
+    };
+    let findings = judge(&incident(Kind::ChainRestarted, &restarted)).unwrap();
+    assert!(matches!(convicted(&findings), Some(Party::Organization { .. })));
+    assert!(Kind::ChainRestarted.meaning().contains("honest"));
+    // An honest rotation is none of these.
+    for kind in [Kind::ChainRestarted, Kind::ChainGap, Kind::ChainForked] {
+        assert_eq!(rule(&incident(kind, &rotated)), "incident-otherwise");
+    }
+    assert_eq!(rule(&incident(Kind::ChainGap, &restarted)), "incident-otherwise");
+    let by_stranger = one.user(address, &b, Some(&key(Owner::User, 3)), None);
+    judge(&incident(Kind::ChainGap, &by_stranger)).unwrap();
+    judge(&incident(Kind::ChainForked, &by_stranger)).unwrap();
+    // The predecessor's own consent to its successor shows the way back.
+    let back = Shown { signet: Bytes::copy_from_slice(rotated.bytes()), ..Shown::default() };
+    let reverted = alarm(Kind::ChainReverted, address, shown(&one, Some(&old)), Some(back));
+    assert!(judge(&reverted).unwrap().checked[0].contains("consented"));
+    // Without the org signet nothing is proved of anybody.
+    let bare = Shown { org_signet: Bytes::new(), ..shown(&one, Some(&restarted)) };
+    let findings = judge(&alarm(Kind::ChainRestarted, address, bare, None)).unwrap();
+    assert!(!findings.proves());
+    let gone = alarm(
+        Kind::SignetWithdrawn,
+        address,
+        shown(&one, None),
+        Some(Shown { signet: Bytes::copy_from_slice(old.bytes()), ..Shown::default() }),
+    );
+    assert_eq!(judge(&gone).unwrap().convicts, None);
+    // Each byte of what is signed.
+    for position in 0..restarted.bytes().len() {
+        let mut changed = restarted.bytes().to_vec();
+        changed[position] ^= 1;
+        let now = Shown { signet: changed.into(), ..shown(&one, None) };
+        let before = Shown { signet: Bytes::copy_from_slice(old.bytes()), ..Shown::default() };
+        let incident = alarm(Kind::ChainRestarted, address, now, Some(before));
+        assert!(judge(&incident).is_err(), "byte {position}");
+    }
+}
+
+#[test]
+fn what_was_refused_is_refused_again() {
+    let [one, two, _] = orgs();
+    let refused = |kind, name: Name, bytes: &[u8], now: Shown| {
+        let (bytes, before) = (Bytes::copy_from_slice(bytes), None);
+        let received =
+            Received { rule: "TEST".into(), message: "a test".into(), bytes, now, before };
+        Incident::received(kind, ORIGIN, at(5 * MINUTE), name, received)
+    };
+    let domain = || name("one.example");
+    let alice = || name("alice@one.example");
+    let at_record = || Shown { org_signet: Bytes::new(), ..shown(&one, None) };
+    let valid = one.user("alice@one.example", &key(Owner::User, 1), None, None);
+    let others = two.user("alice@one.example", &key(Owner::User, 1), None, None);
+    let bobs = one.user("bob@one.example", &key(Owner::User, 1), None, None);
+    let record = one.record();
+    let two_records = format!("{record}\n{}", two.record());
+    let pinned = Template {
+        poks: vec![one.pok.signing_key()],
+        tls: vec![record::sign_certificate(one.pok.seed(), b"the certificate")],
+        ..Template::default()
+    };
+    let pins = || Shown { record: pinned.text().into(), ..at_record() };
+    for (incident, holds) in [
+        (refused(Kind::RecordRefused, domain(), b"pok=short", Shown::default()), true),
+        (refused(Kind::RecordRefused, domain(), record.as_bytes(), Shown::default()), false),
+        (refused(Kind::RecordAmbiguous, domain(), two_records.as_bytes(), Shown::default()), true),
+        (refused(Kind::RecordAmbiguous, domain(), record.as_bytes(), Shown::default()), false),
+        (refused(Kind::NameConflict, domain(), two_records.as_bytes(), at_record()), true),
+        (refused(Kind::NameConflict, domain(), record.as_bytes(), at_record()), false),
+        (refused(Kind::OrgSignetInvalid, domain(), two.signet().bytes(), at_record()), true),
+        (refused(Kind::OrgSignetInvalid, domain(), one.signet().bytes(), at_record()), false),
+        (refused(Kind::CertificateMismatch, domain(), b"another certificate", pins()), true),
+        (refused(Kind::CertificateMismatch, domain(), b"the certificate", pins()), false),
+        (refused(Kind::SignetInvalid, alice(), others.bytes(), shown(&one, None)), true),
+        (refused(Kind::SignetInvalid, alice(), b"garbage", shown(&one, None)), true),
+        (refused(Kind::SignetInvalid, alice(), valid.bytes(), shown(&one, None)), false),
+        (refused(Kind::LinkInvalid, alice(), others.bytes(), shown(&one, None)), true),
+        (refused(Kind::DnssecBogus, domain(), b"\0\x03dns", Shown::default()), true),
+    ] {
+        let kind = incident.kind;
+        match judge(&incident) {
+            Ok(findings) => {
+                assert!(holds, "{kind}");
+                assert_eq!(findings.convicts, None, "{kind}: anybody can make such bytes");
+                assert!(!findings.proves(), "{kind}");
+            }
+            Err(fault) => assert!(!holds, "{kind}: {fault}"),
+        }
+    }
+    // The organization's own signature under another name is proof of that.
+    let incident = refused(Kind::SignetInvalid, alice(), bobs.bytes(), shown(&one, None));
+    assert!(judge(&incident).unwrap().proved[0].contains("another name"));
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp::from_secs(since.as_secs())
+}
+
+async fn chain(dns: &PrivateDns, domain: &str) -> Bytes {
+    let options =
+        Options { timeout: Duration::from_secs(2), attempts: 2, ..dns.resolver_options() };
+    let resolver = HickoryResolver::new(options).unwrap();
+    let found = resolver.evidence(&domain.parse().unwrap(), now()).await.unwrap();
+    found.expect("evidence").chain
+}
+
+/// A record that DNS signed, then another one, then none.
+#[tokio::test]
+async fn what_a_zone_signed_stays_proved() {
+    let dns = PrivateDns::builder().signed("one.example").start().await.unwrap();
+    let anchors: Vec<Anchor> = dns.trust_anchor().of_root();
+    let [one, _, three] = orgs();
+    let thief = Org { domain: "one.example", pok: key(Owner::Org, 200), soks: vec![], ..three };
+    let strict = |org: &Org| {
+        let poks = vec![org.pok.signing_key()];
+        let policy = record::Policy::Strict;
+        Template { poks, policy, expiry_days: 30, ..Template::default() }.text()
+    };
+    let mut states = Vec::new();
+    for text in [Some(strict(&one)), Some(strict(&thief)), None] {
+        match &text {
+            Some(text) => dns.set_txt("_dime.one.example", &[text]).unwrap(),
+            None => dns.remove("_dime.one.example").unwrap(),
+        }
+        let chain = chain(&dns, "one.example").await;
+        let record = text.map_or_else(Bytes::new, Bytes::from);
+        states.push(Shown { at: now(), record, chain, ..Shown::default() });
+    }
+    let [first, second, gone] = <[Shown; 3]>::try_from(states).unwrap();
+    let incident = |kind, now: &Shown, before: &Shown| Incident {
+        at: now.at,
+        ..alarm(kind, "one.example", now.clone(), Some(before.clone()))
+    };
+    let zone = Party::Zone("one.example.".into());
+    for (kind, now, before) in [
+        (Kind::PokReplaced, &second, &first),
+        (Kind::RecordWithdrawn, &gone, &second),
+        (Kind::Downgrade, &gone, &second),
+    ] {
+        let incident = incident(kind, now, before);
+        let findings = verify(&incident, &anchors, None).unwrap();
+        assert_eq!(convicted(&findings), Some(&zone), "{kind}");
+        // Without the root's key, or with a chain that is not whole, nobody.
+        assert_eq!(judge(&incident).unwrap().convicts, None, "{kind}");
+        let Evidence::Received(received) = &incident.evidence else { panic!("received") };
+        for position in (0..received.now.chain.len()).step_by(17) {
+            let mut changed = received.clone();
+            let mut chain = changed.now.chain.to_vec();
+            chain[position] ^= 1;
+            changed.now.chain = chain.into();
+            let evidence = Evidence::Received(changed);
+            let changed = Incident { evidence, ..incident.clone() };
+            let findings = verify(&changed, &anchors, None).unwrap();
+            assert_eq!(findings.convicts, None, "{kind}: byte {position}");
+        }
+    }
+    let strangers = PrivateDns::builder().signed("one.example").start().await.unwrap();
+    let other_root = strangers.trust_anchor().of_root();
+    let replaced = incident(Kind::PokReplaced, &second, &first);
+    assert_eq!(verify(&replaced, &other_root, None).unwrap().convicts, None);
+    // The same keys are no replacement; a record that is there is not withdrawn.
+    for (kind, now, before) in [
+        (Kind::PokReplaced, &first, &first),
+        (Kind::RecordWithdrawn, &second, &first),
+        (Kind::Downgrade, &second, &first),
+    ] {
+        let fault = verify(&incident(kind, now, before), &anchors, None).unwrap_err();
+        assert_eq!(fault.rule(), "incident-otherwise", "{kind}");
+    }
+
+    // A forged record with its own POK convicts the zone that signed it.
+    let address = "alice@one.example";
+    let mut log = MiniLog::new();
+    let user = one.user(address, &key(Owner::User, 1), None, None);
+    log.batch(at(MINUTE), [one.draft(&[Event::FirstSeen], Dnssec::Indeterminate)]);
+    log.batch(at(2 * MINUTE), [one.user_draft(address, &user, Event::FirstSeen, at(MINUTE))]);
+    let stolen = thief.user(address, &key(Owner::User, 99), None, None);
+    let victim = Victim {
+        shown: Shown {
+            org_signet: Bytes::copy_from_slice(thief.signet().bytes()),
+            signet: Bytes::copy_from_slice(stolen.bytes()),
+            ..second.clone()
+        },
+        receipts: vec![log.receipt(address, 1, log.checkpoint(&[]), None)],
+    };
+    let later = at(3 * MINUTE).max(now());
+    let incident = Incident::forged_key("client", later, name(address), victim);
+    let findings = verify(&incident, &anchors, None).unwrap();
+    assert_eq!(convicted(&findings), Some(&zone));
+    assert_eq!(verify(&incident, &[], None).unwrap().convicts, None);
+}
+
+/// The command: exit code, and the one JSON object.
+fn command(incident: &[u8], more: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("incident.json");
+    std::fs::write(&file, incident).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_syndicate"))
+        .arg("verify")
+        .args(more)
+        .arg(&file)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_command_says_what_is_proved_and_what_is_not() {
+    let fork = Incident::log_fork(WATCHER, at(HOUR), fork());
+    let (code, text) = command(&fork.to_bytes(), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for words in [
+        "log-fork of a mirror",
+        "By its own signatures, the mirror log.example/1",
+        "signed two histories of its log",
+        "Not proved: somebody's word",
+        "The mirror watcher.example/1 wrote this file",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let (code, text) = command(&fork.to_bytes(), &["--json", "--log", &log_vkey().to_string()]);
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(said["convicts"]["party"], "mirror");
+    assert_eq!(said["id"], hex::encode(fork.id()));
+    // Testimony only, and what does not hold.
+    let [one, ..] = orgs();
+    let address = "alice@one.example";
+    let bare = Shown { org_signet: Bytes::new(), ..shown(&one, None) };
+    let nothing = alarm(Kind::SignetWithdrawn, address, bare, None);
+    let (code, text) = command(&nothing.to_bytes(), &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("NOTHING PROVED") && text.contains("It convicts nobody."), "{text}");
+    let honest = broken(entries(&world(), [1], "version"));
+    let (code, text) = command(&honest.to_bytes(), &["--json"]);
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &said["error"]["rule"]), (Some(1), &json!("incident-unbroken")));
+    let logs = views(&one, address, false);
+    let receipts = logs.iter().map(|log| answer(log, address)).collect();
+    let (code, text) = command(&split(receipts, by_turns()).to_bytes(), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("This convicts none of the mirrors."), "{text}");
+    assert_eq!(command(b"{\"kind\":\"log-fork\",\"evidence\":{}}", &[]).0, Some(1));
+}
+
+async fn get(url: &str) -> (u16, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(url).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+async fn ask(url: &str, name: &str) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = json!({"name": name}).to_string();
+    let response = client.post(url).body(body).send().await.unwrap();
+    (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_shows_domains_and_only_counts_mailboxes() {
+    let mirror = Mirror::world().await;
+    let filed = Arc::new(Filed::new(mirror.store.private.clone(), mirror.clock.clone()));
+    let of_mirror = Incident::log_fork(WATCHER, at(MINUTE), fork());
+    let of_domain = {
+        let received = Received {
+            rule: "A1".into(),
+            message: "a test".into(),
+            bytes: Bytes::from_static(b"pok=x"),
+            now: Shown::default(),
+            before: None,
+        };
+        let name = name("one.example");
+        Incident::received(Kind::RecordRefused, ORIGIN, at(2 * MINUTE), name, received)
+    };
+    let of_mailbox = alarm(Kind::SignetWithdrawn, "alice@one.example", Shown::default(), None);
+    for incident in [&of_mirror, &of_domain, &of_mailbox] {
+        assert_eq!(filed.file(incident).await.unwrap(), Filing::New(incident.id()));
+        // Seen again, at another time: once is enough.
+        let again = Incident { at: incident.at.plus(1), ..incident.clone() };
+        assert_eq!(filed.file(&again).await.unwrap(), Filing::Known);
+    }
+    // A new process reads what the old one kept.
+    let kept = Arc::new(Filed::new(mirror.store.private.clone(), mirror.clock.clone()));
+    assert_eq!(kept.file(&of_domain).await.unwrap(), Filing::Known);
+    let budget = mirror.budget(2);
+    let url = mirror
+        .serve(|options| {
+            options.incidents = Some(kept);
+            options.budget = budget;
+        })
+        .await;
+    let url = format!("{url}/v1/incidents");
+
+    let (status, list) = get(&url).await;
+    assert_eq!(status, 200, "{list}");
+    let ids = |list: &str| -> Vec<String> {
+        let list: Value = serde_json::from_str(list).unwrap();
+        let lines = list["incidents"].as_array().unwrap().iter();
+        lines.map(|line| line["id"].as_str().unwrap_or("-").to_owned()).collect()
+    };
+    let public = [&of_domain, &of_mirror].map(|incident| hex::encode(incident.id()));
+    assert_eq!(ids(&list), public, "not of today's mailboxes");
+    // The day after: kind and day, and nothing else.
+    mirror.clock.advance(24 * HOUR);
+    let (_, list) = get(&url).await;
+    let lines: Value = serde_json::from_str(&list).unwrap();
+    let counted = json!({"day": "2026-11-23", "kind": "signet-withdrawn", "mailboxes": 1});
+    assert_eq!(lines["incidents"][2], counted);
+    let label = Label::of_address(
+        &syndicate::proof::vrf::SecretKey::from_seed(&VRF_SEED),
+        &"alice@one.example".parse().unwrap(),
+    );
+    for secret in [hex::encode(of_mailbox.id()), "alice".into(), label.to_string()] {
+        assert!(!list.contains(&secret), "{secret}");
+    }
+    // Page by page it is the same.
+    let (mut paged, mut next) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = get(&format!("{url}?limit=1{next}")).await;
+        paged.extend(ids(&page));
+        let page: Value = serde_json::from_str(&page).unwrap();
+        let Some(from) = page["next"].as_str() else { break };
+        next = format!("&from={from}");
+    }
+    assert_eq!(paged, ids(&list));
+    assert_eq!(get(&format!("{url}?from=x")).await.0, 400);
+
+    for incident in [&of_domain, &of_mirror] {
+        let (status, file) = get(&format!("{url}/{}", hex::encode(incident.id()))).await;
+        assert_eq!((status, file.as_bytes()), (200, &incident.to_bytes()[..]));
+    }
+    // Of a mailbox no id is found, its own no more than any other.
+    let hidden = get(&format!("{url}/{}", hex::encode(of_mailbox.id()))).await;
+    assert_eq!(hidden, get(&format!("{url}/{}", "ab".repeat(32))).await);
+    assert_eq!(hidden.0, 404);
+
+    // Whoever names it gets it; unknown names are on the account of lookups.
+    let (status, found) = ask(&url, "Alice@ONE.example").await;
+    assert_eq!((status, &found["incidents"]), (200, &json!([of_mailbox.to_json()])));
+    let (_, none) = ask(&url, "bob@one.example").await;
+    assert_eq!(none["incidents"], json!([]));
+    for _ in 0..2 {
+        assert_eq!(ask(&url, "nobody@one.example").await, (200, json!({"incidents": []})));
+    }
+    assert_eq!(ask(&url, "alice@one.example").await.0, 429);
+    assert_eq!(ask(&url, "one.example").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_day_of_one_domain_is_bounded() {
+    let store = syndicate::store::Blobs::memory();
+    let filed = Filed::new(store, Clock::manual(at(0)));
+    let incident = |number: u64, time: Timestamp, observer: &str| {
+        let now = Shown { record: number.to_string().into(), ..Shown::default() };
+        let made = alarm(Kind::SignetWithdrawn, "alice@one.example", now, None);
+        Incident { at: time, observer: observer.into(), ..made }
+    };
+    for number in 0..u64::from(syndicate::daemon::INCIDENTS_PER_DAY) {
+        let filing = filed.file(&incident(number, at(number), ORIGIN)).await.unwrap();
+        assert!(matches!(filing, Filing::New(_)));
+    }
+    let over = incident(1000, at(9), ORIGIN);
+    assert_eq!(filed.file(&over).await.unwrap(), Filing::Over);
+    // What clients report does not use up what we see, nor the other way round.
+    let reported = incident(1000, at(9), "client");
+    assert!(matches!(filed.file(&reported).await.unwrap(), Filing::New(_)));
+    let tomorrow = incident(1001, at(24 * HOUR), ORIGIN);
+    assert!(matches!(filed.file(&tomorrow).await.unwrap(), Filing::New(_)));
+}
+
+/// What the crawl saw is kept with all that is needed to judge it elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crawl_keeps_what_stands_alone() {
+    let mirror = Mirror::world().await;
+    let filed = Arc::new(Filed::new(mirror.store.private.clone(), mirror.clock.clone()));
+    let (state, public) = (mirror.state.clone(), mirror.store.public.clone());
+    let crawl = FromCrawl::new(filed.clone(), state, public, ORIGIN.into());
+    let [one, ..] = orgs();
+    let bob = "bob@one.example".parse().unwrap();
+    let signets =
+        [3, 4].map(|byte| one.user("bob@one.example", &key(Owner::User, byte), None, None));
+    let [before, bytes] = signets.each_ref().map(|signet| Bytes::copy_from_slice(signet.bytes()));
+    let domain: Domain = "one.example".parse().unwrap();
+    let why = Rejection::new("RESTARTED", "a test");
+    let kind = IncidentKind::Alarm(Event::Restarted);
+    let seen = crawl::Incident::new(kind, &domain, Some(&bob), why, bytes, at(2 * MINUTE));
+    let seen = crawl::Incident { before, ..seen };
+    crawl.report(seen.clone()).await;
+    crawl.report(crawl::Incident { at: at(3 * MINUTE), ..seen }).await;
+    let why = Rejection::new("pok-mismatch", "a test");
+    let kind = IncidentKind::OrgSignetInvalid;
+    let bytes = Bytes::copy_from_slice(orgs()[1].signet().bytes());
+    let refused = crawl::Incident::new(kind, &domain, None, why, bytes, at(2 * MINUTE));
+    crawl.report(crawl::Incident { record: one.record().into(), ..refused }).await;
+
+    use syndicate::serve::http::Incidents as _;
+    let files = filed.of_name(&Name::Address(bob)).await.unwrap();
+    let [file] = files.as_slice() else { panic!("one file, seen twice") };
+    let incident = Incident::read(file).unwrap();
+    let Evidence::Received(received) = &incident.evidence else { panic!("received") };
+    assert!(!received.now.chain.is_empty() && !received.now.record.is_empty());
+    let findings = verify(&incident, &[], None).unwrap();
+    assert!(matches!(convicted(&findings), Some(Party::Organization { .. })));
+    let files = filed.of_name(&Name::Domain(domain)).await.unwrap();
+    let findings = verify(&Incident::read(&files[0]).unwrap(), &[], None).unwrap();
+    assert!(findings.checked[0].contains("pok-mismatch"));
+}
