@@ -6,6 +6,8 @@
 mod mini_log;
 #[path = "support/mirror.rs"]
 mod mirror;
+#[path = "support/second_verifier.rs"]
+mod second_verifier;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -405,7 +407,12 @@ fn a_wrong_directory_root_is_proved_by_its_batch() {
     gap.leaves.remove(2);
     assert_eq!(rule(&incident(gap)), "incident-unbroken");
 
-    // The root alone: testimony that anybody can reproduce.
+    // A leaf without its path, or without what stands before it, is testimony.
+    let mut pathless = entries(&log, [log.entries.len() - 1], "directory-root");
+    pathless.leaves[0].leaf.path.clear();
+    assert_eq!(judge(&incident(pathless)).unwrap().convicts, None);
+    let lonely = Incident::rule_broken(WATCHER, at(HOUR), entries(&log, [2], "version"));
+    assert_eq!(judge(&lonely).unwrap().convicts, None);
     let alone = entries(&log, [log.entries.len() - 1], "directory-root");
     let findings = judge(&incident(alone)).unwrap();
     assert_eq!(findings.convicts, None);
@@ -723,6 +730,48 @@ fn what_was_refused_is_refused_again() {
     assert!(judge(&incident).unwrap().proved[0].contains("another name"));
 }
 
+/// The second verifier reads the same files: the same ids, the same faults.
+#[test]
+fn a_second_implementation_agrees() {
+    use base64::Engine as _;
+
+    let [left, _] = parted();
+    let mut incidents = vec![Incident::log_fork(WATCHER, at(HOUR), fork())];
+    let mut short = fork();
+    short.proof.pop();
+    let agree = Fork { larger: signed(&left), ..fork() };
+    let root = signed(&left).checkpoint().root;
+    let agree = Fork { prefix: root, proof: vec![], ..agree };
+    let turned = Fork { smaller: fork().larger, larger: fork().smaller, ..fork() };
+    let stranger = MiniLog::of(OTHER, OTHER_SEED).key().verifier();
+    let other = Fork { key: stranger, ..fork() };
+    for fork in [short, agree, turned, other] {
+        incidents.push(Incident::log_fork(WATCHER, at(HOUR), fork));
+    }
+    let [one, ..] = orgs();
+    let logs = views(&one, "alice@one.example", true);
+    let receipts: Vec<Receipt> = logs.iter().map(|log| answer(log, "alice@one.example")).collect();
+    incidents.push(split(receipts.clone(), by_turns()));
+    incidents.push(split(receipts.clone(), by_turns()[1..].to_vec()));
+    incidents.push(split(vec![receipts[0].clone(), receipts[0].clone()], by_turns()));
+
+    let encode = |bytes: Bytes| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let cases: Vec<Value> =
+        incidents.iter().map(|incident| json!({"incident": encode(incident.to_bytes())})).collect();
+    let Some(answers) = second_verifier::answers(&cases) else { return };
+    for (incident, theirs) in incidents.iter().zip(answers) {
+        match judge(incident) {
+            Err(fault) => assert_eq!(theirs, json!({"fault": fault.rule()})),
+            Ok(findings) => {
+                assert_eq!(theirs["id"], hex::encode(incident.id()));
+                if let Some(Party::Mirror { key }) = convicted(&findings) {
+                    assert_eq!(theirs["convicts"], key.name());
+                }
+            }
+        }
+    }
+}
+
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Timestamp::from_secs(since.as_secs())
@@ -863,7 +912,7 @@ fn the_command_says_what_is_proved_and_what_is_not() {
     let (code, text) = command(&nothing.to_bytes(), &[]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("NOTHING PROVED") && text.contains("It convicts nobody."), "{text}");
-    let honest = broken(entries(&world(), [1], "version"));
+    let honest = broken(entries(&world(), [1, 2], "version"));
     let (code, text) = command(&honest.to_bytes(), &["--json"]);
     let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &said["error"]["rule"]), (Some(1), &json!("incident-unbroken")));

@@ -1661,6 +1661,113 @@ def from_json(text):
     return data + b"".join(always(9, b64(digest)) for digest in value.get("withdrawn", []))
 
 
+# --- 12. Incidents (log-fork and split-view) ---------------------------------
+
+
+def fields(value, needed, optional=()):
+    legal = isinstance(value, dict) and set(needed) <= set(value) <= {*needed, *optional}
+    require(legal, "incident")
+    return [value.get(key) for key in (*needed, *optional)]
+
+
+def unique(pairs):
+    require(len({key for key, _ in pairs}) == len(pairs), "incident")
+    return dict(pairs)
+
+
+def decoded(text):
+    data = base64_strict(text)
+    require(data is not None, "incident")
+    return data
+
+
+def incident_id(value):
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode()).hex()
+
+
+def judge_incident(data):
+    value = json.loads(data, object_pairs_hook=unique)
+    needed = ("format", "kind", "at", "observer", "evidence")
+    number, kind, at, _, evidence, _ = fields(value, needed, ("name",))
+    require(number == 1, "incident")
+    result = {"id": incident_id(value), "kind": kind}
+    if kind == "log-fork":
+        require("name" not in value, "incident")
+        [fork] = fields(evidence, ("fork",))
+        return result | {"convicts": judge_fork(fork)}
+    require(kind == "split-view" and "name" in value, "incident")
+    [seen] = fields(evidence, ("receipts",))
+    receipts, rounds = fields(seen, ("receipts", "rounds"))
+    words = judge_split(value["name"], at, receipts, rounds)
+    return result | {"words": words}
+
+
+def judge_fork(fork):
+    needed = ("key", "smaller", "larger", "prefix")
+    key, small, large, prefix, proof = fields(fork, needed, ("proof",))
+    key, proof = Key.parse(key), decoded(proof or "")
+    small, large = Checkpoint(small.encode()), Checkpoint(large.encode())
+    for note in (small, large):
+        require(key.kind == 1, "incident-key")
+        require(note.origin == key.name, "incident-origin")
+        note.verify([key])
+    require(small.size <= large.size, "incident-order")
+    path = [proof[i : i + 32] for i in range(0, len(proof), 32)]
+    prefix = decoded(prefix)
+    holds = consistent(small.size, large.size, prefix, large.root, path)
+    require(holds, "incident-consistency")
+    require(prefix != small.root, "incident-agree")
+    return key.name
+
+
+def consistent(old, new, old_root, new_root, path):
+    """RFC 9162 §2.1.4.2; from nothing, or to the same size, without a proof."""
+    if old == new:
+        return not path and old_root == new_root
+    if old == 0:
+        return not path and old_root == sha256()
+    fn, sn, path = old - 1, new - 1, list(path)
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    if fn:
+        if not path:
+            return False
+        fr = sr = path.pop(0)
+    else:
+        fr = sr = old_root
+    for sibling in path:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            fr, sr = sha256(b"\1", sibling, fr), sha256(b"\1", sibling, sr)
+            while fn and not fn & 1:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = sha256(b"\1", sr, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and fr == old_root and sr == new_root
+
+
+def judge_split(name, at, receipts, rounds):
+    """The word of each log; whether they differ is left to the reader."""
+    words, origins = [], []
+    require(2 <= len(receipts) <= 8, "incident")
+    for value in receipts:
+        require(value["name"] == name, "incident-name")
+        answer = judge(json.dumps(value).encode(), None, at)
+        require("fault" not in answer, answer.get("fault"))
+        require(answer["origin"] not in origins, "incident-one-log")
+        origins.append(answer["origin"])
+        words.append([answer["origin"], answer["word"], answer["latest"]])
+    turns = [r for r in (fields(r, ("origin", "at")) for r in rounds) if r[0] in origins[:2]]
+    legal = len(turns) >= 4 and all(when <= at for _, when in turns)
+    for (one, first), (other, then) in zip(turns, turns[1:]):
+        legal = legal and one != other and first <= then
+    require(legal, "incident-rounds")
+    return words
+
+
 def judge(data, policy, now, genesis=None, hashes_only=False):
     try:
         if data.lstrip()[:1] == b"{":
@@ -1687,6 +1794,8 @@ def batch():
                     base64.b64decode(case["receipt"]), policy, case["now"],
                     base64.b64decode(genesis) if genesis else None, case.get("hashes_only", False),
                 )  # fmt: skip
+            elif "incident" in case:
+                result = judge_incident(base64.b64decode(case["incident"]))
             elif "vrf" in case:
                 key, alpha, proof = (bytes.fromhex(part) for part in case["vrf"])
                 result = {"output": vrf_verify(key, alpha, proof).hex()}

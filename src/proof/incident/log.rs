@@ -9,6 +9,23 @@ use crate::proof::map::entry_leaf_hash;
 use crate::proof::merkle;
 use crate::proof::note::{KeyType, VerifierKey};
 
+/// Rules that one leaf alone cannot break.
+const BY_CONTEXT: [&str; 13] = [
+    "version",
+    "current",
+    "events",
+    "holder",
+    "too-old",
+    "too-young",
+    "user-time",
+    "order",
+    "batch-too-large",
+    "labels",
+    "directory-root",
+    "after-closing",
+    "closed",
+];
+
 /// Two checkpoints that cannot both be true.
 pub fn fork(case: &Case<'_>, fork: &Fork) -> Result<Findings, Fault> {
     let Fork { key, smaller, larger, prefix, proof } = fork;
@@ -55,7 +72,12 @@ pub fn entries(case: &Case<'_>, entries: &Entries) -> Result<Findings, Fault> {
     let Entries { key, checkpoint, leaves, .. } = entries;
     check_signed(key, checkpoint)?;
     let tree = checkpoint.checkpoint();
-    for placed in leaves {
+    // Where the mirror no longer gives out its tree, nobody can show the path.
+    let pathless = match leaves.as_slice() {
+        [only] => only.leaf.path.is_empty() && tree.size > 1,
+        _ => false,
+    };
+    for placed in leaves.iter().filter(|_| !pathless) {
         let hash = entry_leaf_hash(&placed.leaf.entry);
         merkle::verify_inclusion(placed.index, tree.size, &hash, &placed.leaf.path, &tree.root)
             .map_err(|_| Fault::Inclusion { index: placed.index })?;
@@ -69,6 +91,16 @@ pub fn entries(case: &Case<'_>, entries: &Entries) -> Result<Findings, Fault> {
         )
     };
     let last = leaves.last().ok_or(Fault::Leaves)?;
+    if pathless {
+        findings.proved.push(signed("whether the entry here is in it is not shown"));
+        findings.testimony.push(format!(
+            "That entry {} of the log is this one, and breaks the rule {:?}, is the word of {}: \
+             there is no proof that it is in the log.",
+            last.index, entries.rule, case.incident.observer
+        ));
+        whose_key(case, key, &mut findings);
+        return Ok(findings);
+    }
     match case.kind() {
         Kind::BlobUnserved => {
             let blob = named(&last.leaf.entry, &entries.rule).ok_or(Fault::Leaves)?;
@@ -102,13 +134,13 @@ pub fn entries(case: &Case<'_>, entries: &Entries) -> Result<Findings, Fault> {
                 case.incident.observer
             ));
         }
-        Kind::DirectoryRootWrong if leaves.len() == 1 => {
-            root_time(&last.leaf.entry).ok_or(Fault::Leaves)?;
-            findings.proved.push(signed(&format!("its entry {} is a directory root", last.index)));
+        _ if leaves.len() == 1 && BY_CONTEXT.contains(&entries.rule.as_str()) => {
+            findings.proved.push(signed(&format!("entry {} is in it", last.index)));
             findings.testimony.push(format!(
-                "That the entries before it make another directory is the word of {}. Anybody can \
-                 compute it: `syndicate audit` replays the log from its first entry to number {}.",
-                case.incident.observer, last.index
+                "That it breaks the rule {:?}, which takes the entries before it to see, is the \
+                 word of {}. Anybody can compute it: `syndicate audit` replays the log from its \
+                 first entry to number {}.",
+                entries.rule, case.incident.observer, last.index
             ));
         }
         _ => broken(case, entries, &mut findings, signed)?,
