@@ -473,6 +473,35 @@ impl World {
         })
     }
 
+    /// Shows another POK for a domain to this vantage alone, signed in DNS like
+    /// the true one, with org signet and mailboxes to match: what whoever has the
+    /// zone's keys can do to a victim.
+    pub async fn replace_pok_for(&self, vantage: &Vantage, domain: &Domain) -> Result<Pok, Error> {
+        let shelf = self.divert(vantage, domain).await?;
+        let (text, labels, forger) = self.estate(domain, |estate| {
+            let mut forger = Organization::new(domain.clone(), Habits::default())?;
+            for address in estate.organization.addresses() {
+                forger.enroll(address.local())?;
+            }
+            let pins = estate.certificates.iter().map(|der| forger.pin(der)).collect();
+            let template = Template {
+                poks: vec![forger.pok()],
+                tls: pins,
+                dx: estate.dx.clone(),
+                ..Template::default()
+            };
+            Ok((template.text(), estate.labels, forger))
+        })?;
+        shelf.put_org(domain, forger.signets());
+        for address in forger.addresses() {
+            shelf.put_user(address, forger.served(address));
+        }
+        for label in labels {
+            vantage.dns.set_txt(&format!("{label}.{domain}"), &[&text])?;
+        }
+        Ok(forger.pok())
+    }
+
     /// Makes a member of the cast: zone, host, keys, signets, record.
     async fn settle(&self, part: Part) -> Result<(), Error> {
         let domain: Domain = part.domain.parse()?;

@@ -1,0 +1,556 @@
+//! Mirrors that compare what they see of a name: real crawls of the private DIME
+//! internet from several vantages, real questions between mirrors, real evidence.
+//! What is an attack becomes an incident that convicts its author, and what is an
+//! ordinary change accuses nobody (threats 8, 20, 22, 24).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::post;
+use bytes::Bytes;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use syndicate::client::Site;
+use syndicate::clock::Clock;
+use syndicate::config::{Config, File, PeerSection};
+use syndicate::daemon::{Folder, Mirror, Secrets};
+use syndicate::demo::world::{Options, Vantage, World};
+use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
+use syndicate::log::answer::{Answerer, Question, Span};
+use syndicate::peers::ask::{self, Face, Said};
+use syndicate::proof::incident::{self, Evidence, Incident, Kind, Party};
+use syndicate::proof::note::SigningKey;
+use syndicate::proof::receipt::Receipt;
+use syndicate::proof::request::{Method, Request};
+use syndicate::resolver::NameServers;
+use syndicate::store::rows::{self, FrontierRow};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ALICE: &str = "alice@alder.example";
+const MAX_BODY: usize = 1 << 20;
+
+/// Mirrors of one world, each with its own view of it, all peers of all.
+struct Syndicate {
+    world: Arc<World>,
+    vantages: Vec<Vantage>,
+    places: Vec<Place>,
+    clock: Clock,
+}
+
+/// Where a mirror is, whether it runs or not.
+struct Place {
+    folder: TempDir,
+    origin: String,
+    http: SocketAddr,
+    secrets: Secrets,
+}
+
+impl Place {
+    fn new(number: usize) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = format!("{}.mirror.example/log", ["a", "b", "c"][number]);
+        let data = Folder::new(folder.path().join("mirror"));
+        data.make().unwrap();
+        let secrets = Secrets::load_or_make(&data.keys(), Some(&origin)).unwrap();
+        // Free now, and nobody else here asks for a certain one.
+        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Place { folder, origin, http, secrets }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    fn as_peer(&self) -> PeerSection {
+        PeerSection {
+            url: self.url(),
+            log: self.secrets.verifier().to_string(),
+            cosigner: Some(self.secrets.cosigner.verifier().to_string()),
+            peer_key: Some(self.secrets.peer.verifier().to_string()),
+            share_addresses: true,
+        }
+    }
+
+    /// As this mirror asks another.
+    fn face_of(&self, other: &Place) -> Face {
+        Face::new(&other.url(), other.secrets.verifier(), true).unwrap()
+    }
+}
+
+impl Syndicate {
+    async fn new(mirrors: usize) -> Syndicate {
+        let world = Arc::new(World::start(Options::default()).await.unwrap());
+        let mut vantages = Vec::new();
+        for _ in 0..mirrors {
+            vantages.push(world.vantage().await.unwrap());
+        }
+        let places = (0..mirrors).map(Place::new).collect();
+        Syndicate { world, vantages, places, clock: Clock::system() }
+    }
+
+    fn config(&self, number: usize) -> Config {
+        let (place, vantage) = (&self.places[number], &self.vantages[number]);
+        let (anchor, roots) =
+            (place.folder.path().join("root.key"), place.folder.path().join("ca.pem"));
+        std::fs::write(&anchor, self.world.dns().trust_anchor_text()).unwrap();
+        std::fs::write(&roots, self.world.authority_pem()).unwrap();
+        let mut file = File { data: Some(place.folder.path().join("mirror")), ..File::default() };
+        file.http.listen = place.http.to_string();
+        file.dmtp.listen = "127.0.0.1:0".into();
+        if let NameServers::Listed(servers) = vantage.dns().name_servers() {
+            file.dns.servers = servers.iter().map(ToString::to_string).collect();
+        }
+        file.dns.trust_anchor = Some(anchor);
+        file.crawl.roots = Some(roots);
+        file.crawl.allow_networks = vec!["127.0.0.0/8".into()];
+        file.crawl.dx_port = self.world.dmtp_port();
+        let others = self.places.iter().enumerate().filter(|(other, _)| *other != number);
+        file.peers.mirror = others.map(|(_, place)| place.as_peer()).collect();
+        let mut config = file.check().unwrap();
+        config.batch_millis = 50;
+        config.peers.pace.recheck = 300;
+        config
+    }
+
+    async fn start(&self, number: usize) -> Mirror {
+        self.start_with(number, |_| {}).await
+    }
+
+    async fn start_with(&self, number: usize, change: impl FnOnce(&mut Config)) -> Mirror {
+        let mut config = self.config(number);
+        change(&mut config);
+        Mirror::start(&config, self.clock.clone()).await.unwrap()
+    }
+
+    /// All incidents of a mirror, each read back and judged offline.
+    async fn incidents(&self, mirror: &Mirror) -> Vec<(Incident, incident::Findings)> {
+        let private = &mirror.log.store().private;
+        let anchors = self.world.trust_anchor().of_root();
+        let mut found = Vec::new();
+        for object in private.list_all("incident", 1000).await.unwrap() {
+            let bytes = private.get(&object.key, 64 << 20).await.unwrap().unwrap();
+            let Ok(incident) = Incident::read(&bytes) else { continue };
+            if !matches!(incident.kind, Kind::SplitView | Kind::UpdateWithheld) {
+                continue;
+            }
+            let findings = incident::verify(&incident, &anchors, None).unwrap();
+            found.push((incident, findings));
+        }
+        found
+    }
+
+    /// The first incident that compares mirrors.
+    async fn incident(&self, mirror: &Mirror) -> (Incident, incident::Findings) {
+        let ends = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = self.incidents(mirror).await.pop() {
+                return found;
+            }
+            assert!(Instant::now() < ends, "no incident: {:?}", outcomes(mirror).await);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+async fn metrics(mirror: &Mirror) -> String {
+    let site = Site::new(&format!("http://{}", mirror.http)).unwrap();
+    String::from_utf8(site.get("metrics", MAX_BODY).await.unwrap().body.to_vec()).unwrap()
+}
+
+/// Values of a metric by its one label.
+async fn counts(mirror: &Mirror, metric: &str, part: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in metrics(mirror).await.lines() {
+        let Some(rest) = line.strip_prefix(metric) else { continue };
+        let (labels, value) = rest.rsplit_once(' ').unwrap();
+        if labels.contains(part) {
+            let label = labels.rsplit('"').nth(1).unwrap_or_default().to_owned();
+            *counts.entry(label).or_default() += value.parse::<f64>().unwrap() as u64;
+        }
+    }
+    counts
+}
+
+async fn outcomes(mirror: &Mirror) -> BTreeMap<String, u64> {
+    counts(mirror, "syndicate_comparisons_total", "").await
+}
+
+/// How often peers asked for an observation.
+async fn questions(mirror: &Mirror) -> u64 {
+    let by_status = counts(mirror, "syndicate_http_requests_total", "/v1/observe").await;
+    by_status.values().sum()
+}
+
+/// Waits until so many comparisons of this outcome are over and none is open.
+async fn settled(mirror: &Mirror, outcome: &str, least: u64) {
+    let ends = Instant::now() + PATIENCE;
+    loop {
+        let open = counts(mirror, "syndicate_comparisons_open", "").await;
+        let over = outcomes(mirror).await;
+        if open.values().all(|open| *open == 0) && over.get(outcome) >= Some(&least) {
+            return;
+        }
+        assert!(Instant::now() < ends, "{over:?}, open {open:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn visit(mirror: &Mirror, text: &str) {
+    let report = mirror.crawl.visit(name(text), "test").await.unwrap();
+    assert!(report.outcome.is_good(), "{report:?}");
+}
+
+async fn receipt(mirror: &Mirror, text: &str) -> Receipt {
+    let answers = Answerer::new(mirror.log.reader());
+    let question = Question { name: name(text), span: Span::From(0), has_genesis: false };
+    answers.receipt(&question).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordinary_changes_accuse_nobody() {
+    let syndicate = Syndicate::new(2).await;
+    let world = &syndicate.world;
+    let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
+    // B has never heard of the mailbox: asked for it, it looks.
+    visit(&a, ALICE).await;
+    settled(&a, "same", 2).await;
+    settled(&b, "same", 1).await;
+    assert_eq!(receipt(&b, ALICE).await.latest(), 1);
+    let alice: Address = ALICE.parse().unwrap();
+    assert!(b.crawl.is_for_peers(&alice) && !a.crawl.is_for_peers(&alice));
+    let row: FrontierRow = rows::find(&**b.log.state(), ALICE.as_bytes()).await.unwrap().unwrap();
+    let days = row.keep_until.unwrap().since(syndicate.clock.now()) / 86_400_000;
+    assert!((29..=30).contains(&days), "{days}");
+
+    // Each of these while B is a crawl behind.
+    let alder: Domain = "alder.example".parse().unwrap();
+    world.rotate(&alice).unwrap();
+    visit(&a, ALICE).await;
+    settled(&a, "same", 3).await;
+    world.swap_key(&alice).unwrap();
+    visit(&a, ALICE).await;
+    settled(&a, "same", 4).await;
+    world.replace_pok(&alder, false).unwrap();
+    visit(&a, ALICE).await;
+    settled(&a, "same", 5).await;
+    settled(&b, "same", 4).await;
+    let (ours, theirs) = (receipt(&a, ALICE).await, receipt(&b, ALICE).await);
+    assert!(ours.latest() >= 3 && theirs.latest() >= 3);
+    for mirror in [&a, &b] {
+        assert_eq!(syndicate.incidents(mirror).await.len(), 0);
+    }
+
+    // Somebody here asks for it: it is watched without end.
+    let site = Site::new(&format!("http://{}", b.http)).unwrap();
+    let body = Bytes::from(format!("{{\"name\":\"{ALICE}\"}}"));
+    let kind = "application/json";
+    assert!(site.post("v1/lookup", kind, kind, body, MAX_BODY).await.unwrap().is_success());
+    let ends = Instant::now() + PATIENCE;
+    while b.crawl.is_for_peers(&alice) {
+        assert!(Instant::now() < ends);
+        sleep(Duration::from_millis(20)).await;
+    }
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollover_is_one_question_and_no_accusation() {
+    const MAILBOXES: usize = 60;
+    let syndicate = Syndicate::new(2).await;
+    let alder: Domain = "alder.example".parse().unwrap();
+    let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
+    for number in 0..MAILBOXES {
+        let address = syndicate.world.enroll(&alder, &format!("u{number}")).unwrap();
+        a.crawl.watch(Name::Address(address.clone()), "test").await.unwrap();
+        b.crawl.watch(Name::Address(address), "test").await.unwrap();
+    }
+    visit(&b, "alder.example").await;
+    visit(&a, "alder.example").await;
+    settled(&a, "same", MAILBOXES as u64 + 1).await;
+    settled(&b, "same", MAILBOXES as u64 + 1).await;
+    let asked = questions(&b).await;
+    syndicate.world.replace_pok(&alder, false).unwrap();
+    visit(&a, "alder.example").await;
+    let u0 = receipt(&a, "u0@alder.example").await;
+    assert_eq!(u0.latest(), 2, "signed anew");
+    settled(&a, "same", MAILBOXES as u64 + 2).await;
+    visit(&b, "alder.example").await;
+    settled(&b, "same", MAILBOXES as u64 + 2).await;
+    assert!(questions(&b).await - asked < 10);
+    for mirror in [&a, &b] {
+        assert_eq!(syndicate.incidents(mirror).await.len(), 0);
+    }
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Both mirrors' evidence names the organization, and neither mirror.
+fn check_forged_key(incident: &Incident, findings: &incident::Findings, observer: &str) {
+    assert_eq!(incident.kind, Kind::SplitView);
+    assert_eq!(incident.observer, observer);
+    let Evidence::Receipts(seen) = &incident.evidence else { panic!("{incident:?}") };
+    assert_eq!((seen.receipts.len(), seen.rounds.len()), (2, 4));
+    // Signets come without their identifiers over DMTP: that the organization
+    // signed both keys is proved, and for which name is the mirrors' word.
+    let convicted = findings.convicts.as_ref().map(|conviction| &conviction.party);
+    assert!(!matches!(convicted, Some(Party::Mirror { .. } | Party::Zone(_))), "{findings:?}");
+    let proved = findings.proved.join("\n");
+    assert!(proved.contains("alder.example") && proved.contains("both keys"), "{findings:#?}");
+    assert!(!findings.testimony.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_key_for_one_vantage_is_a_split_view_on_every_mirror() {
+    let syndicate = Syndicate::new(3).await;
+    let alice: Address = ALICE.parse().unwrap();
+    let mut mirrors = Vec::new();
+    for number in 0..3 {
+        mirrors.push(syndicate.start(number).await);
+    }
+    for mirror in &mirrors {
+        visit(mirror, ALICE).await;
+    }
+    for mirror in &mirrors {
+        settled(mirror, "same", 4).await;
+    }
+    // Only the second one is shown it.
+    syndicate.world.swap_key_for(&syndicate.vantages[1], &alice).await.unwrap();
+    visit(&mirrors[1], ALICE).await;
+    for (mirror, place) in mirrors.iter().zip(&syndicate.places) {
+        let (incident, findings) = syndicate.incident(mirror).await;
+        check_forged_key(&incident, &findings, &place.origin);
+    }
+    settled(&mirrors[1], "split-view", 2).await;
+    // The two that see the same have nothing against each other.
+    for number in [0, 2] {
+        settled(&mirrors[number], "split-view", 1).await;
+        let found = syndicate.incidents(&mirrors[number]).await;
+        assert_eq!(found.len(), 1);
+        let Evidence::Receipts(seen) = &found[0].0.evidence else { panic!() };
+        let about: Vec<&str> = seen.rounds.iter().map(|round| round.origin.as_str()).collect();
+        let [own, other] = [number, 1].map(|n| syndicate.places[n].origin.as_str());
+        assert_eq!(about, [own, other, own, other]);
+    }
+    for mirror in mirrors {
+        mirror.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_pok_for_one_vantage_is_a_split_view_of_the_domain() {
+    let syndicate = Syndicate::new(2).await;
+    let alder: Domain = "alder.example".parse().unwrap();
+    let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
+    visit(&a, "alder.example").await;
+    settled(&a, "same", 1).await;
+    settled(&b, "same", 1).await;
+    syndicate.world.replace_pok_for(&syndicate.vantages[1], &alder).await.unwrap();
+    visit(&b, "alder.example").await;
+    for (mirror, place) in [&a, &b].into_iter().zip(&syndicate.places) {
+        let (incident, findings) = syndicate.incident(mirror).await;
+        assert_eq!(incident.kind, Kind::SplitView);
+        assert_eq!(incident.observer, place.origin);
+        assert_eq!(incident.name, Some(name("alder.example")));
+        // Both records are signed, so whoever has the zone's keys did it.
+        let convicted = findings.convicts.as_ref().map(|conviction| &conviction.party);
+        assert!(matches!(convicted, Some(Party::Zone(_))), "{findings:?}");
+    }
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Comparisons go on where they were after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_outlives_the_process() {
+    let syndicate = Syndicate::new(2).await;
+    let a = syndicate.start(0).await;
+    visit(&a, ALICE).await;
+    let ends = Instant::now() + PATIENCE;
+    while counts(&a, "syndicate_comparisons_open", "").await.values().sum::<u64>() < 2 {
+        assert!(Instant::now() < ends);
+        sleep(Duration::from_millis(20)).await;
+    }
+    a.stop().await;
+    // The other one was not there at all.
+    let b = syndicate.start(1).await;
+    let a = syndicate.start(0).await;
+    settled(&a, "same", 2).await;
+    assert_eq!(receipt(&b, ALICE).await.latest(), 1);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A mirror that answers with the same old receipt for ever.
+async fn stale_mirror(at: SocketAddr, old: Bytes) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let answer = move || {
+        let old = old.clone();
+        async move { ([(header::CONTENT_TYPE, "application/x-protobuf")], old) }
+    };
+    let router = Router::new().route("/v1/observe", post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_withheld_for_a_day_is_an_incident() {
+    let mut syndicate = Syndicate::new(2).await;
+    syndicate.clock = Clock::manual(syndicate.clock.now());
+    let alice: Address = ALICE.parse().unwrap();
+    let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
+    visit(&a, ALICE).await;
+    settled(&a, "same", 2).await;
+    let [here, there] = [&syndicate.places[0], &syndicate.places[1]];
+    let (face, now) = (here.face_of(there), syndicate.clock.now());
+    let asked = face.ask(&here.secrets.peer, &name(ALICE), false, now).await;
+    let Said::Receipt(old, _) = asked.unwrap() else { panic!() };
+    b.stop().await;
+    stale_mirror(there.http, old.encode().into()).await;
+
+    syndicate.clock.advance(60_000);
+    syndicate.world.rotate(&alice).unwrap();
+    visit(&a, ALICE).await;
+    let began = syndicate.clock.now();
+    let ends = Instant::now() + PATIENCE;
+    while syndicate.incidents(&a).await.is_empty() {
+        assert!(Instant::now() < ends, "{:?}", outcomes(&a).await);
+        // A quarter of an hour while the task naps, so that no answer is missed.
+        syndicate.clock.advance(60_000);
+        sleep(Duration::from_millis(15)).await;
+    }
+    assert!(syndicate.clock.now().since(began) >= 24 * 3_600_000);
+    let (incident, findings) = syndicate.incidents(&a).await.pop().unwrap();
+    assert_eq!(incident.kind, Kind::UpdateWithheld);
+    // Who has not told whom is nobody's signature.
+    assert_eq!(findings.convicts, None);
+    a.stop().await;
+}
+
+/// What is sent to `/v1/observe`, and the status that comes back.
+async fn post_request(to: &Place, request: &Value) -> u16 {
+    let site = Site::new(&to.url()).unwrap();
+    let kind = "application/json";
+    let body = Bytes::from(request.to_string());
+    site.post("v1/observe", kind, "application/x-protobuf", body, MAX_BODY).await.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_peers_may_ask_and_not_without_end() {
+    let syndicate = Syndicate::new(2).await;
+    let a = syndicate
+        .start_with(0, |config| {
+            config.peers.looks_per_hour = 2;
+            config.peers.mirrors[0].share_addresses = false;
+        })
+        .await;
+    let [here, peer] = [&syndicate.places[0], &syndicate.places[1]];
+    let now = syndicate.clock.now();
+    let asks = |key: &SigningKey, origin: &str, text: &str, fresh, time: Timestamp| {
+        ask::request(key, origin, &name(text), fresh, time).unwrap()
+    };
+    let key = &peer.secrets.peer;
+    let good = asks(key, &here.origin, "nobody.example", false, now);
+    assert_eq!(post_request(here, &good).await, 200);
+    assert_eq!(post_request(here, &good).await, 409, "a replay");
+    let stranger = SigningKey::ed25519("x/peer", &[9; 32]).unwrap();
+    let refused = [
+        asks(&stranger, &here.origin, "nobody.example", false, now),
+        asks(key, &peer.origin, "nobody.example", false, now),
+        asks(key, &here.origin, "nobody.example", false, now.plus(301_000)),
+        asks(key, &here.origin, ALICE, false, now),
+        // A log key is no peer key.
+        asks(&SigningKey::ed25519("x", &[8; 32]).unwrap(), &here.origin, "a.example", true, now),
+    ];
+    for (number, request) in refused.iter().enumerate() {
+        assert_eq!(post_request(here, request).await, 403, "{number}");
+    }
+    // An owner's request, although the very key signed it.
+    let request = Request {
+        method: Method::Watch,
+        name: name("nobody.example"),
+        body_sha256: Sha256::digest("").into(),
+        time: now.secs(),
+        nonce: [5; 16],
+    };
+    let signature = key.sign(&request.text(&here.origin), now).body;
+    let watch = serde_json::json!({
+        "name": "nobody.example", "time": request.time, "nonce": hex::encode(request.nonce),
+        "key": hex::encode(key.verifier().public_key().unwrap()),
+        "signature": hex::encode(signature),
+    });
+    assert_eq!(post_request(here, &watch).await, 403);
+    let mut changed = asks(key, &here.origin, "nobody.example", false, now);
+    changed["body"] = "fresh".into();
+    assert_eq!(post_request(here, &changed).await, 403);
+    changed["body"] = "stale".into();
+    assert_eq!(post_request(here, &changed).await, 400);
+    assert!(ed25519::check_key(&[0; 32]).is_err());
+
+    // Two visits an hour; what is known costs none.
+    let fresh = |text| asks(key, &here.origin, text, true, now);
+    assert_eq!(post_request(here, &fresh("alder.example")).await, 200);
+    assert_eq!(post_request(here, &fresh("alder.example")).await, 429);
+    assert_eq!(
+        post_request(here, &asks(key, &here.origin, "alder.example", false, now)).await,
+        200
+    );
+    assert_eq!(
+        post_request(here, &asks(key, &here.origin, "birch.example", false, now)).await,
+        429
+    );
+    // What is not there is not watched, and the answer proves that it is not there.
+    let row = rows::find::<FrontierRow>(&**a.log.state(), b"nobody.example").await.unwrap();
+    assert_eq!(row, None);
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peers_domains_are_looked_at_here_few_a_day() {
+    let syndicate = Syndicate::new(2).await;
+    let b = syndicate.start(1).await;
+    let domains = ["alder.example", "birch.example", "cedar.example", "fir.example"];
+    for domain in domains {
+        visit(&b, domain).await;
+    }
+    // In our view of DNS there is no such record.
+    for label in ["_dime", "_dx"] {
+        syndicate.vantages[0].dns().remove(&format!("{label}.alder.example")).unwrap();
+    }
+    let a = syndicate
+        .start_with(0, |config| {
+            config.peers.domains_per_day = 2;
+            // Its log is followed, and no name compared.
+            config.peers.mirrors[0].peer_key = None;
+        })
+        .await;
+    let ends = Instant::now() + PATIENCE;
+    let explored = async || counts(&a, "syndicate_peer_domains_total", "").await;
+    while explored().await.values().sum::<u64>() < 2 {
+        assert!(Instant::now() < ends, "{}", metrics(&a).await);
+        sleep(Duration::from_millis(100)).await;
+    }
+    // One of the two has no record here: nothing is written about it.
+    assert_eq!(receipt(&a, "birch.example").await.latest(), 1);
+    assert_eq!(receipt(&a, "alder.example").await.latest(), 0);
+    let row = rows::find::<FrontierRow>(&**a.log.state(), b"alder.example").await.unwrap();
+    assert_eq!(row, None);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(explored().await.values().sum::<u64>(), 2);
+    for domain in ["cedar.example", "fir.example"] {
+        assert_eq!(receipt(&a, domain).await.latest(), 0, "{domain}");
+    }
+    a.stop().await;
+    b.stop().await;
+}
