@@ -1,0 +1,482 @@
+//! A client's own view against several mirrors with logs of their own, all
+//! real: DNS, DX hosts, crawls, HTTP, on loopback.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use syndicate::client::memory::Memory;
+use syndicate::client::{
+    self, Check, CheckError, DnsRoot, Eyes, Options, Policy, Said, Standing, Verdict,
+};
+use syndicate::clock::Clock;
+use syndicate::config::File;
+use syndicate::daemon;
+use syndicate::demo::world::{self, World};
+use syndicate::dime::signet::Level;
+use syndicate::dime::{Address, Domain, Name, Timestamp};
+use syndicate::dmtp;
+use syndicate::dmtp::reach::Ports;
+use syndicate::proof::incident::{CLIENT, Evidence, Incident, Kind, Shown, Victim, verify};
+use syndicate::resolver::{self, HickoryResolver, NameServers};
+use tempfile::TempDir;
+
+/// A mirror in this process. Its data outlives it.
+struct Site {
+    mirror: Option<daemon::Mirror>,
+    file: File,
+    folder: TempDir,
+}
+
+impl Site {
+    async fn start(world: &World, origin: &str) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let (anchor, roots) = (folder.path().join("root.key"), folder.path().join("ca.pem"));
+        fs::write(&anchor, world.dns().trust_anchor_text()).unwrap();
+        fs::write(&roots, world.authority_pem()).unwrap();
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors/records");
+        let mut file = File { data: Some(folder.path().join("mirror")), ..File::default() };
+        file.log.origin = Some(origin.into());
+        file.http.listen = "127.0.0.1:0".into();
+        file.dmtp.listen = "127.0.0.1:0".into();
+        file.dmtp.certificate = Some(vectors.join("dx_cert.pem"));
+        file.dmtp.key = Some(vectors.join("dx_key.pem"));
+        let NameServers::Listed(servers) = world.name_servers() else { panic!("a private DNS") };
+        file.dns.servers = servers.iter().map(ToString::to_string).collect();
+        file.dns.trust_anchor = Some(anchor);
+        file.crawl.roots = Some(roots);
+        file.crawl.allow_networks = vec!["127.0.0.0/8".into()];
+        file.crawl.dx_port = world.dmtp_port();
+        file.crawl.on_demand_delay_secs = 0;
+        let mut site = Site { mirror: None, file, folder };
+        site.resume().await;
+        site
+    }
+
+    async fn resume(&mut self) {
+        let mut config = self.file.check().unwrap();
+        config.batch_millis = 100;
+        self.mirror = Some(daemon::Mirror::start(&config, Clock::system()).await.unwrap());
+    }
+
+    async fn stop(&mut self) {
+        self.mirror.take().unwrap().stop().await;
+    }
+
+    fn mirror(&self) -> &daemon::Mirror {
+        self.mirror.as_ref().unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.mirror().http)
+    }
+
+    async fn visit(&self, name: &str) {
+        let name: Name = name.parse().unwrap();
+        let report = self.mirror().crawl.visit(name, "test").await.unwrap();
+        assert!(report.outcome.is_good(), "{}", report.outcome);
+    }
+}
+
+/// Three mirrors that have seen these names.
+async fn three(world: &World, names: &[&str]) -> Vec<Site> {
+    let mut sites = Vec::new();
+    for origin in ["one.example/log", "two.example/log", "three.example/log"] {
+        let site = Site::start(world, origin).await;
+        for name in names {
+            site.visit(name).await;
+        }
+        sites.push(site);
+    }
+    sites
+}
+
+fn policy_text(sites: &[&Site]) -> String {
+    let line = |site: &&Site| format!("log {} {}\n", site.mirror().key, site.url());
+    format!("{}quorum none\n", sites.iter().map(line).collect::<String>())
+}
+
+fn policy(sites: &[&Site]) -> Policy {
+    Policy::parse(policy_text(sites).as_bytes()).unwrap()
+}
+
+fn eyes(world: &World, resolver: resolver::Options) -> Eyes {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Eyes {
+        resolver: Arc::new(HickoryResolver::new(resolver).unwrap()),
+        dmtp: dmtp::Options {
+            filter: world.address_filter(),
+            roots: world.roots(),
+            ..dmtp::Options::default()
+        },
+        ports: Ports { dx: world.dmtp_port(), dual: vec![] },
+        clock: Clock::system(),
+    }
+}
+
+/// A client with a memory of its own.
+struct Client {
+    eyes: Eyes,
+    options: Options,
+    _memory: TempDir,
+}
+
+impl Client {
+    fn new(world: &World, policy: Option<Policy>) -> Client {
+        let memory = tempfile::tempdir().unwrap();
+        let options = Options {
+            policy,
+            root: DnsRoot::Only(world.trust_anchor().of_root()),
+            memory: Some(Memory::open(memory.path()).unwrap()),
+            ..Options::default()
+        };
+        Client { eyes: eyes(world, world.resolver_options()), options, _memory: memory }
+    }
+
+    async fn check(&self, name: &str) -> Check {
+        client::check(&name.parse().unwrap(), &self.eyes, &self.options).await.unwrap()
+    }
+}
+
+#[track_caller]
+fn expect(check: &Check, verdict: Verdict) {
+    assert_eq!(check.verdict, verdict, "{:#?}", check.reasons);
+    assert!(!check.reasons.is_empty() && check.reasons.iter().all(|reason| !reason.is_empty()));
+    assert_eq!(check.verdict != Verdict::Split, check.incidents.is_empty(), "{verdict}");
+}
+
+fn standings(check: &Check) -> Vec<Option<Standing>> {
+    check.answers.iter().map(|answer| answer.standing).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_everybody_sees() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let names = ["alice@cedar.example", "bob@alder.example", "erin@hazel.example"];
+    let sites = three(&world, &names).await;
+    let all: Vec<&Site> = sites.iter().collect();
+    let mut client = Client::new(&world, Some(policy(&all)));
+
+    for name in ["alice@cedar.example", "cedar.example", "bob@alder.example"] {
+        let check = client.check(name).await;
+        expect(&check, Verdict::Agreed);
+        assert_eq!((check.agreeing, check.needed, check.operators), (3, 3, 3));
+        assert!(check.lack.is_none() && check.view.chain.is_some());
+    }
+    // The fingerprint of the key in use is compared as well.
+    let cedar: Address = "alice@cedar.example".parse().unwrap();
+    let served = world.served(&cedar).unwrap();
+    let print = |at: usize| served[at].fingerprint(Level::Crypto);
+    client.options.fingerprint = print(served.len() - 1);
+    expect(&client.check("alice@cedar.example").await, Verdict::Agreed);
+    client.options.fingerprint = print(0);
+    expect(&client.check("alice@cedar.example").await, Verdict::Lagging);
+    client.options.fingerprint = None;
+
+    // A name that no log has, and nobody to believe.
+    let carol = world.enroll(cedar.domain(), "carol").unwrap();
+    expect(&client.check(carol.as_str()).await, Verdict::Unknown);
+    let nobody = Client::new(&world, None);
+    let mut asked = Options { via: vec![sites[0].url()], ..nobody.options.clone() };
+    let check = client::check(&Name::Address(cedar.clone()), &nobody.eyes, &asked).await.unwrap();
+    expect(&check, Verdict::Unknown);
+    assert!(matches!(check.answers[0].said, Said::Claim(_)));
+    // More operators than there are cannot agree.
+    asked = Options { quorum: Some(4), ..client.options.clone() };
+    let refused = client::check(&Name::Address(cedar.clone()), &client.eyes, &asked).await;
+    assert!(matches!(refused, Err(CheckError::Quorum { needed: 4, operators: 3 })));
+
+    // A rotation that one of them has not seen yet; then it has.
+    world.rotate(&cedar).unwrap();
+    for site in &sites[..2] {
+        site.visit("alice@cedar.example").await;
+    }
+    let check = client.check("alice@cedar.example").await;
+    expect(&check, Verdict::Lagging);
+    let behind = [Some(Standing::Agrees), Some(Standing::Agrees), Some(Standing::Behind)];
+    assert_eq!(standings(&check), behind);
+    client.options.quorum = Some(2);
+    expect(&client.check("alice@cedar.example").await, Verdict::Agreed);
+    client.options.quorum = None;
+    sites[2].visit("alice@cedar.example").await;
+    expect(&client.check("alice@cedar.example").await, Verdict::Agreed);
+
+    // A swap that everybody is shown: held, also while one is a crawl behind.
+    world.swap_key(&"erin@hazel.example".parse().unwrap()).unwrap();
+    for site in &sites[..2] {
+        site.visit("erin@hazel.example").await;
+    }
+    let check = client.check("erin@hazel.example").await;
+    expect(&check, Verdict::Held);
+    let behind = [Some(Standing::Held), Some(Standing::Held), Some(Standing::Behind)];
+    assert_eq!(standings(&check), behind);
+    sites[2].visit("erin@hazel.example").await;
+    expect(&client.check("erin@hazel.example").await, Verdict::Held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_had() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice = "alice@cedar.example";
+    let mut sites = three(&world, &[alice]).await;
+    let all: Vec<&Site> = sites.iter().collect();
+    let mut client = Client::new(&world, Some(policy(&all)));
+    expect(&client.check(alice).await, Verdict::Agreed);
+
+    // By a clock that is hours ahead everything is too old.
+    let later = Timestamp::from_millis(Clock::system().now().millis() + 2 * 3_600_000);
+    let clock = std::mem::replace(&mut client.eyes.clock, Clock::manual(later));
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unconfirmed);
+    assert_eq!(standings(&check), [Some(Standing::Unconfirmed); 3]);
+    client.eyes.clock = clock;
+
+    // Nothing of one's own to compare.
+    let cedar: Domain = "cedar.example".parse().unwrap();
+    world.stop_hosts(&cedar).await.unwrap();
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unconfirmed);
+    assert!(check.lack.is_some());
+    // But for the fingerprint.
+    let served = world.served(&alice.parse().unwrap()).unwrap();
+    client.options.fingerprint = served.last().unwrap().fingerprint(Level::Crypto);
+    expect(&client.check(alice).await, Verdict::Agreed);
+    client.options.fingerprint = Some(syndicate::dime::signet::Fingerprint::of(b"another key"));
+    let check = client.check(alice).await;
+    // There is no signet in hand that could convict anybody.
+    assert_eq!((check.verdict, check.incidents.len()), (Verdict::Split, 0), "{:?}", check.reasons);
+    client.options.fingerprint = None;
+    world.resume_hosts(&cedar).await.unwrap();
+
+    sites[2].stop().await;
+    expect(&client.check(alice).await, Verdict::Unreachable);
+    client.options.quorum = Some(2);
+    expect(&client.check(alice).await, Verdict::Agreed);
+    client.options.quorum = None;
+    sites[0].stop().await;
+    sites[1].stop().await;
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unreachable);
+    assert!(check.answers.iter().all(|answer| matches!(answer.said, Said::Silent(_))));
+}
+
+/// The victim's view is the attacker's: what it shows is seen by nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_the_victim_alone() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice: Address = "alice@cedar.example".parse().unwrap();
+    let sites = three(&world, &[alice.as_str()]).await;
+    let all: Vec<&Site> = sites.iter().collect();
+    let mut client = Client::new(&world, Some(policy(&all)));
+    let vantage = world.vantage().await.unwrap();
+    let forged = world.swap_key_for(&vantage, &alice).await.unwrap();
+    expect(&client.check(alice.as_str()).await, Verdict::Agreed);
+
+    client.eyes = eyes(&world, vantage.resolver_options());
+    let check = client.check(alice.as_str()).await;
+    expect(&check, Verdict::Split);
+    assert_eq!(standings(&check), [Some(Standing::Apart); 3]);
+    let [incident] = &check.incidents[..] else { panic!("one incident") };
+    assert_eq!((incident.kind, incident.observer.as_str()), (Kind::ForgedKey, CLIENT));
+    let Evidence::Victim(victim) = &incident.evidence else { panic!("what was shown") };
+    assert_eq!(victim.receipts.len(), 3);
+    assert!(!victim.shown.chain.is_empty() && !victim.shown.signet.is_empty());
+    // Two that agree with the forger change nothing: the contradiction stays.
+    client.options.quorum = Some(1);
+    expect(&client.check(alice.as_str()).await, Verdict::Split);
+
+    // The command line says the same, keeps the file, and reports it.
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = place.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let policy = file("policy", &policy_text(&all));
+    let (anchor, roots) =
+        (file("root.key", world.dns().trust_anchor_text()), file("ca.pem", world.authority_pem()));
+    let evidence = place.path().join("evidence");
+    fs::create_dir(&evidence).unwrap();
+    let NameServers::Listed(servers) = vantage.dns().name_servers() else { panic!("private") };
+    let mut reports: Vec<_> = all.iter().map(|site| site.mirror().crawl.reports()).collect();
+    let command = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_syndicate"))
+            .args(["check", alice.as_str(), "--json", "--allow-network", "127.0.0.0/8"])
+            .args(["--policy", &policy, "--trust-anchor", &anchor, "--roots", &roots])
+            .args(["--dx-port", &world.dmtp_port().to_string()])
+            .args(["--state", place.path().join("state").to_str().unwrap()])
+            .args(["--evidence", evidence.to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{errors}"));
+        (output.status.code(), said)
+    };
+    let (code, said) = command(&["--dns", &world.dns().address().to_string()]);
+    assert_eq!((code, said["verdict"].as_str()), (Some(0), Some("AGREED")), "{said}");
+    let (code, said) = command(&["--dns", &servers[0].to_string(), "--report"]);
+    assert_eq!((code, said["verdict"].as_str()), (Some(3), Some("SPLIT")), "{said}");
+    let taken: Vec<&Value> =
+        said["reports"].as_array().unwrap().iter().map(|report| &report["taken"]).collect();
+    assert_eq!(taken, [true, true, true], "{said}");
+    let path = said["evidence"][0].as_str().unwrap();
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = Incident::read(&fs::read(path).unwrap()).unwrap();
+    let anchors = world.trust_anchor().of_root();
+    let findings = verify(&kept, &anchors, client.options.policy.as_ref()).unwrap();
+    assert!(!findings.proved.is_empty(), "{findings:?}");
+    // Each mirror looks for itself at once.
+    for reports in &mut reports {
+        let seen = tokio::time::timeout(Duration::from_secs(60), reports.recv()).await;
+        assert_eq!(seen.expect("a visit").unwrap().domain, *alice.domain());
+    }
+
+    // A copy at ID level binds key and name, and is listed.
+    let org = world.org_signet(alice.domain()).unwrap();
+    assert_eq!((forged.level(), org.level()), (Level::Id, Level::Id));
+    let shown = Shown {
+        org_signet: org.bytes().to_vec().into(),
+        signet: forged.bytes().to_vec().into(),
+        ..victim.shown.clone()
+    };
+    let (at, name) = (Clock::system().now(), Name::Address(alice.clone()));
+    let victim = Victim { shown, receipts: victim.receipts.clone() };
+    let incident = Incident::forged_key(CLIENT, at, name, victim);
+    assert!(verify(&incident, &anchors, None).unwrap().convicts.is_some());
+    let policy = client.options.policy.as_ref().unwrap();
+    let patience = Duration::from_secs(30);
+    for reported in client::report(policy, &incident, patience).await {
+        assert_eq!(reported.outcome, Ok(true), "{}", reported.url);
+    }
+
+    // What is old, another's, or unfounded is refused.
+    let web = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = async |body: String| {
+        let sent = web.post(format!("{}v1/report", sites[0].url())).body(body).send().await;
+        let answer = sent.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let with = |key: &str, value: Value| {
+        let mut body = incident.to_json();
+        body[key] = value;
+        body.to_string()
+    };
+    assert_eq!(post("{}".into()).await, (400, "incident".into()));
+    assert_eq!(post(with("observer", json!("one.example/log"))).await.1, "report-kind");
+    let old = incident.at.millis() - 3_600_000;
+    assert_eq!(post(with("at", json!(old))).await.1, "report-time");
+    let mut known = incident.clone();
+    let Evidence::Victim(shown) = &mut known.evidence else { panic!("what was shown") };
+    shown.shown.signet = world.served(&alice).unwrap()[0].bytes().to_vec().into();
+    assert_eq!(post(known.to_json().to_string()).await, (422, "incident-known-key".into()));
+    let mut last = (0, String::new());
+    for _ in 0..12 {
+        last = post("{}".into()).await;
+    }
+    assert_eq!(last, (429, "reports".into()));
+}
+
+/// The record names a host of the attacker's, with a log of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_record_names_never_counts() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice = "alice@kelp.test";
+    let domain: Domain = "kelp.test".parse().unwrap();
+    let mut real = Site::start(&world, "one.example/log").await;
+    let evil = Site::start(&world, "evil.example/log").await;
+    // Its own DX says over DMTP, under a good certificate, that all is well.
+    let text = world.record_text(&domain).unwrap();
+    let port = world.dmtp_port();
+    world.publish_text(&domain, &format!("{text} syn=dx.kelp.test:{port},nowhere.test")).unwrap();
+    for site in [&real, &evil] {
+        site.visit(alice).await;
+    }
+    let mut client = Client::new(&world, Some(policy(&[&real])));
+    client.options.via = vec![evil.url()];
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Agreed);
+    let counted: Vec<bool> =
+        check.answers.iter().map(|answer| answer.said.proof().is_some()).collect();
+    assert_eq!(counted, [true, false, false, false]);
+    let words: Vec<String> = check.answers.iter().map(client::PlaceAnswer::words).collect();
+    assert!(words[1].contains("evil.example/log") && words[1].contains("counts for nothing"));
+    assert!(words[2].contains("is current") && words[2].contains("counts for nothing"));
+    assert!(words[3].starts_with("no answer"), "{words:?}");
+
+    // Without the one log that counts, nobody agrees.
+    real.stop().await;
+    expect(&client.check(alice).await, Verdict::Unreachable);
+    // And to those who believe nobody, agreeing strangers are strangers.
+    client.options.policy = None;
+    expect(&client.check(alice).await, Verdict::Unknown);
+}
+
+/// A mirror restored from an old copy of its data, guard and all: first it has
+/// gone back, then it has two histories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_goes_back_is_not_believed() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice = "alice@cedar.example";
+    let mut site = Site::start(&world, "one.example/log").await;
+    site.visit(alice).await;
+    let mut client = Client::new(&world, Some(policy(&[&site])));
+    expect(&client.check(alice).await, Verdict::Agreed);
+    site.stop().await;
+    let (data, copy) = (site.folder.path().join("mirror"), site.folder.path().join("copy"));
+    copy_folder(&data, &copy);
+
+    site.resume().await;
+    site.visit("bob@alder.example").await;
+    client.options.policy = Some(policy(&[&site]));
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Agreed);
+    let size = |check: &Check| check.answers[0].said.proof().unwrap().statement.size;
+    let seen = size(&check);
+    site.stop().await;
+
+    fs::remove_dir_all(&data).unwrap();
+    copy_folder(&copy, &data);
+    site.resume().await;
+    client.options.policy = Some(policy(&[&site]));
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unreachable);
+    assert!(matches!(check.answers[0].said, Said::Refused(_)), "{:?}", check.reasons);
+    // Somebody without a memory is none the wiser.
+    let fresh = Client::new(&world, client.options.policy.clone());
+    assert!(size(&fresh.check(alice).await) < seen);
+
+    for name in ["alice@birch.example", "carol@birch.example", "erin@hazel.example"] {
+        site.visit(name).await;
+    }
+    for _ in 0..2 {
+        let check = client.check(alice).await;
+        expect(&check, Verdict::Split);
+        assert!(check.forked());
+        let [incident] = &check.incidents[..] else { panic!("one incident") };
+        assert_eq!(incident.kind, Kind::LogFork);
+        let findings = verify(incident, &[], None).unwrap();
+        assert!(findings.convicts.is_some());
+    }
+    expect(&fresh.check(alice).await, Verdict::Agreed);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&from, &to),
+            false => drop(fs::copy(&from, &to).unwrap()),
+        }
+    }
+}
