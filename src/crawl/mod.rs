@@ -39,8 +39,8 @@ use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::dmtp;
 use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
-use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
-use crate::store::state::{Batch, Range, Table};
+use crate::store::rows::{self, FrontierRow, QuotaRow, SeenRow, Typed as _};
+use crate::store::state::{Batch, Table};
 use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
