@@ -16,7 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mini_log::*;
-use syndicate::client::follow::{Fork, LogSource, Position, Relation};
+use syndicate::client::follow::{LogSource, Position, Relation};
 use syndicate::client::{Answer, Site};
 use syndicate::clock::Clock;
 use syndicate::demo::dns::PrivateDns;
@@ -24,13 +24,16 @@ use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::log::answer::Answerer;
 use syndicate::log::{self, Keys, Log};
 use syndicate::peers::{
-    Accusation, Accuse, Condition, Heard, Metrics, Mirror, Offence, Options, Peer, Peers,
-    PublicWitness, Rooms, Standing, Status,
+    Accuse, Condition, Heard, Metrics, Mirror, Options, Peer, Peers, PublicWitness, Rooms,
+    Standing, Status,
 };
 use syndicate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
 use syndicate::proof::dnssec::Anchor;
 use syndicate::proof::entry::{
     Blob, DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Poks,
+};
+use syndicate::proof::incident::{
+    Evidence, Incident, Kind as IncidentKind, verify as verify_incident,
 };
 use syndicate::proof::merkle::{self, leaf_hash, root_from_leaves};
 use syndicate::proof::note::{SigningKey, VerifierKey};
@@ -50,12 +53,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Accusations as they were filed.
 #[derive(Default)]
-struct Filed(Mutex<Vec<Accusation>>);
+struct Filed(Mutex<Vec<Incident>>);
 
 #[async_trait]
 impl Accuse for Filed {
-    async fn accuse(&self, accusation: &Accusation) -> Result<(), String> {
-        self.0.lock().unwrap().push(accusation.clone());
+    async fn accuse(&self, incident: &Incident) -> Result<(), String> {
+        // As a file that goes around.
+        let read = Incident::read(&incident.to_bytes()).expect("it reads back");
+        assert_eq!(read, *incident);
+        self.0.lock().unwrap().push(read);
         Ok(())
     }
 }
@@ -209,8 +215,8 @@ impl Node {
         self.site.post("add-checkpoint", "text/plain", "*/*", body.into(), 1 << 16).await.unwrap()
     }
 
-    fn accusations(&self) -> Vec<String> {
-        self.filed.0.lock().unwrap().iter().map(|found| found.offence.to_string()).collect()
+    fn accusations(&self) -> Vec<IncidentKind> {
+        self.filed.0.lock().unwrap().iter().map(|found| found.kind).collect()
     }
 }
 
@@ -564,14 +570,12 @@ async fn a_forked_log_is_convicted_and_not_cosigned_again() {
         rogue.serve(&other);
         let found = node.until(|now| matches!(now.status, Status::Fault(_))).await;
         assert!(found.status.to_string().contains("fork"), "{}", found.status);
-        let accusations = node.filed.0.lock().unwrap().clone();
-        let Offence::Fork(fork) = &accusations[0].offence else { panic!("{accusations:?}") };
-        fork.verify(&log_vkey()).unwrap();
-        assert_eq!(accusations.len(), 1);
-        // The evidence convicts nobody else, and not on less.
-        let same = Fork { larger: fork.smaller.clone(), ..*fork.clone() };
-        assert!(same.verify(&log_vkey()).is_err());
-        assert!(fork.verify(&SigningKey::ed25519(ORIGIN, &[5; 32]).unwrap().verifier()).is_err());
+        assert_eq!(node.accusations(), [IncidentKind::LogFork]);
+        let incident = node.filed.0.lock().unwrap()[0].clone();
+        let findings = verify_incident(&incident, &[], None).unwrap();
+        assert!(findings.convicts.is_some(), "{findings:?}");
+        let Evidence::Fork(fork) = &incident.evidence else { panic!("{incident:?}") };
+        assert_eq!((fork.smaller.checkpoint().size, &fork.key), (size, &log_vkey()));
 
         // It sticks: on the old history too, and over a restart.
         let refused = node.add_checkpoint(request(&log.entries, size).to_string()).await;
@@ -605,7 +609,7 @@ async fn a_second_history_given_to_a_cosigner_is_found() {
     let answer = node.add_checkpoint(request(&other, size).to_string()).await;
     assert_eq!(answer.status, 422);
     node.until(|now| matches!(now.status, Status::Fault(_))).await;
-    assert!(node.accusations()[0].starts_with("fork"), "{:?}", node.accusations());
+    assert_eq!(node.accusations(), [IncidentKind::LogFork]);
 }
 
 /// What one lie in a log leads to.
@@ -614,31 +618,31 @@ async fn judged(
     entries: &[Bytes],
     anchors: Vec<Anchor>,
     now: Timestamp,
-) -> (Status, Vec<Accusation>, u16) {
+) -> (Status, Vec<Incident>, u16) {
     let rogue = Rogue::start().await;
     rogue.serve(log);
     rogue.serve_entries(entries);
     let mut place = Place::new("judge.example/log", 9).await;
     let clock = Clock::manual(now);
+    let node_anchors = anchors.clone();
     let options = Options { anchors, ..options(vec![rogue.as_peer()]) };
     let node = Node::start(&mut place, &clock, options, 0).await;
     let settled = |now: &Standing| !matches!(now.status, Status::Starting | Status::Behind);
     let status = node.until(settled).await.status;
     let cosigned = node.add_checkpoint(request(entries, 0).to_string()).await.status;
     let filed = node.filed.0.lock().unwrap().clone();
-    for accusation in &filed {
-        let Offence::Broken(broken) = &accusation.offence else { continue };
-        let Checkpoint { size, root, .. } = broken.checkpoint.checkpoint();
-        let leaf = leaf_hash(&broken.entry);
-        merkle::verify_inclusion(broken.index, *size, &leaf, &broken.path, root).unwrap();
+    for incident in &filed {
+        let findings = verify_incident(incident, &node_anchors, None).unwrap();
+        let rule = rule(std::slice::from_ref(incident));
+        assert!(findings.convicts.is_some(), "{rule}: {findings:?}");
     }
     (status, filed, cosigned)
 }
 
-fn rule(accusations: &[Accusation]) -> &str {
-    match &accusations[0].offence {
-        Offence::Broken(broken) => &broken.rule,
-        Offence::Fork(_) => "fork",
+fn rule(accusations: &[Incident]) -> &str {
+    match &accusations[0].evidence {
+        Evidence::Entries(entries) => &entries.rule,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -663,14 +667,19 @@ async fn a_broken_rule_is_convicted() {
     // Back-dated before the root before it.
     let backdated = wrong_root(&|_, time| *time = at(1));
     let cut = log.entries[..5].to_vec();
-    let mut versions = log.entries.clone();
-    versions.insert(5, versions[2].clone());
+    // One more entry than the root covers; and one that is covered, of a version
+    // that was before.
+    let mut more = log.entries.clone();
+    more.insert(5, more[2].clone());
+    let mut again = wrong_root(&|root, _| root.covered += 1);
+    again.insert(5, again[2].clone());
     for (entries, expected) in [
         (forged, "directory-root"),
         (counted, "labels"),
         (backdated, "too-old"),
         (cut, "no-root"),
-        (versions, "covered"),
+        (more, "covered"),
+        (again, "version"),
     ] {
         let (status, accusations, cosigned) =
             judged(&log, &entries, Vec::new(), at(2 * MINUTE)).await;
@@ -741,8 +750,6 @@ async fn evidence_behind_an_entry_is_verified() {
             judged(&log, &log.entries, anchors.clone(), time).await;
         assert!(matches!(status, Status::Fault(_)), "{expected}: {status}");
         assert_eq!((rule(&accusations), cosigned), (expected, 403));
-        let Offence::Broken(broken) = &accusations[0].offence else { panic!() };
-        assert!(!broken.blobs.is_empty(), "the bytes are in the evidence");
     }
     for draft in [draft(&one, Dnssec::Insecure, &insecure), other_key] {
         let log = log_of(draft);
@@ -1119,4 +1126,107 @@ async fn a_mirror_does_not_follow_itself() {
     };
     let refused = Peers::new(options(vec![place.as_peer()]), rooms).err().unwrap();
     assert!(refused.to_string().contains("a.example/log"), "{refused}");
+}
+
+/// Cosignatures for other people's note reader, which knows logs' keys only:
+/// C2SP tlog-cosignature in its own words.
+struct Cosignatures(VerifierKey);
+
+impl signed_note::Verifier for Cosignatures {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn key_id(&self) -> u32 {
+        u32::from_be_bytes(self.0.id().0)
+    }
+
+    fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+        let Some((time, signature)) = signature.split_first_chunk::<8>() else { return false };
+        let mut message = format!("cosignature/v1\ntime {}\n", u64::from_be_bytes(*time));
+        message.push_str(std::str::from_utf8(text).unwrap());
+        let key = ed25519_dalek::VerifyingKey::from_bytes(self.0.public_key().unwrap()).unwrap();
+        let signature = ed25519_dalek::Signature::from_slice(signature).unwrap();
+        key.verify_strict(message.as_bytes(), &signature).is_ok()
+    }
+}
+
+/// The tiles of a public store, for other people's tile reader.
+struct Tiles(BTreeMap<String, Bytes>);
+
+impl tlog_tiles::tile::TileReader for Tiles {
+    fn height(&self) -> u8 {
+        8
+    }
+
+    fn read_tiles(
+        &self,
+        tiles: &[tlog_tiles::tile::Tile],
+    ) -> Result<Vec<Vec<u8>>, tlog_tiles::tlog::Error> {
+        // Its paths name the height, those of C2SP tlog-tiles do not.
+        let path = |tile: &tlog_tiles::tile::Tile| tile.path().replacen("tile/8/", "tile/", 1);
+        Ok(tiles.iter().map(|tile| self.0[&path(tile)].to_vec()).collect())
+    }
+
+    fn save_tiles(&self, _: &[tlog_tiles::tile::Tile], _: &[Vec<u8>]) {}
+}
+
+/// What we publish is read by code that is not ours.
+#[tokio::test]
+async fn a_cosigned_log_passes_foreign_code() {
+    use tlog_tiles::tlog;
+    let clock = Clock::manual(at(0));
+    let (mut one, mut other) =
+        (Place::new("a.example/log", 1).await, Place::new("b.example/log", 2).await);
+    let (a, b) = (one.as_peer(), other.as_peer());
+    let node = Node::start(&mut one, &clock, options(vec![b]), 1).await;
+    let _other = Node::start(&mut other, &clock, options(vec![a]), 0).await;
+    clock.set(at(1000));
+    let [first_org, second, _] = orgs();
+    let before = node.log.submit_urgent(first(&first_org)).await.unwrap().size;
+    // Over the edge of a tile.
+    let users: Vec<Draft> = (0..300u32)
+        .map(|n| {
+            let address = format!("user{n}@one.example");
+            let key = key(syndicate::dime::key::Owner::User, 1);
+            let signet = first_org.user(&address, &key, None, None);
+            first_org.user_draft(&address, &signet, Event::FirstSeen, clock.now())
+        })
+        .collect();
+    let log = &node.log;
+    futures::future::join_all(users.into_iter().map(|draft| log.submit_urgent(draft))).await;
+    node.log.submit_urgent(first(&second)).await.unwrap();
+
+    let note = node.site.get("checkpoint", 1 << 16).await.unwrap().body;
+    let note = signed_note::Note::from_bytes(&note).unwrap();
+    let log_key = signed_note::StandardVerifier::new(&one.log_key().verifier().to_string());
+    let verifiers = signed_note::VerifierList::new(vec![
+        Box::new(log_key.unwrap()),
+        Box::new(Cosignatures(other.cosigner().verifier())),
+    ]);
+    let (verified, unknown) = note.verify(&verifiers).unwrap();
+    assert_eq!((verified.len(), unknown.len()), (2, 0));
+    let checkpoint = tlog_tiles::checkpoint::Checkpoint::from_bytes(note.text()).unwrap();
+    assert_eq!(checkpoint.origin(), "a.example/log");
+    let (size, root) = (checkpoint.size(), *checkpoint.hash());
+    assert!(size > 300);
+
+    let mut tiles = Tiles(BTreeMap::new());
+    for key in store_names(&node.store.public, "tile").await {
+        let bytes = node.store.public.get(&key, 1 << 20).await.unwrap().unwrap();
+        tiles.0.insert(key, bytes);
+    }
+    let hashes = tlog_tiles::tile::TileHashReader::new(size, root, &tiles);
+    assert_eq!(tlog::tree_hash(size, &hashes).unwrap().0, root.0);
+    let old = tlog::tree_hash(before, &hashes).unwrap();
+    let ours = node.log.reader().consistency(before, size).await.unwrap();
+    let ours: Vec<tlog::Hash> = ours.into_iter().map(tlog::Hash).collect();
+    assert_eq!(tlog::prove_tree(size, before, &hashes).unwrap(), ours);
+    tlog::check_tree(&ours, size, root, before, old).unwrap();
+    for index in [0, 5, 255, 256, size - 1] {
+        let entry = node.log.reader().entry(index).await.unwrap().unwrap();
+        let path = node.log.reader().inclusion(index, size).await.unwrap();
+        let path: Vec<tlog::Hash> = path.into_iter().map(tlog::Hash).collect();
+        tlog::check_record(&path, size, root, index, tlog::record_hash(&entry)).unwrap();
+    }
 }

@@ -68,11 +68,11 @@ impl Source {
         Ok(file)
     }
 
-    fn config(&self) -> anyhow::Result<Config> {
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
         Ok(self.file()?.check()?)
     }
 
-    fn folder(&self) -> anyhow::Result<Folder> {
+    pub(super) fn folder(&self) -> anyhow::Result<Folder> {
         Ok(Folder::new(self.config()?.data))
     }
 }
@@ -116,16 +116,26 @@ fn announce(mirror: &Mirror, config: &Config, json: bool) {
             "key": mirror.key.to_string(),
             "cosigner": mirror.cosigner.to_string(),
             "peer_key": mirror.peer_key.to_string(),
+            "memory": mirror.memory.iter().map(|(_, bytes)| bytes).sum::<u64>(),
         }));
         return;
     }
     println!("log    {origin}");
     println!("key    {}", mirror.key);
     println!("cosign {}", mirror.cosigner);
-    println!("peer   {}", mirror.peer_key);
+    println!("asks   {}", mirror.peer_key);
     println!("http   http://{}", mirror.http);
     println!("dmtp   {}", mirror.dmtp);
     println!("data   {}", config.data.display());
+    let maps: Vec<String> = mirror
+        .memory
+        .iter()
+        .map(|(origin, bytes)| format!("{origin} {:.1} MiB", *bytes as f64 / 1_048_576.0))
+        .collect();
+    println!("memory {} (maps, 120 bytes a label)", maps.join(", "));
+    for peer in &mirror.peers {
+        println!("peer   {} at {}", peer.origin(), peer.source().site().url());
+    }
     match mirror.log.blocked() {
         Some(blocked) => println!("state  serving only: {blocked}"),
         None => {

@@ -13,6 +13,7 @@ mod incident;
 mod lookup;
 mod mirror;
 mod output;
+mod peers;
 mod record;
 mod report;
 mod request;
@@ -57,6 +58,8 @@ enum Command {
     AcceptTip(mirror::AcceptTipArgs),
     /// Erase a mailbox from a stopped mirror, because its owner asks.
     Forget(mirror::ForgetArgs),
+    /// How it stands with the mirrors that are followed; clear a fault.
+    Peers(peers::Args),
     /// Show the configuration.
     Config(mirror::ConfigArgs),
     /// Ask whether the key that is seen here is the one that everybody sees.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Rebuild(args) => mirror::rebuild(args),
         Command::AcceptTip(args) => mirror::accept_tip(args),
         Command::Forget(args) => mirror::forget(args),
+        Command::Peers(args) => peers::run(args),
         Command::Config(args) => mirror::show_config(args),
         Command::Check(args) => check::run(args),
         Command::Lookup(args) => lookup::lookup(args),

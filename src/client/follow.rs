@@ -13,6 +13,8 @@
 //! are a [`Fork`]. A smaller checkpoint that is a prefix is older, no more
 //! (threat 28).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -27,7 +29,9 @@ use crate::proof::tile::{
     BundleCoordinate, Edge, MAX_TILE, Tile, TileCoordinate, WIDTH, decode_bundle,
     decode_bundle_prefix, new_bundles, tile_at,
 };
-use crate::proof::tile_set::{TileSet, tiles_for_consistency, tiles_for_inclusion};
+use crate::proof::tile_set::{
+    TileSet, tiles_for_consistency, tiles_for_inclusion, tiles_for_leaves,
+};
 use crate::proof::wire::{Malformed, Reader, Writer};
 
 /// Bundles of one [`Page`], at most: 16,384 entries, at most 34 MB.
@@ -259,11 +263,23 @@ impl LogSource {
         Ok((prefix, proof))
     }
 
-    /// Proves leaf `index` in a signed tree, for evidence.
-    pub async fn inclusion(&self, index: u64, tree: &Checkpoint) -> Result<Vec<Hash>, Error> {
-        let needed = tiles_for_inclusion(index, tree.size).map_err(|error| self.served(error))?;
-        let set = self.tiles(tree, needed).await?;
-        set.inclusion(index).map(|(_, path)| path).map_err(|error| self.served(error))
+    /// Proves leaves `start..end` in a signed tree, for evidence: fetches one
+    /// tile for each 256 of them, and a few more.
+    pub async fn inclusions(
+        &self,
+        start: u64,
+        end: u64,
+        tree: &Checkpoint,
+    ) -> Result<Vec<Vec<Hash>>, Error> {
+        let needed = tiles_for_leaves(start, end, tree.size).map_err(|error| self.served(error))?;
+        let mut wanted: BTreeSet<TileCoordinate> = needed.into_iter().collect();
+        for index in [start, end.saturating_sub(1)] {
+            let more = tiles_for_inclusion(index, tree.size).map_err(|error| self.served(error))?;
+            wanted.extend(more);
+        }
+        let set = self.tiles(tree, wanted.into_iter().collect()).await?;
+        let path = |index| set.inclusion(index).map(|(_, path)| path);
+        (start..end).map(path).collect::<Result<_, _>>().map_err(|error| self.served(error))
     }
 
     /// The next entries from `position` on, at most [`PAGE_BUNDLES`] bundles, up

@@ -44,8 +44,8 @@ use crate::store::state::{Batch, Table};
 use crate::store::{self, Applied, Blobs, State};
 
 pub use frontier::Pace;
-pub use restart::load;
 pub use incident::{Incident, IncidentKind, Incidents};
+pub use restart::load;
 
 use frontier::{Frontier, Job};
 use visit::Visitor;

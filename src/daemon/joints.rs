@@ -11,14 +11,12 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use super::Filed;
-use crate::client::follow;
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
-use crate::peers::{Accusation, Accuse, Offence};
+use crate::peers::Accuse;
 use crate::proof::dnssec::Anchor;
-use crate::proof::incident::{Entries, Fork, Incident, Placed as InTree};
-use crate::proof::receipt::Leaf;
+use crate::proof::incident::Incident;
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Reports, Unknown};
 use crate::store::blobs::Created;
@@ -121,42 +119,13 @@ impl Owners for ByOwners {
     }
 }
 
-/// Files what a peer's own signature convicts it of, once however often it is found.
-pub struct Accusations {
-    pub filed: Arc<Filed>,
-    /// Origin of our log.
-    pub observer: String,
-}
+/// Files what a peer's own signature convicts it of.
+pub struct Accusations(pub Arc<Filed>);
 
 #[async_trait]
 impl Accuse for Accusations {
-    async fn accuse(&self, accusation: &Accusation) -> Result<(), String> {
-        let (key, at) = (accusation.key.clone(), accusation.at);
-        let incident = match &accusation.offence {
-            Offence::Fork(fork) => {
-                let follow::Fork { smaller, larger, prefix, proof } = &**fork;
-                let (smaller, larger) = (smaller.clone(), larger.clone());
-                let fork = Fork { key, smaller, larger, prefix: *prefix, proof: proof.clone() };
-                Incident::log_fork(&self.observer, at, fork)
-            }
-            Offence::Broken(broken) => {
-                let leaf = Leaf { entry: broken.entry.clone(), path: broken.path.clone() };
-                let entries = Entries {
-                    key,
-                    checkpoint: broken.checkpoint.clone(),
-                    leaves: vec![InTree { index: broken.index, leaf }],
-                    tips: Vec::new(),
-                    blobs: broken.blobs.clone(),
-                    rule: broken.rule.clone(),
-                };
-                let make = match broken.rule.as_str() {
-                    "directory-root" => Incident::directory_root_wrong,
-                    _ => Incident::rule_broken,
-                };
-                make(&self.observer, at, entries)
-            }
-        };
-        self.filed.file(&incident).await.map(|_| ()).map_err(|error| error.to_string())
+    async fn accuse(&self, incident: &Incident) -> Result<(), String> {
+        self.0.file(incident).await.map(drop).map_err(|error| error.to_string())
     }
 }
 

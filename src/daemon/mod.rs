@@ -186,6 +186,8 @@ pub struct Mirror {
     pub peer_key: VerifierKey,
     /// The mirrors that are followed.
     pub peers: Vec<Arc<peers::Peer>>,
+    /// Bytes that the maps take: by origin, the own one first.
+    pub memory: Vec<(String, u64)>,
     clock: Clock,
     shutdown: Shutdown,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -274,6 +276,7 @@ impl Mirror {
         let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
         let peers = peers(config, &log, &clock, &secrets, &faces, Arc::clone(&filed), heard)?;
         web_options.observe = Some(Arc::new(comparing.observe));
+        let memory = peers.memory(&log).await;
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         let root = trust_anchor(config)?.of_root();
@@ -319,6 +322,7 @@ impl Mirror {
             cosigner: secrets.cosigner.verifier(),
             peer_key: secrets.peer.verifier(),
             peers: followed,
+            memory,
             log,
             crawl,
             http,
@@ -404,7 +408,7 @@ fn peers(
         log: log.clone(),
         clock: clock.clone(),
         cosigner: secrets.cosigner.clone(),
-        accuse: Arc::new(joints::Accusations { filed, observer: secrets.origin().to_owned() }),
+        accuse: Arc::new(joints::Accusations(filed)),
         heard: vec![heard],
         metrics: peers::Metrics::new(faces.registry())?,
     };

@@ -47,6 +47,8 @@ pub struct Kept {
     pub used: u64,
     /// The end was reached once: from then on the daily quota holds.
     pub caught_up: bool,
+    /// In its map, to know at the next start what memory that takes.
+    pub labels: u64,
 }
 
 /// The folder of one peer. Cheap to clone.
@@ -171,6 +173,13 @@ impl Archive {
         Ok(self.blobs.get(COSIGNED, MAX_NOTE as u64).await?)
     }
 
+    /// Its size, 0 if there is none.
+    pub async fn cosigned_size(&self) -> Result<u64, Error> {
+        let note = self.cosigned().await?;
+        let note = note.and_then(|note| SignedCheckpoint::parse(&note).ok());
+        Ok(note.map_or(0, |note| note.checkpoint().size))
+    }
+
     pub async fn keep_cosigned(&self, note: Bytes) -> Result<(), Error> {
         Ok(self.blobs.overwrite(COSIGNED, note).await?)
     }
@@ -208,7 +217,8 @@ impl Kept {
             .bytes(2, signed.as_bytes())
             .uint(3, self.day)
             .uint(4, self.used)
-            .uint(5, u64::from(self.caught_up));
+            .uint(5, u64::from(self.caught_up))
+            .uint(6, self.labels);
         writer.finish()
     }
 
@@ -223,8 +233,9 @@ impl Kept {
             }
         };
         let (day, used, caught_up) = (reader.uint(3)?, reader.uint(4)?, reader.uint(5)? == 1);
+        let labels = reader.uint(6)?;
         reader.end()?;
-        Ok(Kept { position, signed, day, used, caught_up })
+        Ok(Kept { position, signed, day, used, caught_up, labels })
     }
 
     /// Entries that may still be followed on the day of `now`.

@@ -17,14 +17,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kept};
-use super::{
-    Accusation, Broken, Condition, Error, Offence, Options, Peer, Rooms, Status, chain_of,
-};
+use super::{Condition, Error, Options, Peer, Rooms, Status, chain_of, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
 use crate::directory::{self, Directory};
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Blob, DomainObservation, Entry, Kind};
+use crate::proof::incident::{self, Incident};
 use crate::proof::note::KeyType;
 use crate::proof::observation;
 use crate::proof::replay::{self, Expected, Replayer, Stop};
@@ -42,8 +41,6 @@ const STALE: u64 = 3_600_000;
 const SNAPSHOT: u64 = 50_000;
 /// Pause after a failure of our own.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Tries to get the inclusion of a broken entry, for the evidence.
-const TRIES: usize = 3;
 
 /// A map that nobody looks behind.
 pub(super) fn map_options() -> directory::Options {
@@ -52,13 +49,13 @@ pub(super) fn map_options() -> directory::Options {
 
 /// Follows one peer.
 pub(super) struct Follower {
-    peer: Arc<Peer>,
-    rooms: Arc<Rooms>,
+    pub(super) peer: Arc<Peer>,
+    pub(super) rooms: Arc<Rooms>,
     options: Options,
     hinted: mpsc::Receiver<SignedCheckpoint>,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// `None` until the archive was read, and after a failure.
-    replay: Option<Replay>,
+    pub(super) replay: Option<Replay>,
     /// Entries of the partial bundle.
     partial: Vec<Bytes>,
     /// Size of the last snapshot.
@@ -67,15 +64,16 @@ pub(super) struct Follower {
     outdated: Option<Condition>,
 }
 
-struct Replay {
-    replayer: Replayer,
-    map: Arc<Directory>,
+pub(super) struct Replay {
+    pub(super) replayer: Replayer,
+    pub(super) map: Arc<Directory>,
 }
 
 /// Why following stopped for now.
 enum Halt {
     Condition(Condition),
-    Offence(Offence),
+    /// What the peer's own signature proves, and in words.
+    Fault(Box<Incident>, String),
 }
 
 impl From<Error> for Halt {
@@ -187,7 +185,7 @@ impl Follower {
                 self.kept.signed = Some(new.clone());
                 Ok(new)
             }
-            Relation::Fork(fork) => Err(Halt::Offence(Offence::Fork(fork))),
+            Relation::Fork(fork) => Err(self.forked(*fork)),
         }
     }
 
@@ -215,6 +213,7 @@ impl Follower {
             self.peer.archive.write(&page, &mut self.partial).await?;
             self.kept.count(after - before, now);
             self.kept.position = page.position.clone();
+            self.kept.labels = self.replay.as_ref().map_or(0, |on| on.map.committed().labels);
             self.peer.archive.keep(&self.kept).await?;
             // Killed here: partial tiles of the smaller tree stay; harmless.
             self.peer.archive.prune(before, after).await
@@ -236,7 +235,7 @@ impl Follower {
         if let (follow::Error::Served { .. }, Some(held)) = (&error, &self.kept.signed)
             && let Ok(Relation::Fork(fork)) = self.peer.source.relate(held, target).await
         {
-            return Halt::Offence(Offence::Fork(fork));
+            return self.forked(*fork);
         }
         error.into()
     }
@@ -278,8 +277,10 @@ impl Follower {
             }
             Err(rejection) => {
                 let blobs = [record, org_signet, dnssec_chain].into_iter().flatten().collect();
-                let (rule, why) = (rejection.rule.to_owned(), rejection.message);
-                Err(self.broken(target, index, bytes.clone(), rule, why, blobs).await)
+                let entry = std::slice::from_ref(bytes);
+                let leaves = self.leaves(target, index, entry).await;
+                let broken = evidence::Broken { leaves, blobs, ..evidence::Broken::default() };
+                Err(self.broken(target, index, rejection.rule, &rejection.message, broken))
             }
         }
     }
@@ -335,10 +336,9 @@ impl Follower {
         };
         Err(match stop {
             Stop::Fault(fault) => {
-                let (rule, why) = (fault.broken.rule().to_owned(), fault.broken.to_string());
-                let place = fault.index.checked_sub(page.first).unwrap_or_default() as usize;
-                let entry = page.entries.get(place).cloned().unwrap_or_default();
-                self.broken(target, fault.index, entry, rule, why, Vec::new()).await
+                let batch = self.broken_batch(page, target, fault.index).await;
+                let why = fault.broken.to_string();
+                self.broken(target, fault.index, fault.broken.rule(), &why, batch)
             }
             Stop::Unknown(unknown) => {
                 let condition = Condition::UnknownFormat(unknown.to_string());
@@ -349,29 +349,42 @@ impl Follower {
         })
     }
 
-    /// The evidence of a broken rule.
-    async fn broken(
+    fn forked(&self, fork: follow::Fork) -> Halt {
+        let (one, other) = (fork.smaller.checkpoint().size, fork.larger.checkpoint().size);
+        let words = format!("fork: the signed trees of {one} and {other} entries contradict");
+        let key = self.peer.key().clone();
+        let follow::Fork { smaller, larger, prefix, proof } = fork;
+        let fork = incident::Fork { key, smaller, larger, prefix, proof };
+        let (observer, at) = (self.observer(), self.rooms.clock.now());
+        Halt::Fault(Box::new(Incident::log_fork(&observer, at, fork)), words)
+    }
+
+    fn broken(
         &self,
         target: &SignedCheckpoint,
         index: u64,
-        entry: Bytes,
-        rule: String,
-        why: String,
-        blobs: Vec<Bytes>,
+        rule: &str,
+        why: &str,
+        broken: evidence::Broken,
     ) -> Halt {
-        let mut path = Vec::new();
-        for _ in 0..TRIES {
-            match self.peer.source.inclusion(index, target.checkpoint()).await {
-                Ok(found) => {
-                    path = found;
-                    break;
-                }
-                Err(error) => tracing::debug!(error = chain_of(&error), "no inclusion"),
-            }
-        }
-        let checkpoint = target.clone();
-        let broken = Broken { checkpoint, index, entry, path, rule, why, blobs };
-        Halt::Offence(Offence::Broken(Box::new(broken)))
+        let entries = incident::Entries {
+            key: self.peer.key().clone(),
+            checkpoint: target.clone(),
+            leaves: broken.leaves,
+            tips: broken.tips,
+            blobs: broken.blobs,
+            rule: rule.to_owned(),
+        };
+        let (observer, at) = (self.observer(), self.rooms.clock.now());
+        let incident = match rule {
+            "directory-root" | "labels" => Incident::directory_root_wrong(&observer, at, entries),
+            _ => Incident::rule_broken(&observer, at, entries),
+        };
+        Halt::Fault(Box::new(incident), format!("entry {index} breaks the rule {rule}: {why}"))
+    }
+
+    fn observer(&self) -> String {
+        self.rooms.log.record().origin.clone()
     }
 
     /// At the end of a signed tree: its last leaf must be a directory root.
@@ -383,8 +396,10 @@ impl Follower {
         }
         if let Err(fault) = replay.replayer.finish() {
             let entry = self.archive().entry(size - 1, size).await?;
-            let (rule, why) = (fault.broken.rule().to_owned(), fault.broken.to_string());
-            return Err(self.broken(target, size - 1, entry, rule, why, Vec::new()).await);
+            let leaves = self.leaves(target, size - 1, &[entry]).await;
+            let broken = evidence::Broken { leaves, ..evidence::Broken::default() };
+            let why = fault.broken.to_string();
+            return Err(self.broken(target, size - 1, fault.broken.rule(), &why, broken));
         }
         let unknown = replay.replayer.unknown();
         if !self.kept.caught_up {
@@ -424,9 +439,9 @@ impl Follower {
         });
     }
 
-    /// What a halt means for the status; an offence is filed first.
+    /// What a halt means for the status; a fault is filed.
     async fn halt(&mut self, halt: Halt) {
-        let offence = match halt {
+        let (incident, words) = match halt {
             Halt::Condition(condition) => {
                 let ours = matches!(condition, Condition::Ours(_));
                 self.peer.set_status(Status::Condition(condition));
@@ -435,17 +450,14 @@ impl Follower {
                 }
                 return;
             }
-            Halt::Offence(offence) => offence,
+            Halt::Fault(incident, words) => (incident, words),
         };
         // The map may hold what was refused.
         self.replay = None;
-        let words = offence.to_string();
-        let at = self.rooms.clock.now();
-        let accusation = Accusation { key: self.peer.key().clone(), at, offence };
         self.peer.set_status(Status::Fault(words.clone()));
         // Killed before the fault is kept: it is found again, and filed again.
         loop {
-            let filed = self.rooms.accuse.accuse(&accusation).await;
+            let filed = self.rooms.accuse.accuse(&incident).await;
             let kept = match filed {
                 Ok(()) => self.archive().keep_fault(&words).await.map_err(|e| chain_of(&e)),
                 Err(error) => Err(error),
@@ -459,7 +471,7 @@ impl Follower {
         self.rooms.metrics.accusations.with_label_values(&[self.peer.origin()]).inc();
     }
 
-    fn archive(&self) -> &Archive {
+    pub(super) fn archive(&self) -> &Archive {
         &self.peer.archive
     }
 
@@ -495,7 +507,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn read_back(&mut self) -> Result<(), Error> {
+    pub(super) async fn read_back(&mut self) -> Result<(), Error> {
         let size = self.kept.position.size();
         let mut replay = self.newest_snapshot(size).await?;
         self.snapshot = replay.replayer.position().size;
@@ -570,7 +582,7 @@ impl Follower {
 }
 
 /// Pushes entries until one stops it.
-fn push_all(
+pub(super) fn push_all(
     mut replay: Replay,
     entries: Vec<Bytes>,
 ) -> (Replay, Result<(), Stop<directory::Error>>) {

@@ -16,6 +16,7 @@ pub mod ask;
 pub mod comparison;
 pub mod crosscheck;
 pub mod domains;
+mod evidence;
 mod feeder;
 mod follow;
 mod metrics;
@@ -32,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::follow::{Fork, LogSource};
+use crate::client::follow::LogSource;
 use crate::client::{HttpError, Site};
 use crate::clock::Clock;
 use crate::dime::{Rejection, Timestamp};
@@ -41,6 +42,7 @@ use crate::log::Log;
 use crate::proof::Hash;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::dnssec::Anchor;
+use crate::proof::incident::Incident;
 use crate::proof::note::{SigningKey, VerifierKey};
 use crate::store;
 use archive::Archive;
@@ -115,58 +117,12 @@ pub struct Rooms {
     pub metrics: Metrics,
 }
 
-/// What a peer's own signature convicts it of.
-#[derive(Clone, Debug)]
-pub enum Offence {
-    /// Two signed checkpoints that contradict each other.
-    Fork(Box<Fork>),
-    /// An entry that breaks a rule, in a signed tree.
-    Broken(Box<Broken>),
-}
-
-/// An entry in a signed tree, and the rule that it breaks.
-#[derive(Clone, Debug)]
-pub struct Broken {
-    pub checkpoint: SignedCheckpoint,
-    pub index: u64,
-    pub entry: Bytes,
-    /// Its inclusion; empty where the peer no longer served the tiles.
-    pub path: Vec<Hash>,
-    /// As in `proof::replay` and `proof::observation`; `directory-root` is one.
-    pub rule: String,
-    pub why: String,
-    /// The bytes that the entry names, as far as the rule is about them.
-    pub blobs: Vec<Bytes>,
-}
-
-/// An offence and whose it is.
-#[derive(Clone, Debug)]
-pub struct Accusation {
-    /// The peer's log.
-    pub key: VerifierKey,
-    pub at: Timestamp,
-    pub offence: Offence,
-}
-
-impl fmt::Display for Offence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Offence::Fork(fork) => {
-                let (one, other) = (fork.smaller.checkpoint(), fork.larger.checkpoint());
-                write!(f, "fork: signed trees of {} and {} contradict", one.size, other.size)
-            }
-            Offence::Broken(broken) => {
-                write!(f, "entry {} breaks rule {}: {}", broken.index, broken.rule, broken.why)
-            }
-        }
-    }
-}
-
 /// Takes accusations.
 #[async_trait]
 pub trait Accuse: Send + Sync {
-    /// Files it, durably. Called again after a failure or a restart.
-    async fn accuse(&self, accusation: &Accusation) -> Result<(), String>;
+    /// Files what a peer's own signature convicts it of, durably. Called again
+    /// after a failure or a restart.
+    async fn accuse(&self, incident: &Incident) -> Result<(), String>;
 }
 
 /// Hears what peers log.
@@ -416,6 +372,19 @@ impl Peers {
 
     pub fn peers(&self) -> &[Arc<Peer>] {
         &self.peers
+    }
+
+    /// What the maps take in memory, bytes: the own one, and each peer's as it
+    /// was left (threat 26).
+    pub async fn memory(&self, log: &Log) -> Vec<(String, u64)> {
+        let own = log.directory().committed().labels;
+        let mut all = vec![(log.record().origin.clone(), own * BYTES_PER_LABEL)];
+        for peer in &self.peers {
+            // What cannot be read is followed anew, and is small at first.
+            let kept = peer.archive.kept().await.ok().flatten().unwrap_or_default();
+            all.push((peer.origin().to_owned(), kept.labels * BYTES_PER_LABEL));
+        }
+        all
     }
 
     /// Follows and feeds until told to stop.
