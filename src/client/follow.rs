@@ -282,6 +282,22 @@ impl LogSource {
         (start..end).map(path).collect::<Result<_, _>>().map_err(|error| self.served(error))
     }
 
+    /// The entry at `index` of a signed tree, for evidence. Not checked: its
+    /// inclusion is.
+    pub async fn entry(&self, index: u64, tree: &Checkpoint) -> Result<Bytes, Error> {
+        let found = BundleCoordinate::of_entry(index, tree.size);
+        let (at, place) = found.ok_or_else(|| self.served("too few entries"))?;
+        let entries = self.bundle(at).await?;
+        entries.into_iter().nth(place).ok_or_else(|| self.served("too few entries"))
+    }
+
+    /// Proves leaf `index` in a signed tree, for evidence.
+    pub async fn inclusion(&self, index: u64, tree: &Checkpoint) -> Result<Vec<Hash>, Error> {
+        let end = index.saturating_add(1);
+        let path = self.inclusions(index, end, tree).await?.pop();
+        path.ok_or_else(|| self.served("too few entries"))
+    }
+
     /// The next entries from `position` on, at most [`PAGE_BUNDLES`] bundles, up
     /// to the size of `target`. They are in its tree, behind what was followed.
     ///

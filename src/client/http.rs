@@ -67,25 +67,10 @@ impl Site {
     }
 
     fn build(url: &str, addresses: Option<&[SocketAddr]>) -> Result<Site, HttpError> {
-        let refuse = |why: &str| HttpError::Url { url: url.to_owned(), why: why.to_owned() };
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(refuse("it begins with http:// or https://"));
-        }
-        let mut base: Url = url.parse().map_err(|error| refuse(&format!("{error}")))?;
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(refuse("names and passwords do not belong there"));
-        }
+        let mut base = address(url)?;
         base.set_query(None);
         base.set_fragment(None);
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(TOTAL)
-            .redirect(redirect::Policy::custom(within_host))
-            .user_agent(concat!("syndicate/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls());
-        if base.host_str().is_some_and(is_this_machine) {
-            builder = builder.no_proxy();
-        }
+        let mut builder = client(&base);
         if let (Some(addresses), Some(host)) = (addresses, base.host_str()) {
             builder = builder.no_proxy().resolve_to_addrs(host, addresses);
         }
@@ -145,6 +130,65 @@ impl Site {
         let body = body.ok_or(HttpError::TooLarge { url, limit })?;
         Ok(Answer { status, retry_after, body })
     }
+}
+
+/// An address that is told something. Its path and query may be secrets: errors
+/// name the host alone.
+#[derive(Clone)]
+pub struct Hook {
+    url: Url,
+    http: reqwest::Client,
+}
+
+impl Hook {
+    pub fn new(url: &str) -> Result<Hook, HttpError> {
+        let url = address(url)?;
+        let http = client(&url).build().map_err(HttpError::Client)?;
+        Ok(Hook { url, http })
+    }
+
+    /// `POST` of one JSON text; gives the status. Of the answer nothing is read.
+    pub async fn post(&self, json: String) -> Result<u16, HttpError> {
+        let request = self.http.post(self.url.clone());
+        let sent = request.header(CONTENT_TYPE, "application/json").body(json).send().await;
+        let answer = sent.map_err(|source| HttpError::Unreachable {
+            url: self.url.host_str().unwrap_or_default().to_owned(),
+            source: source.without_url(),
+        })?;
+        Ok(answer.status().as_u16())
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hook").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+/// `http://…` or `https://…`, without names and passwords.
+fn address(url: &str) -> Result<Url, HttpError> {
+    let refuse = |why: &str| HttpError::Url { url: url.to_owned(), why: why.to_owned() };
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(refuse("it begins with http:// or https://"));
+    }
+    let base: Url = url.parse().map_err(|error| refuse(&format!("{error}")))?;
+    match base.username().is_empty() && base.password().is_none() {
+        true => Ok(base),
+        false => Err(refuse("names and passwords do not belong there")),
+    }
+}
+
+fn client(base: &Url) -> reqwest::ClientBuilder {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .timeout(TOTAL)
+        .redirect(redirect::Policy::custom(within_host))
+        .user_agent(concat!("syndicate/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls());
+    if base.host_str().is_some_and(is_this_machine) {
+        builder = builder.no_proxy();
+    }
+    builder
 }
 
 impl Answer {
