@@ -2,6 +2,7 @@
 //! write what they saw to a public Merkle log, and answer with proofs.
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod audit;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -21,6 +21,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("client", &["dime", "proof", "resolver", "dmtp", "clock"]),
     // `client` fetches logs, the same way for peers and auditors
     ("peers", &["dime", "proof", "log", "directory", "client", "store", "clock"]),
+    ("audit", &["dime", "proof", "client", "clock"]), // nothing of the prover
     (
         "config",
         // how fast names are compared is `peers::comparison::Pace`

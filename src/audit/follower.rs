@@ -1,0 +1,895 @@
+//! The audit of one log: from its checkpoint over every entry to the directory
+//! root, with the bytes behind the entries, its cosignatures and its age.
+//!
+//! Faults are sticky: they are written down with their evidence and come up
+//! again at every start. A fork, a wrong root or a broken rule ends the
+//! following for good; bytes that say something else than their entry do not.
+//! Everything else is a condition (threat 17).
+//!
+//! In the folder: `held.json`, the newest signed checkpoint, written down before
+//! its entries are read, since a fork is a fork whatever they are; `book`, see
+//! there, often a little behind; `faults.json`. Whoever is killed in between
+//! reads the last stretch again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::accuse::{self, Accused, Shown};
+use super::book::{Book, MAX_BOOK, MAX_ENDS};
+use super::compare::Seen;
+use super::evidence::{self, Claim, Found};
+use super::{Error, Folder, Notice, Tree, Weight};
+use crate::client::follow::{self, LogSource, Page, Position, Relation};
+use crate::client::{DnsRoot, Policy, Site};
+use crate::clock::Clock;
+use crate::dime::{Domain, Name, Timestamp};
+use crate::proof::Label;
+use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::proof::dnssec::{self, Anchor};
+use crate::proof::entry::{self, Entry, Kind};
+use crate::proof::map::MapProof;
+use crate::proof::merkle::leaf_hash;
+use crate::proof::note::{MAX_NOTE, VerifierKey};
+use crate::proof::policy::{MAX_FUTURE, Quorum};
+use crate::proof::replay::{
+    self, Broken, Change, Expected, MapEngine as _, Replayer, Stop, Tip, Unknown,
+};
+
+/// Blobs fetched from one log at one time.
+const AT_ONCE: usize = 8;
+/// The state is kept at least so often while much is read.
+const KEEP: Duration = Duration::from_secs(60);
+/// Entries whose bytes a log still owes, at most; beyond it none is noted.
+const MAX_OWED: usize = 10_000;
+/// Faults that are written down, at most.
+const MAX_FAULTS: usize = 1000;
+/// Longest file of faults, bytes.
+const MAX_FAULTS_FILE: u64 = 4 << 20;
+
+/// Which log, and whom to believe about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub url: String,
+    /// The log's own; its name is the origin.
+    pub key: VerifierKey,
+    pub policy: Policy,
+    pub root: DnsRoot,
+}
+
+/// One log on its way through an audit.
+#[derive(Debug)]
+pub struct Follower {
+    source: LogSource,
+    policy: Policy,
+    /// Which DNS root the chains must lead to, and whether another one is a fault
+    /// from the first chain on.
+    anchors: Vec<Anchor>,
+    only: bool,
+    /// Of the folder's files.
+    prefix: String,
+    held: Option<Held>,
+    /// The one before it: entries, and when it was the newest.
+    seen_before: Option<(u64, Timestamp)>,
+    book: Book,
+    /// Where the book on disk stands, and when it was written.
+    kept: (u64, Instant),
+    replayer: Replayer,
+    /// Entries fetched: those of the book, and the beginning of a batch.
+    reached: Position,
+    /// That beginning.
+    batch: Vec<(u64, Bytes)>,
+    faults: Vec<Fault>,
+    /// Conditions that were told and last.
+    standing: BTreeSet<&'static str>,
+    /// Entries that were told to be owed.
+    accused: BTreeSet<u64>,
+    told_faults: bool,
+}
+
+/// The newest checkpoint that the log signed.
+#[derive(Debug)]
+struct Held {
+    checkpoint: SignedCheckpoint,
+    /// When it was the newest, by our clock.
+    seen_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldFile {
+    checkpoint: String,
+    seen_at: u64,
+    url: String,
+}
+
+/// What the log will not be forgiven.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fault {
+    kind: String,
+    message: String,
+    at: u64,
+    evidence: Option<PathBuf>,
+    /// Nothing behind it can be followed.
+    ends: bool,
+}
+
+/// How far a round has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub entries: u64,
+    /// Entries that the log has.
+    pub of: u64,
+    pub labels: u64,
+}
+
+/// What one round brought.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub notices: Vec<Notice>,
+    /// Domains with new entries.
+    pub touched: BTreeSet<Domain>,
+    /// A fault was found, now or before, or bytes are owed.
+    pub alarm: bool,
+    /// The log could not be checked to its end.
+    pub unchecked: bool,
+    raised: BTreeSet<&'static str>,
+}
+
+/// What replaying a page brought.
+#[derive(Default)]
+struct Replayed {
+    claims: Vec<Claim>,
+    /// Roots dated long before they came.
+    late: Option<(u64, Timestamp)>,
+    stop: Option<Stopped>,
+}
+
+enum Stopped {
+    Unknown(Unknown),
+    Fault { index: u64, broken: Broken, before: BTreeMap<Label, Option<Tip>> },
+}
+
+impl Follower {
+    /// Takes up what is kept of the log, or begins anew. Says so if what was kept
+    /// was damaged.
+    pub fn open(
+        options: Options,
+        folder: &Folder,
+        now: Timestamp,
+    ) -> Result<(Follower, Vec<Notice>), Error> {
+        let Options { url, key, policy, root } = options;
+        let prefix = hex::encode(&Sha256::digest(key.to_string())[..8]);
+        let mut notices = Vec::new();
+        let mut damaged = |what: String| {
+            let message = format!("{what}. The log is read again from its first entry.");
+            let origin = key.name();
+            notices.push(Notice::new(now, Weight::Condition, "STATE_DAMAGED", origin, message));
+        };
+        let book = match folder.read(&format!("{prefix}/book"), MAX_BOOK)? {
+            None => Book::default(),
+            Some(bytes) => match Book::read(&bytes, &key.to_string()) {
+                // Written by an older version, which could not judge all of it.
+                Ok(book) if book.replay.unknown.is_some_and(|u| u.format == entry::FORMAT) => {
+                    Book::default()
+                }
+                Ok(book) => book,
+                Err(damage) => {
+                    damaged(damage.to_string());
+                    Book::default()
+                }
+            },
+        };
+        let source = LogSource::new(&url, key.clone())?;
+        let held = match folder.read(&format!("{prefix}/held.json"), 2 * MAX_NOTE as u64)? {
+            None => None,
+            Some(bytes) => match Held::read(&bytes, &source) {
+                Some(held) => Some(held),
+                None => {
+                    damaged("the kept checkpoint is damaged".to_owned());
+                    None
+                }
+            },
+        };
+        let faults = match folder.read(&format!("{prefix}/faults.json"), MAX_FAULTS_FILE)? {
+            None => Vec::new(),
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Memory {
+                path: folder.at(&format!("{prefix}/faults.json")),
+                why: error.to_string(),
+            })?,
+        };
+        let public_key = key.public_key().copied().unwrap_or_default();
+        let expected = Expected { origin: key.name().to_owned(), log_key: public_key };
+        let (anchors, only) = match root {
+            DnsRoot::Public => (dnssec::iana(), false),
+            DnsRoot::Only(anchors) => (anchors, true),
+        };
+        let follower = Follower {
+            source,
+            policy,
+            anchors,
+            only,
+            prefix,
+            held,
+            seen_before: None,
+            kept: (book.replay.size, Instant::now()),
+            replayer: Replayer::resume(expected, book.replay),
+            reached: book.position.clone(),
+            book,
+            batch: Vec::new(),
+            faults,
+            standing: BTreeSet::new(),
+            accused: BTreeSet::new(),
+            told_faults: false,
+        };
+        Ok((follower, notices))
+    }
+
+    pub fn origin(&self) -> &str {
+        self.source.origin()
+    }
+
+    pub fn url(&self) -> &str {
+        self.source.site().url()
+    }
+
+    /// What the log has seen of domains.
+    pub fn domains(&self) -> &BTreeMap<Domain, Seen> {
+        &self.book.domains
+    }
+
+    /// One look: everything from where it was up to the newest checkpoint.
+    pub async fn round(
+        &mut self,
+        folder: &Folder,
+        clock: &Clock,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Round, Error> {
+        let mut round = Round::default();
+        self.tell_faults(clock.now(), &mut round);
+        if !self.faults.iter().any(|fault| fault.ends) {
+            self.look(folder, clock, progress, &mut round).await?;
+        }
+        // Faults and what is owed stand; conditions that were not met are over.
+        round.alarm |= !self.faults.is_empty() || !self.accused.is_empty();
+        let over: Vec<&str> = self.standing.difference(&round.raised).copied().collect();
+        for kind in over {
+            self.standing.remove(kind);
+            let message = format!("{kind} is over.");
+            round.notices.push(self.notice(clock.now(), Weight::News, "OVER", message));
+        }
+        Ok(round)
+    }
+
+    async fn look(
+        &mut self,
+        folder: &Folder,
+        clock: &Clock,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let target = match self.source.checkpoint().await {
+            Ok(target) => target,
+            Err(error) => {
+                self.unchecked(clock.now(), &error, round);
+                return Ok(());
+            }
+        };
+        let looked_at = clock.now();
+        self.judge_signatures(&target, looked_at, round);
+        if !self.goes_on(&target, folder, looked_at, round).await? {
+            return Ok(());
+        }
+        self.hold(folder, &target, looked_at)?;
+        let before = self.book.replay.size;
+        if !self.follow(&target, folder, clock, progress, round).await? {
+            return Ok(());
+        }
+        if let Err(fault) = self.replayer.finish() {
+            let message = format!("The signed tree ends inside a batch: {fault}.");
+            let accused = Accused::Rule(fault.broken.rule());
+            let file = self.accuse_batch(&target, &BTreeMap::new(), accused, clock).await;
+            self.fault(folder, clock.now(), "RULE", message, true, file, round)?;
+            return Ok(());
+        }
+        self.ask_again(before, folder, clock, &target, round).await?;
+        self.judge_age(clock.now(), round);
+        self.keep(folder, before != self.book.replay.size)?;
+        if before != self.book.replay.size {
+            let (size, labels) = (self.book.replay.size, self.book.tree.labels());
+            let message = format!(
+                "Checked to entry {size}: {} new ones, {labels} labels, directory root of {}.",
+                size - before,
+                self.book.replay.time
+            );
+            let news = self.notice(clock.now(), Weight::News, "FOLLOWED", message);
+            round.notices.push(news.with("size", size).with("labels", labels));
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint goes on from the newest one; says what it is if not.
+    async fn goes_on(
+        &mut self,
+        target: &SignedCheckpoint,
+        folder: &Folder,
+        now: Timestamp,
+        round: &mut Round,
+    ) -> Result<bool, Error> {
+        let Checkpoint { size, root, .. } = target.checkpoint();
+        let Some(held) = self.held.as_ref().map(|held| held.checkpoint.clone()) else {
+            return Ok(true);
+        };
+        // An older one is known here, also when its mirror cannot show how it
+        // fits into what came later.
+        let end = self.book.ends.get(size).filter(|_| *size < held.checkpoint().size);
+        if end == Some(root) {
+            self.older(target, now, round);
+            return Ok(false);
+        }
+        let belied = end.is_some();
+        match self.source.relate(&held, target).await {
+            Ok(Relation::Same | Relation::Newer) if *size >= self.reached.size() => {
+                return Ok(true);
+            }
+            Ok(Relation::Fork(fork)) => {
+                let message = format!(
+                    "The log key signed two histories: one of {} entries and one of {}.",
+                    fork.smaller.checkpoint().size,
+                    fork.larger.checkpoint().size
+                );
+                let file = accuse::fork(self.source.key(), now, &fork);
+                self.fault(folder, now, "FORK", message, true, file, round)?;
+            }
+            _ if belied => {
+                let message = format!(
+                    "The log key signed a tree of {size} entries that is not the one that was \
+                     checked. The mirror does not serve what would prove it to others."
+                );
+                self.fault(folder, now, "FORK", message, true, None, round)?;
+            }
+            Err(error) if *size >= held.checkpoint().size => self.unchecked(now, &error, round),
+            Ok(_) | Err(_) => self.older(target, now, round),
+        }
+        Ok(false)
+    }
+
+    /// Writes a checkpoint down that goes on from the last one.
+    fn hold(
+        &mut self,
+        folder: &Folder,
+        target: &SignedCheckpoint,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (checkpoint, url) = (target.to_string(), self.url().to_owned());
+        let held = HeldFile { checkpoint, seen_at: now.millis(), url };
+        let file = serde_json::to_vec(&held).unwrap_or_default();
+        folder.write(&format!("{}/held.json", self.prefix), &file)?;
+        let before = self.held.replace(Held { checkpoint: target.clone(), seen_at: now });
+        self.seen_before = before.map(|held| (held.checkpoint.checkpoint().size, held.seen_at));
+        Ok(())
+    }
+
+    /// Reads and replays up to the checkpoint; says whether it came to its end.
+    async fn follow(
+        &mut self,
+        target: &SignedCheckpoint,
+        folder: &Folder,
+        clock: &Clock,
+        progress: &mut (dyn FnMut(Progress) + Send),
+        round: &mut Round,
+    ) -> Result<bool, Error> {
+        while self.reached.size() < target.checkpoint().size {
+            let page = match self.source.page(&self.reached, target).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.unchecked(clock.now(), &error, round);
+                    return Ok(false);
+                }
+            };
+            let replayed = self.replay(&page, &mut round.touched);
+            if let Some((index, time)) = replayed.late {
+                let message = format!(
+                    "The directory root at entry {index} is dated {time}, when the log was seen \
+                     without it minutes later. A stalled mirror does that, and so does one that \
+                     dates back."
+                );
+                self.condition(clock.now(), "LATE_ROOT", message, round);
+            }
+            self.examine(replayed.claims, target, folder, clock, round).await?;
+            match replayed.stop {
+                None => {}
+                Some(Stopped::Unknown(unknown)) => {
+                    self.reached = self.book.position.clone();
+                    self.batch.clear();
+                    self.upgrade(clock.now(), unknown, round);
+                    round.unchecked = true;
+                    return Ok(false);
+                }
+                Some(Stopped::Fault { index, broken, before }) => {
+                    let message = format!("Entry {index} breaks a rule: {broken}.");
+                    let rule = broken.rule();
+                    let (kind, accused) = match broken {
+                        Broken::Root | Broken::Labels { .. } => {
+                            ("DIRECTORY_ROOT", Accused::Root(rule))
+                        }
+                        _ => ("RULE", Accused::Rule(rule)),
+                    };
+                    let file = self.accuse_batch(target, &before, accused, clock).await;
+                    self.fault(folder, clock.now(), kind, message, true, file, round)?;
+                    return Ok(false);
+                }
+            }
+            if let Some(unknown) = self.replayer.unknown() {
+                self.upgrade(clock.now(), unknown, round);
+            }
+            self.reached = page.position;
+            progress(Progress {
+                entries: self.reached.size(),
+                of: target.checkpoint().size,
+                labels: self.book.tree.labels(),
+            });
+            if self.kept.1.elapsed() > KEEP {
+                self.keep(folder, true)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Replays the entries of a page, batch by batch.
+    fn replay(&mut self, page: &Page, touched: &mut BTreeSet<Domain>) -> Replayed {
+        let mut replayed = Replayed::default();
+        let mut boundary = None;
+        let mut tree = self.reached.edge().frontier();
+        for (at, entry) in page.entries.iter().enumerate() {
+            let index = page.first + at as u64;
+            tree.push(leaf_hash(entry));
+            self.batch.push((index, entry.clone()));
+            let before = self.tips_before(entry);
+            match self.replayer.push(&mut self.book.tree, entry.clone()) {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    boundary = Some(at + 1);
+                    self.book.root = batch.root.root;
+                    self.book.ends.insert(tree.size(), tree.root());
+                    if self.book.ends.len() > MAX_ENDS {
+                        self.book.ends.pop_first();
+                    }
+                    replayed.late = replayed.late.or(self.is_late(batch.index, batch.time));
+                    self.take(touched, &mut replayed.claims);
+                }
+                Err(Stop::Fault(fault)) => {
+                    let (index, broken) = (fault.index, fault.broken);
+                    replayed.stop = Some(Stopped::Fault { index, broken, before });
+                    break;
+                }
+                Err(Stop::Unknown(unknown)) => {
+                    replayed.stop = Some(Stopped::Unknown(unknown));
+                    break;
+                }
+                Err(Stop::Engine(never)) => match never {},
+            }
+        }
+        if let Some(count) = boundary {
+            let leaves: Vec<_> = page.entries.iter().take(count).map(|e| leaf_hash(e)).collect();
+            let (edge, _) = self.reached.edge().integrate(&leaves);
+            self.book.position = Position::at(edge);
+            self.book.replay = self.replayer.position();
+        }
+        replayed
+    }
+
+    /// What the map holds of the labels of a batch that this entry closes: only
+    /// evidence against a wrong root needs it.
+    fn tips_before(&self, entry: &Bytes) -> BTreeMap<Label, Option<Tip>> {
+        if !matches!(Entry::decode(entry).map(|entry| entry.kind), Ok(Kind::Root(_))) {
+            return BTreeMap::new();
+        }
+        self.labels_of_batch().map(|label| (label, self.book.tree.tip(&label))).collect()
+    }
+
+    fn labels_of_batch(&self) -> impl Iterator<Item = Label> {
+        self.batch
+            .iter()
+            .filter_map(|(index, entry)| Change::of(*index, entry.clone()).ok().flatten())
+            .map(|change| change.label)
+    }
+
+    /// A batch that fits: notes its domains, and what is to be looked into.
+    fn take(&mut self, touched: &mut BTreeSet<Domain>, claims: &mut Vec<Claim>) {
+        for (index, entry) in self.batch.drain(..) {
+            let Ok(Entry { time, kind: Kind::Domain(said), .. }) = Entry::decode(&entry) else {
+                continue;
+            };
+            if let Ok(domain) = said.domain.parse::<Domain>() {
+                self.book.domains.entry(domain.clone()).or_default().add(&said, time);
+                touched.insert(domain);
+            }
+            claims.push(Claim { index, entry: entry.clone() });
+        }
+    }
+
+    /// A root that came later than its date lets it, by our clock.
+    fn is_late(&self, index: u64, time: Timestamp) -> Option<(u64, Timestamp)> {
+        let (size, seen_at) = self.seen_before?;
+        (index >= size && time.plus(MAX_FUTURE) < seen_at).then_some((index, time))
+    }
+
+    /// Looks into the bytes behind entries.
+    async fn examine(
+        &mut self,
+        claims: Vec<Claim>,
+        target: &SignedCheckpoint,
+        folder: &Folder,
+        clock: &Clock,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let (source, anchors) = (&self.source, &self.anchors);
+        let looked = claims.into_iter().map(|claim| async move {
+            let found = evidence::examine(source, &claim, anchors).await;
+            (claim, found)
+        });
+        let looked: Vec<(Claim, Result<Found, follow::Error>)> =
+            stream::iter(looked.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
+        for (claim, found) in looked {
+            self.book.owed.remove(&claim.index);
+            let was_accused = self.accused.remove(&claim.index);
+            self.found(claim, found, was_accused, target, folder, clock, round).await?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)] // one step of `examine`
+    async fn found(
+        &mut self,
+        claim: Claim,
+        found: Result<Found, follow::Error>,
+        was_accused: bool,
+        target: &SignedCheckpoint,
+        folder: &Folder,
+        clock: &Clock,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let (now, index) = (clock.now(), claim.index);
+        let about = |notice: Notice| match Entry::decode(&claim.entry).map(|entry| entry.kind) {
+            Ok(Kind::Domain(said)) => match said.domain.parse() {
+                Ok(domain) => notice.about(&Name::Domain(domain)).with("index", index),
+                Err(_) => notice.with("index", index),
+            },
+            _ => notice.with("index", index),
+        };
+        match found {
+            Ok(Found::True { chain }) if was_accused => {
+                self.book.rooted |= chain;
+                let message = format!("The bytes behind entry {index} are served now, and true.");
+                let news = self.notice(now, Weight::News, "SERVED", message);
+                round.notices.push(about(news));
+            }
+            Ok(Found::True { chain }) => self.book.rooted |= chain,
+            Ok(Found::Withdrawn) => {
+                let message = format!("The operator withdrew bytes behind entry {index}.");
+                let news = self.notice(now, Weight::News, "WITHDRAWN", message);
+                round.notices.push(about(news));
+            }
+            // Its other chains do lead there, so it is not our root key that is old.
+            Ok(Found::OtherRoot) if self.only || self.book.rooted => {
+                let message = format!(
+                    "The DNSSEC chain behind entry {index} leads to a DNS root that is not the \
+                     one believed. Which root is the right one is our word."
+                );
+                self.fault(folder, now, "DNSSEC", message, false, None, round)?;
+            }
+            Ok(Found::OtherRoot) => {
+                let message = "DNSSEC chains of this log lead to another root than the public \
+                               one (--trust-anchor): they were not checked.";
+                self.condition(now, "OTHER_DNS_ROOT", message.to_owned(), round);
+            }
+            Ok(Found::Unserved { what }) => {
+                self.owe(&claim);
+                if !was_accused {
+                    let message = format!(
+                        "Entry {index} names a {what} that the log does not serve, so what it \
+                         says cannot be checked. This is our word; anybody can try."
+                    );
+                    let leaves = vec![(index, claim.entry.clone())];
+                    let accused = Accused::Unserved(what);
+                    let file = self.accuse(target, leaves, vec![], vec![], accused, clock).await;
+                    let mut alarm =
+                        about(self.notice(now, Weight::Alarm, "BLOB_UNSERVED", message));
+                    alarm.evidence = self.write(folder, now, "unserved", file)?;
+                    round.notices.push(alarm);
+                }
+                self.accused.insert(index);
+            }
+            Ok(Found::False { part, rule, message, blobs }) => {
+                let kind = match part {
+                    "org-signet" => "ORG_SIGNET",
+                    "dnssec-chain" => "DNSSEC",
+                    _ => "RECORD",
+                };
+                let message = format!("Entry {index} is not what its bytes say: {message}.");
+                let leaves = vec![(index, claim.entry.clone())];
+                let accused = Accused::Rule(rule);
+                let file = self.accuse(target, leaves, vec![], blobs, accused, clock).await;
+                self.fault(folder, now, kind, message, false, file, round)?;
+            }
+            Err(error) => {
+                self.owe(&claim);
+                self.unchecked(now, &error, round);
+            }
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, claim: &Claim) {
+        if self.book.owed.len() < MAX_OWED {
+            self.book.owed.insert(claim.index, claim.entry.to_vec());
+        }
+    }
+
+    /// Asks again for what was owed before this round, which began at `size`.
+    async fn ask_again(
+        &mut self,
+        size: u64,
+        folder: &Folder,
+        clock: &Clock,
+        target: &SignedCheckpoint,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let owed = self.book.owed.range(..size);
+        let claims: Vec<Claim> = owed
+            .map(|(index, entry)| Claim { index: *index, entry: entry.clone().into() })
+            .collect();
+        self.examine(claims, target, folder, clock, round).await
+    }
+
+    /// The cosignatures, by the policy.
+    fn judge_signatures(&mut self, target: &SignedCheckpoint, now: Timestamp, round: &mut Round) {
+        let policy = self.policy.clone();
+        match policy.evaluate(target, now) {
+            Err(refused) => {
+                let message = format!("A signature on the checkpoint is refused: {refused}.");
+                self.condition(now, "SIGNATURE", message, round);
+            }
+            Ok(verdict) => {
+                if let Quorum::NotMet(lacks) = &verdict.quorum {
+                    let lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
+                    let message = format!("The policy's quorum is not met: {}.", lacks.join("; "));
+                    self.condition(now, "QUORUM", message, round);
+                } else if verdict.replaying.is_some_and(|replaying| !replaying.holds()) {
+                    let message = "Too few of the cosigners are ones that replay the log.";
+                    self.condition(now, "QUORUM", message.to_owned(), round);
+                }
+            }
+        }
+    }
+
+    /// How old the newest directory root is.
+    fn judge_age(&mut self, now: Timestamp, round: &mut Round) {
+        let replay::Position { time, closed, .. } = self.book.replay;
+        if closed {
+            let message = "The log has ended; its closing entry names the one that goes on.";
+            self.condition(now, "CLOSED", message.to_owned(), round);
+        } else if time > now.plus(MAX_FUTURE) {
+            let message = format!("The newest directory root is dated {time}, in the future.");
+            self.condition(now, "CLOCK", message, round);
+        } else if now.since(time) > self.policy.max_age {
+            let message = format!("The newest directory root is of {time}.");
+            self.condition(now, "STALE", message, round);
+        }
+    }
+
+    fn older(&mut self, target: &SignedCheckpoint, now: Timestamp, round: &mut Round) {
+        let Checkpoint { size, .. } = target.checkpoint();
+        let message = format!(
+            "An older state is served: {size} entries, {} were seen before.",
+            self.held.as_ref().map_or(0, |held| held.checkpoint.checkpoint().size)
+        );
+        self.condition(now, "OLDER", message, round);
+    }
+
+    fn upgrade(&mut self, now: Timestamp, unknown: Unknown, round: &mut Round) {
+        let message = format!("Upgrade this program: {unknown}. Nothing is said against the log.");
+        self.condition(now, "UPGRADE", message, round);
+    }
+
+    fn unchecked(&mut self, now: Timestamp, error: &follow::Error, round: &mut Round) {
+        round.unchecked = true;
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(next) = source {
+            message = format!("{message}: {next}");
+            source = next.source();
+        }
+        let kind = match error {
+            follow::Error::Http(_) | follow::Error::Status { .. } => "UNREACHABLE",
+            follow::Error::Checkpoint { .. } => "NO_CHECKPOINT",
+            follow::Error::Served { .. } => "WRONG_TILES",
+        };
+        self.condition(now, kind, format!("{message}."), round);
+    }
+
+    fn notice(
+        &self,
+        now: Timestamp,
+        weight: Weight,
+        kind: &'static str,
+        message: String,
+    ) -> Notice {
+        Notice::new(now, weight, kind, self.origin(), message).with("url", self.url())
+    }
+
+    /// Says it when it begins.
+    fn condition(
+        &mut self,
+        now: Timestamp,
+        kind: &'static str,
+        message: String,
+        round: &mut Round,
+    ) {
+        round.raised.insert(kind);
+        if self.standing.insert(kind) {
+            round.notices.push(self.notice(now, Weight::Condition, kind, message));
+        }
+    }
+
+    /// What was found before this process began.
+    fn tell_faults(&mut self, now: Timestamp, round: &mut Round) {
+        if std::mem::replace(&mut self.told_faults, true) {
+            return;
+        }
+        for fault in &self.faults {
+            let when = Timestamp::from_millis(fault.at);
+            let message = format!("Found at {when}: {} {}", fault.kind, fault.message);
+            let mut alarm = self.notice(now, Weight::Alarm, "FAULT_STANDS", message);
+            alarm.evidence.clone_from(&fault.evidence);
+            round.notices.push(alarm.with("fault", fault.kind.clone()));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // what is written down of a fault
+    fn fault(
+        &mut self,
+        folder: &Folder,
+        now: Timestamp,
+        kind: &'static str,
+        message: String,
+        ends: bool,
+        file: Option<Bytes>,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        let evidence = self.write(folder, now, &kind.to_lowercase(), file)?;
+        let mut alarm = self.notice(now, Weight::Alarm, kind, message.clone());
+        alarm.evidence.clone_from(&evidence);
+        round.notices.push(alarm);
+        let at = now.millis();
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault { kind: kind.to_owned(), message, at, evidence, ends });
+        }
+        let file = serde_json::to_vec(&self.faults).unwrap_or_default();
+        folder.write(&format!("{}/faults.json", self.prefix), &file)?;
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        folder: &Folder,
+        now: Timestamp,
+        kind: &str,
+        file: Option<Bytes>,
+    ) -> Result<Option<PathBuf>, Error> {
+        let Some(file) = file else { return Ok(None) };
+        let hash = hex::encode(&Sha256::digest(&file)[..4]);
+        let name = format!("incidents/{}-{kind}-{hash}.json", now.millis());
+        folder.write(&name, &file).map(Some)
+    }
+
+    /// Evidence that a batch breaks a rule, or does not make its directory root:
+    /// the root before it, all its entries, and what the map held of their labels.
+    async fn accuse_batch(
+        &self,
+        target: &SignedCheckpoint,
+        before: &BTreeMap<Label, Option<Tip>>,
+        accused: Accused,
+        clock: &Clock,
+    ) -> Option<Bytes> {
+        // The map without the batch that was refused.
+        let mut old = Tree::new();
+        self.book.tree.for_each(|label, tip| match before.get(label) {
+            None => old.insert(*label, *tip),
+            Some(Some(tip)) => old.insert(*label, *tip),
+            Some(None) => {}
+        });
+        old.root();
+        let mut leaves = Vec::new();
+        if let Some(last) = self.book.replay.size.checked_sub(1) {
+            leaves.push((last, self.source.entry(last, target.checkpoint()).await.ok()?));
+        }
+        leaves.extend(self.batch.iter().cloned());
+        let mut tips: Vec<_> =
+            before.iter().map(|(label, tip)| (*label, *tip, old.prove(label))).collect();
+        if leaves.len() > accuse::MAX_LEAVES {
+            // The leaf alone: testimony that can be reproduced.
+            leaves.drain(..leaves.len() - 1);
+            tips.clear();
+        }
+        self.accuse(target, leaves, tips, vec![], accused, clock).await
+    }
+
+    async fn accuse(
+        &self,
+        target: &SignedCheckpoint,
+        leaves: Vec<(u64, Bytes)>,
+        tips: Vec<(Label, Option<Tip>, MapProof)>,
+        blobs: Vec<Bytes>,
+        accused: Accused,
+        clock: &Clock,
+    ) -> Option<Bytes> {
+        let mut proved = Vec::new();
+        for (index, entry) in leaves {
+            // Without its inclusion an entry accuses nobody.
+            let path = self.source.inclusion(index, target.checkpoint()).await.ok()?;
+            proved.push((index, entry, path));
+        }
+        let shown = Shown { checkpoint: target.clone(), leaves: proved, tips, blobs };
+        accuse::entries(self.source.key(), clock.now(), shown, accused, &self.anchors)
+    }
+
+    /// Writes the book, if it is worth it.
+    fn keep(&mut self, folder: &Folder, changed: bool) -> Result<(), Error> {
+        if !changed && self.book.owed.is_empty() {
+            return Ok(());
+        }
+        // What is little behind is read again faster than everything is written.
+        let (kept, at) = self.kept;
+        let behind = self.book.replay.size - kept.min(self.book.replay.size);
+        if kept > 0 && behind < self.book.tree.labels() / 10 && at.elapsed() < KEEP {
+            return Ok(());
+        }
+        let key = self.source.key().to_string();
+        folder.write(&format!("{}/book", self.prefix), &self.book.write(&key))?;
+        self.kept = (self.book.replay.size, Instant::now());
+        Ok(())
+    }
+
+    /// At the end: what is in memory goes to disk.
+    pub fn close(mut self, folder: &Folder) -> Result<(), Error> {
+        if self.kept.0 != self.book.replay.size || !self.book.owed.is_empty() {
+            self.kept.0 = 0;
+            self.keep(folder, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// The key by which a policy believes the log at this URL: by the URL that the
+/// policy gives, else by the origin of its checkpoint. `None` if it believes no
+/// such log.
+pub async fn key_of(url: &str, policy: &Policy) -> Result<Option<VerifierKey>, Error> {
+    let same = |other: &str| other.trim_end_matches('/') == url.trim_end_matches('/');
+    if let Some(log) = policy.logs().iter().find(|log| log.url.as_deref().is_some_and(same)) {
+        return Ok(Some(log.key.clone()));
+    }
+    if let [log] = policy.logs() {
+        return Ok(Some(log.key.clone()));
+    }
+    let site = Site::new(url).map_err(follow::Error::from)?;
+    let answer = site.get("checkpoint", MAX_NOTE).await.map_err(follow::Error::from)?;
+    let origin = SignedCheckpoint::parse(&answer.body).ok();
+    let origin = origin.map(|signed| signed.checkpoint().origin.clone());
+    Ok(origin.and_then(|origin| policy.log(&origin)).map(|log| log.key.clone()))
+}
+
+impl Held {
+    fn read(bytes: &[u8], source: &LogSource) -> Option<Held> {
+        let file: HeldFile = serde_json::from_slice(bytes).ok()?;
+        let checkpoint = source.read_checkpoint(file.checkpoint.as_bytes()).ok()?;
+        Some(Held { checkpoint, seen_at: Timestamp::from_millis(file.seen_at) })
+    }
+}
