@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 yes (valid, verified, accepted), 1 no,
 //! 2 the call itself was wrong (`check` has further ones for its verdicts). `--json` prints one JSON object a line.
 
+mod audit;
 mod bench;
 mod check;
 #[cfg(feature = "demo")]
@@ -20,6 +21,7 @@ mod request;
 mod signet;
 mod trust;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -71,6 +73,11 @@ enum Command {
     /// Sign what an owner posts to a mirror's /v1/watch, to have names watched.
     WatchRequest(request::Args),
     /// Check a saved answer or incident, with no network.
+    /// Watch names of yours: hear of every change, and that nothing was rewritten.
+    Watch(watch::Args),
+    /// Follow logs and check everything that they say.
+    Audit(audit::Args),
+    /// Check a saved answer, with no network.
     Verify(verify::Args),
 }
 
@@ -95,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Lookup(args) => lookup::lookup(args),
         Command::History(args) => lookup::history(args),
         Command::WatchRequest(args) => request::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Verify(args) => verify::run(args),
     }
 }

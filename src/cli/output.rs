@@ -29,6 +29,13 @@ pub fn json_line(value: &serde_json::Value) {
     }
 }
 
+/// The same for a line of text.
+pub fn line(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(i32::from(NO));
+    }
+}
+
 /// Runs a command's future to its end.
 pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)

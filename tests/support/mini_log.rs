@@ -60,6 +60,15 @@ impl MiniLog {
 
     /// The same for another log.
     pub fn of(origin: &'static str, seed: [u8; 32]) -> MiniLog {
+        MiniLog::begun(origin, seed, at(0))
+    }
+
+    /// The same, begun at this time.
+    pub fn starting(time: Timestamp) -> MiniLog {
+        MiniLog::begun(ORIGIN, LOG_SEED, time)
+    }
+
+    fn begun(origin: &'static str, seed: [u8; 32], time: Timestamp) -> MiniLog {
         let vrf = vrf::SecretKey::from_seed(&VRF_SEED);
         let genesis = Genesis {
             origin,
@@ -67,7 +76,7 @@ impl MiniLog {
             vrf_key: vrf.public(),
             predecessor: None,
         };
-        let genesis = Entry::new(at(0), Kind::Genesis(genesis)).encode();
+        let genesis = Entry::new(time, Kind::Genesis(genesis)).encode();
         let mut log = MiniLog {
             entries: vec![genesis.into()],
             map: PlainMap::new(),
@@ -78,10 +87,10 @@ impl MiniLog {
             holds: BTreeMap::new(),
             private: BTreeMap::new(),
             blobs: BTreeMap::new(),
-            time: at(0),
+            time,
             openings: 0,
         };
-        log.close(at(0));
+        log.close(time);
         log
     }
 
@@ -141,7 +150,8 @@ impl MiniLog {
         self.close(time);
     }
 
-    fn close(&mut self, time: Timestamp) {
+    /// A directory root over all that is there.
+    pub fn close(&mut self, time: Timestamp) {
         let head = self.map.head();
         let covered = self.entries.len() as u64;
         let root = DirectoryRoot { root: head.root, labels: head.labels, covered };
