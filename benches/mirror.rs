@@ -3,19 +3,23 @@
 //! Sequencing: a real log in a folder, every write synced, from a batch of
 //! drafts handed in to every one acknowledged. Lookups: a real server on
 //! loopback, a client that keeps its connection; the whole way from the question
-//! to the receipt's bytes, and to its verdict.
+//! to the receipt's bytes, and to its verdict. The same of three mirrors at once,
+//! to a quorum: what that takes beyond their answers is the client's own.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures::future::join_all;
 use reqwest::Client;
+use syndicate::client::{self, Eyes, Memory, Verdict};
 use syndicate::clock::Clock;
 use syndicate::dime::key::{Owner, PrivateKey};
-use syndicate::dime::signet::Dialect;
 use syndicate::dime::signet::build::{self, SignTo};
-use syndicate::dime::{Address, Dnssec, Domain, Timestamp, org, record, user};
+use syndicate::dime::signet::{Dialect, Level, Signet};
+use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, org, record, user};
+use syndicate::dmtp::reach::Ports;
 use syndicate::log::answer::Answerer;
 use syndicate::log::{self, Keys, Log};
 use syndicate::proof::entry::{DomainDraft, Draft, Event, SignetFacts, UserDraft};
@@ -23,11 +27,13 @@ use syndicate::proof::note::SigningKey;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{self, Asker, Receipt};
 use syndicate::proof::vrf;
+use syndicate::resolver::FixedResolver;
 use syndicate::serve::budget::Budget;
 use syndicate::serve::http::{Options, Server};
 use syndicate::serve::metrics::Metrics;
-use syndicate::store::Store;
+use syndicate::store::rows::SeenRow;
 use syndicate::store::sled::Sled;
+use syndicate::store::{Applied, Batch, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -91,7 +97,7 @@ async fn open(folder: &TempDir, key: &SigningKey, shutdown: CancellationToken) -
     let store = Store::folder(&folder.path().join("blobs")).expect("a folder");
     let state = Arc::new(Sled::open(&folder.path().join("state")).expect("an index"));
     let mut options = log::Options::new(folder.path().join("guard"));
-    options.origin = Some(ORIGIN.into());
+    options.origin = Some(key.name().into());
     options.interval = Duration::from_millis(20);
     let vrf = Arc::new(vrf::SecretKey::from_seed(&[4; 32]));
     let keys = Keys { log: key.clone(), vrf };
@@ -203,5 +209,79 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sequencing, lookups);
+/// A name that the DX was just seen to serve.
+async fn confirm(log: &Log, name: &str) {
+    let mut batch = Batch::new();
+    batch.row(&SeenRow {
+        name: name.parse().expect("a name"),
+        version: 1,
+        confirmed_at: START,
+        attempted_at: START,
+        validity: None,
+        last_served: None,
+        bogus: false,
+        conflict: false,
+        outcome: String::new(),
+    });
+    assert_eq!(log.state().apply(batch).await.expect("an index"), Applied::Applied);
+}
+
+fn quorum(c: &mut Criterion) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Runtime::new().expect("a runtime");
+    let folders: Vec<TempDir> =
+        (0..3).map(|_| tempfile::tempdir().expect("a temporary folder")).collect();
+    let mut mirrors = Vec::new();
+    let mut policy = String::new();
+    for (number, folder) in (1..).zip(&folders) {
+        let origin = format!("mirror{number}.example/log");
+        let key = SigningKey::ed25519(&origin, &[number; 32]).expect("a key");
+        let (log, url) = runtime.block_on(world(folder, &key));
+        runtime.block_on(confirm(&log, "user7@bench.example"));
+        policy.push_str(&format!("log {} {url}\n", key.verifier()));
+        mirrors.push((log, url));
+    }
+    policy.push_str("quorum none\n");
+    let name: Name = "user7@bench.example".parse().expect("a name");
+    let memory = tempfile::tempdir().expect("a temporary folder");
+    let signet = mailbox(7).signet.expect("a signet");
+    let signet = Signet::decode(&signet).expect("a signet");
+    let options = client::Options {
+        policy: Some(Policy::parse(policy.as_bytes()).expect("a policy")),
+        fingerprint: signet.fingerprint(Level::Crypto),
+        memory: Some(Memory::open(memory.path()).expect("a memory")),
+        ..client::Options::default()
+    };
+    // Nothing but the mirrors is asked: DNS denies at once.
+    let eyes = Eyes {
+        resolver: Arc::new(FixedResolver::new(Dnssec::Insecure)),
+        dmtp: syndicate::dmtp::Options::default(),
+        ports: Ports::default(),
+        clock: Clock::manual(START),
+    };
+    let places: Vec<client::Mirror> =
+        mirrors.iter().map(|(_, url)| client::Mirror::new(url).expect("a place")).collect();
+    let answers = async || {
+        let asked = places.iter().map(|place| place.ask(&name, client::Ask::Lookup));
+        let receipts = join_all(asked).await.into_iter();
+        receipts.map(|receipt| receipt.expect("a receipt")).collect::<Vec<Receipt>>()
+    };
+    let checked = async || {
+        let check = client::check(&name, &eyes, &options).await.expect("a check");
+        assert_eq!(check.verdict, Verdict::Agreed, "{:?}", check.reasons);
+        check
+    };
+
+    let mut group = c.benchmark_group("three mirrors at once");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("their answers, the slowest included", |b| {
+        b.to_async(&runtime).iter(|| async { black_box(answers().await) })
+    });
+    group.bench_function("a quorum lookup: verified, remembered, compared", |b| {
+        b.to_async(&runtime).iter(|| async { black_box(checked().await) })
+    });
+    group.finish();
+}
+
+criterion_group!(benches, sequencing, lookups, quorum);
 criterion_main!(benches);

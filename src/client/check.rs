@@ -361,7 +361,7 @@ impl Own<'_> {
                 Relation::of(friend, &proof.statement.sights) == Relation::Lag(Side::Theirs)
             };
             let relation = match relation {
-                Relation::Diverged | Relation::Unknown if friends.iter().any(|f| known(&f)) => {
+                Relation::Diverged | Relation::Unknown if friends.iter().any(known) => {
                     Relation::Lag(Side::Theirs)
                 }
                 relation => relation,
