@@ -1264,6 +1264,81 @@ async fn the_frontier_outlives_the_process() {
     running.await.unwrap().unwrap();
 }
 
+/// A mailbox that only peers asked for is watched for a while, and not longer
+/// after a restart, although the log has it (threat 22).
+#[tokio::test]
+async fn what_peers_asked_for_lapses() {
+    const KEEP: u64 = 30 * 86_400_000;
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    let (x, nobody): (Name, Name) = (X.parse().unwrap(), "nobody@a.example".parse().unwrap());
+    let row = async |name: &str| -> Option<FrontierRow> {
+        rows::find(&*world.state, name.as_bytes()).await.unwrap()
+    };
+    for name in [&x, &nobody] {
+        world.handle.look(name.clone(), Some(KEEP)).await.unwrap();
+    }
+    assert_eq!(row("nobody@a.example").await, None);
+    let until = row(X).await.unwrap().keep_until.unwrap();
+    assert_eq!(until, START.plus(KEEP));
+    assert!(world.handle.is_for_peers(x.address().unwrap()));
+    // A look is at one name, and does not count as a visit of the domain.
+    world.clock.advance(86_400_000);
+    let report = world.handle.look(x.clone(), Some(KEEP)).await.unwrap();
+    assert_eq!(report.users.len(), 1);
+    assert_eq!(row(X).await.unwrap().keep_until, Some(until.plus(86_400_000)));
+
+    world.clock.set(until.plus(86_400_000));
+    let report = world.visit("a.example").await;
+    assert_eq!(report.users.len(), 0, "it has lapsed");
+    assert!(!world.handle.is_for_peers(x.address().unwrap()));
+    let seen: Option<SeenRow> = rows::find(&*world.state, X.as_bytes()).await.unwrap();
+    assert_eq!(seen, None);
+
+    let rooms = Rooms {
+        resolver: world.resolver.clone(),
+        second_resolver: None,
+        state: world.state.clone(),
+        public: world.ledger.public.clone(),
+        clock: world.clock.clone(),
+        sink: world.ledger.clone(),
+        incidents: world.evidence.clone(),
+    };
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "test");
+    let running = tokio::spawn(crawler.run(CancellationToken::new()));
+    let domain: Name = "a.example".parse().unwrap();
+    let report = handle.visit(domain.clone(), "test").await.unwrap();
+    assert_eq!(report.users.len(), 0, "nor is it watched after a restart");
+    // A peer asks again, then somebody here.
+    handle.look(x.clone(), Some(KEEP)).await.unwrap();
+    assert!(handle.is_for_peers(x.address().unwrap()));
+    handle.watch(x.clone(), "test").await.unwrap();
+    let report = handle.visit(domain, "test").await.unwrap();
+    assert_eq!(report.users.len(), 1);
+    assert!(!handle.is_for_peers(x.address().unwrap()));
+    assert_eq!(row(X).await.unwrap().keep_until, None);
+    running.abort();
+}
+
+/// A peer's domain: DNS first, and a host only if it has a record (threat 20).
+#[tokio::test]
+async fn a_peers_domain_is_written_down_only_if_it_has_a_record() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let explore = async |domain: &str| world.handle.explore(domain.parse().unwrap()).await;
+    let nothing = explore("nothing.example").await.unwrap();
+    assert_eq!((nothing.outcome, nothing.certificate), (Outcome::NoRecord, None));
+    assert_eq!(world.told(), [""; 0]);
+    let row: Option<FrontierRow> = rows::find(&*world.state, b"nothing.example").await.unwrap();
+    assert_eq!(row, None);
+    assert_eq!(explore("a.example").await.unwrap().outcome, Outcome::Changed);
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    let again = explore("a.example").await;
+    assert!(matches!(again, Err(syndicate::crawl::Error::Watched)), "{again:?}");
+}
+
 #[tokio::test]
 async fn a_domain_leased_elsewhere_is_left_alone() {
     let world = World::new().await;
