@@ -177,3 +177,45 @@ fn dmtp_parse_answers_by_exit_code() {
     assert_eq!(parse(&["-"], b"EHLO <a\0b>\r\n").status.code(), Some(1));
     assert_eq!(parse(&[], b"").status.code(), Some(2));
 }
+
+#[test]
+fn bench_crawl_prints_every_figure() {
+    let output = syndicate()
+        .args(["bench", "crawl", "--json", "--domains", "6", "--hosts", "2", "--slow", "2"])
+        .args(["--sessions", "5", "--names", "20", "--seconds", "1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (figure, value) in
+        [("domains", 6), ("hosts", 2), ("slow_domains", 2), ("sessions", 5), ("frontier_names", 20)]
+    {
+        assert_eq!(said[figure], value, "{figure}");
+    }
+    for figure in [
+        "bare_signatures_per_s",
+        "validation_ratio",
+        "sessions_mib",
+        "frontier_pick_us",
+        "frontier_restart_ms",
+        "first_visits_per_s",
+        "first_visit_questions",
+        "visits_per_s",
+        "visit_questions",
+        "fast_alone_s",
+        "fast_among_slow_s",
+        "slow_ratio",
+        "peak_mib",
+    ] {
+        assert!(said[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {said}");
+    }
+    assert!(said["visit_cpu_us"].is_number() && said["visit_hosts_cpu_us"].is_number());
+
+    let output = syndicate()
+        .args(["bench", "crawl", "--json", "--only", "frontier", "--names", "2"])
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(said["frontier_names"] == 2 && said.get("visits_per_s").is_none());
+}

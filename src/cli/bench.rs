@@ -1,11 +1,14 @@
 //! `syndicate bench`: what this machine does, measured on the real code.
 
+#[cfg(feature = "demo")]
+mod crawl;
 mod measure;
 mod receipts;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -16,8 +19,13 @@ use measure::Took;
 /// Measure the directory and its proofs on this machine.
 ///
 /// Takes about 15 seconds at 100,000 labels; the machine should be idle.
+/// `syndicate bench crawl` measures the crawler.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[cfg(feature = "demo")]
+    #[command(subcommand)]
+    what: Option<What>,
     /// Labels in the directory.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     labels: u64,
@@ -32,7 +40,22 @@ pub struct Args {
     restored: Option<PathBuf>,
 }
 
+/// What else is measured.
+#[cfg(feature = "demo")]
+#[derive(clap::Subcommand)]
+enum What {
+    Crawl(crawl::Args),
+    #[command(hide = true)]
+    Hosts(crawl::HostsArgs),
+}
+
 pub fn run(args: Args) -> ExitCode {
+    #[cfg(feature = "demo")]
+    match &args.what {
+        Some(What::Crawl(args)) => return crawl::run(args),
+        Some(What::Hosts(args)) => return crawl::serve(args),
+        None => {}
+    }
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = args.threads.unwrap_or(cores);
     let outcome = match &args.restored {
@@ -133,7 +156,9 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> anyhow::Result<Scratch> {
-        let name = format!("syndicate-bench-{}", std::process::id());
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("syndicate-bench-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(Scratch(folder))

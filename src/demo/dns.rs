@@ -277,6 +277,34 @@ impl PrivateDns {
         Ok(())
     }
 
+    /// Time to live of a zone's records from now on, seconds; that of its keys
+    /// stays.
+    pub fn set_ttl(&self, zone: &str, seconds: u32) -> Result<(), Error> {
+        let origin = zone_name(zone)?;
+        let mut zones = self.zones_mut();
+        let zone = zones.all.get_mut(&origin).ok_or_else(|| Error::NoZone(zone.to_owned()))?;
+        zone.ttl = seconds;
+        zone.changed();
+        Ok(())
+    }
+
+    /// Makes the signatures of what is said about TXT records at `name`, and
+    /// those over the keys on the way there. Else the first question makes them.
+    pub fn sign_answers(&self, name: &str) -> Result<(), Error> {
+        let name = zone_name(name)?;
+        let zones = self.zones();
+        zones.reply(&name, RecordType::TXT)?;
+        let mut origin = zones.origin(&name);
+        loop {
+            zones.reply(&origin, RecordType::DNSKEY)?;
+            if origin.is_root() {
+                return Ok(());
+            }
+            zones.reply(&origin, RecordType::DS)?;
+            origin = zones.origin(&origin.base_name());
+        }
+    }
+
     /// Replaces the records of one type; none removes them.
     fn set(&self, name: &str, kind: RecordType, records: Vec<RData>) -> Result<(), Error> {
         let owner = zone_name(name)?;
@@ -380,6 +408,7 @@ impl Zones {
         let mut zone = Zone {
             origin: origin.clone(),
             ttl: self.ttl,
+            key_ttl: self.ttl,
             serial: 1,
             key,
             rogue: None,
@@ -409,6 +438,8 @@ impl Zones {
 struct Zone {
     origin: Name,
     ttl: u32,
+    /// Of its keys; DS records are the parent's.
+    key_ttl: u32,
     serial: u32,
     /// `None`: the zone is not signed.
     key: Option<Arc<Key>>,
@@ -425,6 +456,7 @@ impl Clone for Zone {
         Zone {
             origin: self.origin.clone(),
             ttl: self.ttl,
+            key_ttl: self.key_ttl,
             serial: self.serial,
             key: self.key.clone(),
             rogue: self.rogue.clone(),
@@ -500,7 +532,8 @@ impl Zone {
         let Some(records) = self.records(owner, kind) else {
             return Ok(None);
         };
-        let mut set = RecordSet::with_ttl(owner.clone(), kind, self.ttl);
+        let ttl = if kind == RecordType::DNSKEY { self.key_ttl } else { self.ttl };
+        let mut set = RecordSet::with_ttl(owner.clone(), kind, ttl);
         for data in records {
             set.add_rdata(data);
         }

@@ -3,6 +3,7 @@
 //! trusted by nobody but those who are told to. Linux: every DX host has an
 //! address of its own in 127.0.0.0/8, which needs no set-up there.
 
+pub mod crowd;
 pub mod dns;
 pub mod host;
 pub mod organization;

@@ -692,7 +692,7 @@ impl Estate {
 }
 
 /// Addresses for DX hosts: 127.n.*.* or another /16, with one port.
-struct Network {
+pub(super) struct Network {
     prefix: [u8; 2],
     port: u16,
     given: u32,
@@ -701,10 +701,15 @@ struct Network {
 impl Network {
     /// Without a prefix a part of loopback picked at random, so that two worlds
     /// on one machine seldom meet.
-    fn new(prefix: Option<[u8; 2]>, port: u16) -> Result<Network, Error> {
+    pub fn new(prefix: Option<[u8; 2]>, port: u16) -> Result<Network, Error> {
         let mut random = [0];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Network { prefix: prefix.unwrap_or([127, 2 + random[0] % 250]), port, given: 0 })
+    }
+
+    /// The port of every listener, once there was one.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn next(&mut self) -> Ipv4Addr {
@@ -715,7 +720,7 @@ impl Network {
     }
 
     /// A listener on the next address. The first one settles the port.
-    fn listener(&mut self) -> io::Result<std::net::TcpListener> {
+    pub fn listener(&mut self) -> io::Result<std::net::TcpListener> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..TRIES {
             let address = SocketAddr::from((self.next(), self.port));

@@ -77,7 +77,12 @@ impl Took {
 
 /// CPU time of the process so far; steps of 10 ms.
 pub fn process_cpu() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_of("self")
+}
+
+/// The same of any process, by its number.
+pub fn cpu_of(process: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // Fields 14 and 15; the second field may hold spaces, and ends with `)`.
     let after = stat.rsplit(')').next().unwrap_or_default();
     let ticks: u64 = after
@@ -99,8 +104,13 @@ fn thread_cpu() -> Duration {
 
 /// Resident memory of the process, bytes.
 pub fn resident() -> u64 {
+    status("VmRSS:")
+}
+
+/// A line of the process's status, which is in KiB: bytes.
+pub fn status(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     1024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0)
 }
 
