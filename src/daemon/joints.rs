@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
-use super::Filed;
+use super::{Filed, Filing};
 use crate::crawl::{Handle, Placed, Sink, Unplaced};
 use crate::dime::{Address, Name, Timestamp};
 use crate::log::{Log, Refused};
@@ -149,10 +149,12 @@ impl Reports for ByClients {
         &self.anchors
     }
 
-    async fn keep(&self, incident: &Incident) -> Result<(), String> {
-        self.filed.file(incident).await.map(|_| ()).map_err(|error| error.to_string())
+    async fn keep(&self, incident: &Incident) -> Result<bool, String> {
+        let filing = self.filed.file(incident).await.map_err(|error| error.to_string())?;
+        Ok(filing != Filing::Over)
     }
 
+    /// Each domain once a minute, however many report: they may be its enemies.
     fn look(&self, name: &Name) -> bool {
         self.crawl.request(vec![name.clone()])
     }

@@ -46,11 +46,11 @@ pub trait Reports: std::fmt::Debug + Send + Sync {
     /// Keys of the DNS root that chains must lead to.
     fn anchors(&self) -> &[Anchor];
 
-    /// Keeps a report that convicts. An error is our failure, in words without
-    /// names.
-    async fn keep(&self, incident: &Incident) -> Result<(), String>;
+    /// Keeps a report that convicts; says whether there was room today. An error
+    /// is our failure, in words without names.
+    async fn keep(&self, incident: &Incident) -> Result<bool, String>;
 
-    /// Has the name visited at once. Returns at once; says whether there was
+    /// Has the name visited next. Returns at once; says whether there was
     /// room.
     fn look(&self, name: &Name) -> bool;
 }
@@ -86,10 +86,13 @@ pub async fn report(
     {
         return Err(Refusal::busy());
     }
-    if listed && let Err(error) = reports.keep(&incident).await {
-        tracing::error!(%error, "a client's report could not be kept");
-        return Err(Refusal::busy());
-    }
+    let listed = match listed {
+        false => false,
+        true => reports.keep(&incident).await.map_err(|error| {
+            tracing::error!(%error, "a client's report could not be kept");
+            Refusal::busy()
+        })?,
+    };
     let body = serde_json::json!({"listed": listed}).to_string();
     let mut response = reply::bytes(body.into(), "application/json", reply::PRIVATE);
     *response.status_mut() = StatusCode::ACCEPTED;
