@@ -34,7 +34,6 @@ impl Comparing {
         config: &Config,
         secrets: &Secrets,
         log: &Log,
-        answers: &Arc<Answerer>,
         crawl: &crawl::Handle,
         clock: &Clock,
         filed: Arc<Filed>,
@@ -53,7 +52,7 @@ impl Comparing {
         let (visits, tally) = (Arc::new(Visits(crawl.clone())), Tally::new(registry)?);
         let rooms = Rooms {
             log: log.clone(),
-            answers: Arc::clone(answers),
+            answers: Arc::new(Answerer::new(log.reader())),
             clock: clock.clone(),
             key: secrets.peer.clone(),
             look: visits.clone(),

@@ -262,17 +262,9 @@ impl Mirror {
         web_options.unknown.clone_from(&unknown);
         let registry = faces.registry();
         let for_differences = Arc::clone(&filed);
-        let comparing = Comparing::new(
-            config,
-            &secrets,
-            &log,
-            &answers,
-            &crawl,
-            &clock,
-            for_differences,
-            registry,
-        )
-        .await?;
+        let comparing =
+            Comparing::new(config, &secrets, &log, &crawl, &clock, for_differences, registry)
+                .await?;
         let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
         let peers = peers(config, &log, &clock, &secrets, &faces, Arc::clone(&filed), heard)?;
         web_options.observe = Some(Arc::new(comparing.observe));
