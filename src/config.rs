@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::crawl::{ASK_DELAY, quota};
+use crate::crawl::{ASK_DELAY, COMPARE_EVERY, VANTAGES, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
+use crate::dmtp::{DUAL_PORTS, Proxy, hosts};
 use crate::peers::comparison::{Pace, RECHECK, WITHHELD};
 use crate::proof::entry::is_origin;
 use crate::proof::note::{KeyType, VerifierKey};
@@ -197,8 +198,38 @@ pub struct CrawlSection {
     pub allow_networks: Vec<String>,
     /// Port of DX hosts.
     pub dx_port: u16,
+    /// Ports of MX hosts, with STARTTLS, where `dx_port` is not answered.
+    pub dual_ports: Vec<u16>,
+    /// Connections at once to one DX host, and new ones a second.
+    pub host_connections: usize,
+    pub host_per_second: u32,
     /// PEM file of CAs for DX certificates; none: the public web's.
     pub roots: Option<PathBuf>,
+    /// Hours within which the other vantages look at everything; 0: only at
+    /// what changed.
+    pub compare_hours: u64,
+    /// Places to look from. Visits are made from the first one; the others look
+    /// at what changed, and at everything in turn. None: one place, `[dns]`.
+    pub vantage: Vec<VantageSection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VantageSection {
+    /// A word: lower-case letters, digits and `-`.
+    pub name: String,
+    /// Name servers as `ip:port`; none: those of `[dns]`.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// `socks5://ip:port`: DX hosts are reached through it. DNS is not.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// File with `user:password` for the proxy.
+    #[serde(default)]
+    pub proxy_login: Option<PathBuf>,
+    /// The proxy reaches onion hosts.
+    #[serde(default)]
+    pub onion: bool,
 }
 
 impl Default for LogSection {
@@ -239,7 +270,12 @@ impl Default for CrawlSection {
             new_labels_per_day: quota::NEW_LABELS,
             allow_networks: Vec::new(),
             dx_port: DX_PORT,
+            dual_ports: DUAL_PORTS.to_vec(),
+            host_connections: hosts::Limits::default().connections,
+            host_per_second: hosts::Limits::default().per_second,
             roots: None,
+            compare_hours: COMPARE_EVERY / 3_600_000,
+            vantage: Vec::new(),
         }
     }
 }
@@ -428,8 +464,24 @@ pub struct Config {
     pub quotas: quota::Limits,
     pub allow_networks: Vec<Network>,
     pub dx_port: u16,
+    pub dual_ports: Vec<u16>,
+    pub hosts: hosts::Limits,
     pub roots: Option<PathBuf>,
+    pub compare_millis: u64,
+    /// The first is where visits are made from.
+    pub vantages: Vec<VantagePoint>,
     pub peers: Peers,
+}
+
+/// A place to look from, checked.
+#[derive(Clone, Debug)]
+pub struct VantagePoint {
+    pub name: String,
+    /// Empty: those of the mirror.
+    pub name_servers: Vec<SocketAddr>,
+    /// Without its login.
+    pub proxy: Option<Proxy>,
+    pub proxy_login: Option<PathBuf>,
 }
 
 /// What is wrong with a configuration, and where.
@@ -484,6 +536,9 @@ impl File {
         if self.crawl.concurrency == 0 {
             return Err(value("crawl.concurrency", "at least 1"));
         }
+        if self.crawl.host_connections == 0 || self.crawl.host_per_second == 0 {
+            return Err(value("crawl", "host_connections and host_per_second are at least 1"));
+        }
         if self.crawl.entries_per_day == 0 {
             return Err(value("crawl.entries_per_day", "at least 1"));
         }
@@ -526,7 +581,15 @@ impl File {
                 .map(|text| network("crawl.allow_networks", text))
                 .collect::<Result<_, _>>()?,
             dx_port: self.crawl.dx_port,
+            dual_ports: self.crawl.dual_ports.clone(),
+            hosts: hosts::Limits {
+                connections: self.crawl.host_connections,
+                per_second: self.crawl.host_per_second,
+                ..hosts::Limits::default()
+            },
             roots: self.crawl.roots.clone(),
+            compare_millis: self.crawl.compare_hours.saturating_mul(3_600_000),
+            vantages: vantages(&self.crawl.vantage)?,
             peers: self.peers.check()?,
         })
     }
@@ -572,6 +635,38 @@ fn web(key: &'static str, text: &str) -> Result<String, Error> {
     }
 }
 
+fn vantages(sections: &[VantageSection]) -> Result<Vec<VantagePoint>, Error> {
+    const KEY: &str = "crawl.vantage";
+    if sections.len() > VANTAGES + 1 {
+        return Err(value(KEY, format!("at most {}", VANTAGES + 1)));
+    }
+    let mut points: Vec<VantagePoint> = Vec::new();
+    for section in sections {
+        let VantageSection { name, servers, proxy, proxy_login, onion } = section;
+        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(legal) {
+            return Err(value(KEY, format!("{name:?} is not a short word in lower case")));
+        }
+        if points.iter().any(|other| other.name == *name) {
+            return Err(value(KEY, format!("{name:?} is there twice")));
+        }
+        let proxy: Option<Proxy> = match proxy {
+            Some(text) => Some(text.parse().map_err(|no| value(KEY, format!("{text:?}: {no}")))?),
+            None if *onion || proxy_login.is_some() => {
+                return Err(value(KEY, "onion and proxy_login go with a proxy"));
+            }
+            None => None,
+        };
+        points.push(VantagePoint {
+            name: name.clone(),
+            name_servers: addresses(KEY, servers)?,
+            proxy: proxy.map(|proxy| if *onion { proxy.for_onions() } else { proxy }),
+            proxy_login: proxy_login.clone(),
+        });
+    }
+    Ok(points)
+}
+
 fn network(key: &'static str, text: &str) -> Result<Network, Error> {
     text.parse().map_err(|error| value(key, format!("{text:?}: {error}")))
 }
@@ -591,7 +686,12 @@ mod tests {
 
     #[test]
     fn prints_what_it_reads() {
-        let file = File::parse("data = \"d\"\n[crawl]\nnames = [\"a.example\"]\n").unwrap();
+        let file = File::parse(
+            "data = \"d\"\n[crawl]\nnames = [\"a.example\"]\n\
+                               [[crawl.vantage]]\nname = \"tor\"\nonion = true\n\
+                               proxy = \"socks5://127.0.0.1:9050\"\n",
+        )
+        .unwrap();
         assert_eq!(File::parse(&file.print()).unwrap(), file);
         assert_eq!(file.check().unwrap().names[0].as_str(), "a.example");
     }
@@ -642,6 +742,11 @@ mod tests {
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
             "[crawl]\nentries_per_day = 0\n",
+            "[crawl]\nhost_connections = 0\n",
+            "[[crawl.vantage]]\nname = \"Far Away\"\n",
+            "[[crawl.vantage]]\nname = \"a\"\n[[crawl.vantage]]\nname = \"a\"\n",
+            "[[crawl.vantage]]\nname = \"a\"\nproxy = \"http://127.0.0.1:1\"\n",
+            "[[crawl.vantage]]\nname = \"a\"\nonion = true\n",
             "[dns]\nsecond_servers = [\"192.0.2.1\"]\n",
             "[log]\norigin = \"https://x.example\"\n",
             "[log]\nbatch_secs = 0\n",

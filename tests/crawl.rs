@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
-use syndicate::crawl::quota::{Limits, Quotas};
+use syndicate::crawl::quota::{self, Quotas};
 use syndicate::crawl::{
     Crawler, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace, Placed,
     Report, Rooms, Sink, Unplaced,
@@ -26,7 +26,7 @@ use syndicate::dime::reply::make;
 use syndicate::dime::signet::build::{self, SignTo};
 use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
-use syndicate::dmtp::{AddressFilter, client, tls::Roots};
+use syndicate::dmtp::{AddressFilter, client, hosts::Limits, tls::Roots};
 use syndicate::proof::dnssec::Observed;
 use syndicate::proof::entry::{Draft, Event, Events, Place, Placed as Entry};
 use syndicate::proof::vrf;
@@ -314,6 +314,8 @@ fn options(port: u16) -> Options {
         pace: Pace { interval: 86_400_000, back_off: 86_400_000, back_off_limit: 86_400_000 },
         dx_port: port,
         dual_ports: vec![],
+        // All hosts are at one address here, and time does not go by itself.
+        hosts: Limits { connections: 1000, per_second: 1000, burst: 100_000, ..Limits::default() },
         dmtp: client::Options {
             connect: Duration::from_secs(2),
             reply: Duration::from_millis(400),
@@ -335,7 +337,7 @@ impl World {
     }
 
     /// With quotas before the log.
-    async fn behind(change: impl FnOnce(&mut Options), limits: Option<Limits>) -> World {
+    async fn behind(change: impl FnOnce(&mut Options), limits: Option<quota::Limits>) -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shutdown = CancellationToken::new();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -802,7 +804,7 @@ async fn a_record_above_decides_for_the_names_below() {
     let report = world.visit(below).await;
     assert_eq!(report.outcome, Outcome::Changed, "{:?}", report.detail);
     assert_eq!((world.told(), poks().await), (vec!["FIRST_SEEN".into()], pok(1)));
-    // No chain proves a record above, so the entry does not say secure.
+    // Without a chain that proves it the entry does not say secure.
     assert_eq!(world.domain_row(below).await.dnssec, Dnssec::Indeterminate);
 
     world.found(below, 2);
@@ -1145,7 +1147,7 @@ async fn a_long_history_comes_in_parts() {
 /// Threat 19: what is over quota is no version and is not taken for seen.
 #[tokio::test]
 async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
-    let limits = Limits { entries: 1, new_labels: 10 };
+    let limits = quota::Limits { entries: 1, new_labels: 10 };
     let world = World::behind(|_| {}, Some(limits)).await;
     world.found("a.example", 1);
     world.serve(X, &[link(X, 2, None, 1)]);

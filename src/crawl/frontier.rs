@@ -158,10 +158,16 @@ impl Pace {
         let wait = doubled.min(self.back_off_limit);
         now.plus(wait.saturating_add(jitter(domain, now, wait / 4)))
     }
+
+    /// The visit of a domain whose host rests until then, and up to a tenth of a
+    /// back-off later: its domains do not all come at once.
+    pub fn after_rest(&self, domain: &Domain, until: Timestamp) -> Timestamp {
+        until.plus(jitter(domain, until, self.back_off / 10))
+    }
 }
 
 /// 0 to `most`, spread over names and times; it needs no secret.
-fn jitter(domain: &Domain, now: Timestamp, most: u64) -> u64 {
+pub(super) fn jitter(domain: &Domain, now: Timestamp, most: u64) -> u64 {
     let hash = Sha256::new()
         .chain_update(domain.as_str())
         .chain_update(now.millis().to_be_bytes())
@@ -519,6 +525,22 @@ impl Frontier {
         counts.unwrap_or(due)
     }
 
+    /// The visit did not take place: whatever it was for is due at `at`.
+    pub fn postpone(&mut self, domain: &Domain, at: Timestamp) {
+        let tried = self.change(domain, |slot| {
+            let tried = std::mem::take(&mut slot.tried);
+            let count = tried.len();
+            slot.trials.extend(tried.into_iter().map(|name| (name, at)));
+            match slot.partial {
+                true => slot.trials_after = slot.trials_after.min(at),
+                false => slot.due = at,
+            }
+            (slot.visiting, slot.again, slot.partial) = (false, false, false);
+            count
+        });
+        self.trials += tried.unwrap_or_default();
+    }
+
     /// A visit's time was up after this mailbox; `None`: it came to the end.
     pub fn reached(&mut self, domain: &Domain, user: Option<Address>) {
         if let Some(slot) = self.slots.get_mut(domain).filter(|slot| !slot.partial) {
@@ -542,6 +564,25 @@ mod tests {
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_visit_that_is_put_off_is_due_for_all_it_was_for() {
+        let mut frontier = Frontier::new();
+        let (a, x, y) = (name("a.example"), name("x@a.example"), name("y@a.example"));
+        frontier.add(&a, at(10));
+        frontier.try_out(&x, at(10));
+        let job = frontier.next(at(10)).unwrap();
+        assert_eq!(job.users.len(), 1);
+        frontier.postpone(a.domain(), at(50));
+        assert_eq!(frontier.next(at(49)), None);
+        // Its trial goes on with it, and is still the only one of its kind.
+        assert!(!frontier.try_out(&x, at(20)));
+        assert!(frontier.try_out(&y, at(1_000_000)));
+        let job = frontier.next(at(50)).unwrap();
+        assert_eq!(job.users.len(), 1);
+        frontier.done(a.domain(), at(50), at(500_000), 0);
+        assert_eq!(frontier.settle(a.domain(), |name| *name == x).kept, [x]);
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub struct Incident {
     /// LF, and the org signet. Of a bogus answer the DNS messages, each after
     /// its length in two bytes. Empty: there was nothing.
     pub bytes: Bytes,
-    /// Of an alarm: what was in force until then, in the same form.
+    /// Of an alarm: what was in force until then, in the same form. Of a
+    /// difference between vantages: what the main one was shown.
     pub before: Bytes,
     /// The DNSSEC chain that proves what DNS said, or denied; else empty.
     pub chain: Bytes,
@@ -61,6 +62,9 @@ pub enum IncidentKind {
     /// A domain whose record said `pol=strict` has none any more: mail that
     /// was to go by DIME only would go without (reference §1.7).
     Downgrade,
+    /// Two vantages were shown different keys, twice: the bytes are what the
+    /// other one was shown, those before it what the main one was.
+    VantageDiffers,
 }
 
 impl IncidentKind {
@@ -74,6 +78,7 @@ impl IncidentKind {
             IncidentKind::LinkInvalid => "link-invalid",
             IncidentKind::Coalesced => "coalesced",
             IncidentKind::Downgrade => "downgrade",
+            IncidentKind::VantageDiffers => "vantage-differs",
             IncidentKind::Alarm(event) => match event {
                 Event::Restarted => "restarted",
                 Event::Gap => "gap",

@@ -16,6 +16,7 @@
 //! Left out: sequencing, who may ask for a visit.
 
 mod alarm;
+mod compare;
 pub mod frontier;
 mod incident;
 pub mod judge;
@@ -43,10 +44,12 @@ use crate::store::rows::{self, FrontierRow, QuotaRow, SeenRow, Typed as _};
 use crate::store::state::{Batch, Table};
 use crate::store::{self, Applied, Blobs, State};
 
+pub use compare::{POK as VANTAGE_POK, VANTAGES, Vantage};
 pub use frontier::Pace;
 pub use incident::{Incident, IncidentKind, Incidents};
 pub use restart::load;
 
+use compare::{COMPARISONS, Task};
 use frontier::{Frontier, Job};
 use visit::Visitor;
 
@@ -68,6 +71,8 @@ const REQUESTS: usize = 1024;
 const ASKED: usize = 256;
 /// Ten minutes (threat 21), milliseconds.
 pub const ASK_DELAY: u64 = 600_000;
+/// A day, milliseconds.
+pub const COMPARE_EVERY: u64 = 86_400_000;
 /// Reports kept for a listener that lags; older ones are lost to it.
 const REPORTS: usize = 1024;
 /// Longest sleep of the loop, so that a clock set by hand is noticed.
@@ -98,6 +103,13 @@ pub struct Options {
     pub ask_delay: u64,
     /// Most new links of one mailbox in one visit.
     pub links: usize,
+    /// Of connections to one DX host, whatever number of domains share it.
+    pub hosts: dmtp::hosts::Limits,
+    /// The other vantages look at everything in turn once in this time,
+    /// milliseconds; 0: only at what changed.
+    pub compare_every: u64,
+    /// Between the two looks that make a difference believed.
+    pub second_look: Duration,
     pub dmtp: dmtp::client::Options,
 }
 
@@ -113,6 +125,9 @@ impl Default for Options {
             trust_word: 0,
             ask_delay: ASK_DELAY,
             links: 64,
+            hosts: dmtp::hosts::Limits::default(),
+            compare_every: COMPARE_EVERY,
+            second_look: Duration::from_secs(60),
             dmtp: dmtp::client::Options::default(),
         }
     }
@@ -197,6 +212,10 @@ pub enum Outcome {
     RecordAmbiguous,
     /// The record or MX names no host that can be asked.
     NoHost,
+    /// The host has as many connections of ours as it should: not visited yet.
+    HostBusy,
+    /// The host failed again and again, and is left alone for a while.
+    HostResting,
     OrgSignetInvalid,
     SignetInvalid,
     /// The DX failed; the word is [`dmtp::client::Error::reason`].
@@ -226,6 +245,8 @@ impl Outcome {
             Outcome::RecordRefused => "record-refused",
             Outcome::RecordAmbiguous => "record-ambiguous",
             Outcome::NoHost => "no-host",
+            Outcome::HostBusy => "host-busy",
+            Outcome::HostResting => "host-resting",
             Outcome::OrgSignetInvalid => "org-signet-invalid",
             Outcome::SignetInvalid => "signet-invalid",
             Outcome::Dx(word) => word,
@@ -273,6 +294,10 @@ pub struct Report {
     pub ended: Timestamp,
     /// When DNS wants to be asked again.
     pub refresh: Timestamp,
+    /// When the host may be asked again, if it was not.
+    pub later: Option<Timestamp>,
+    /// The visit before this one; zero: none is remembered.
+    pub previous: Timestamp,
 }
 
 /// A draft of a visit that went to the log.
@@ -307,6 +332,9 @@ pub struct Metrics {
     users: prometheus::IntCounterVec,
     events: prometheus::IntCounterVec,
     incidents: prometheus::IntCounterVec,
+    /// Looks from other vantages, and what they differed in.
+    comparisons: prometheus::IntCounterVec,
+    differences: prometheus::IntCounterVec,
     seconds: prometheus::Histogram,
     domains: prometheus::IntGauge,
     running: prometheus::IntGauge,
@@ -340,6 +368,16 @@ impl Metrics {
                 "What failed validation, and alarms, by kind",
                 "kind",
             )?,
+            comparisons: vec(
+                "syndicate_crawl_comparisons_total",
+                "Looks from all vantages at one domain, by outcome",
+                "outcome",
+            )?,
+            differences: vec(
+                "syndicate_crawl_differences_total",
+                "What two vantages were shown differently, twice, by kind",
+                "kind",
+            )?,
             seconds: prometheus::Histogram::with_opts(
                 prometheus::HistogramOpts::new(
                     "syndicate_crawl_visit_seconds",
@@ -360,6 +398,8 @@ impl Metrics {
         registry.register(Box::new(metrics.users.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         registry.register(Box::new(metrics.incidents.clone()))?;
+        registry.register(Box::new(metrics.comparisons.clone()))?;
+        registry.register(Box::new(metrics.differences.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.domains.clone()))?;
         registry.register(Box::new(metrics.running.clone()))?;
@@ -518,6 +558,8 @@ pub struct Crawler {
     /// Mailboxes that are looked at for peers, and how long they are to be kept.
     for_peers: HashMap<Address, u64>,
     expiring: Arc<Expiring>,
+    /// Domains that are looked at from several places now.
+    comparing: HashSet<Domain>,
     /// Tells this process's leases from another's.
     owner: String,
 }
@@ -542,7 +584,8 @@ struct Waiting {
 }
 
 impl Crawler {
-    /// `owner` names this process among those that share the state.
+    /// `owner` names this process among those that share the state. It looks
+    /// from one place, until told of [others](Crawler::with_vantages).
     pub fn new(
         rooms: Rooms,
         options: Options,
@@ -554,7 +597,7 @@ impl Crawler {
         let (reports, _) = broadcast::channel(REPORTS);
         let expiring = Arc::new(Expiring::default());
         let crawler = Crawler {
-            visitor: Arc::new(Visitor { rooms, options, metrics }),
+            visitor: Arc::new(Visitor::new(rooms, options, metrics)),
             frontier: Frontier::new(),
             requests,
             asked,
@@ -562,9 +605,23 @@ impl Crawler {
             waiting: HashMap::new(),
             for_peers: HashMap::new(),
             expiring: Arc::clone(&expiring),
+            comparing: HashSet::new(),
             owner: owner.into(),
         };
         (crawler, Handle { requests: sender, asked: asker, reports, expiring })
+    }
+
+    /// Looks from these places too, at most [`VANTAGES`]; `main` is the name of
+    /// the first, from which visits are made.
+    pub fn with_vantages(
+        mut self,
+        main: impl Into<String>,
+        others: impl IntoIterator<Item = Vantage>,
+    ) -> Crawler {
+        let Visitor { rooms, options, metrics, .. } = &*self.visitor;
+        let visitor = Visitor::new(rooms.clone(), options.clone(), metrics.clone());
+        self.visitor = Arc::new(visitor.with_vantages(main.into(), others));
+        self
     }
 
     /// Goes round until told to stop. Visits going on then are dropped: what
@@ -581,6 +638,7 @@ impl Crawler {
         }
         let mut visits = JoinSet::new();
         let mut farewells = JoinSet::new();
+        let mut comparisons = JoinSet::new();
         let mut running: HashMap<Id, Running> = HashMap::new();
         loop {
             for session in self.visitor.options.dmtp.kept.expired() {
@@ -616,7 +674,15 @@ impl Crawler {
                         let visited = visited.unwrap_or_else(|| {
                             Visited::ours(&job.domain, now, "the visit panicked".to_owned())
                         });
-                        self.ended(job, visited).await;
+                        if let Some(task) = self.ended(job, visited).await {
+                            self.compare(task, &mut comparisons);
+                        }
+                    }
+                }
+                Some(ended) = comparisons.join_next(), if !comparisons.is_empty() => {
+                    // Of one that panicked the domain is not known: as if it went on.
+                    if let Ok(domain) = ended {
+                        self.comparing.remove(&domain);
                     }
                 }
                 Some(request) = self.requests.recv() => self.take(request).await,
@@ -726,10 +792,57 @@ impl Crawler {
         self.visitor.is_forgotten(address).await.unwrap_or(false)
     }
 
-    async fn ended(&mut self, job: Job, visited: Visited) {
+    /// Looks at a domain from the other vantages, if there are any and there is
+    /// room: it has its turn again.
+    fn compare(&mut self, task: Task, comparisons: &mut JoinSet<Domain>) {
+        if self.visitor.others.is_empty() || self.comparing.contains(&task.domain) {
+            return;
+        }
+        if comparisons.len() >= COMPARISONS {
+            return self.visitor.metrics.comparisons.with_label_values(&["skipped"]).inc();
+        }
+        self.comparing.insert(task.domain.clone());
+        let visitor = Arc::clone(&self.visitor);
+        comparisons.spawn(async move {
+            visitor.compare(&task).await;
+            task.domain
+        });
+    }
+
+    /// The host had its hands full with us: the visit is still due, and whoever
+    /// waits for it goes on waiting.
+    async fn postponed(&mut self, job: &Job, at: Timestamp) {
+        self.frontier.postpone(&job.domain, at);
+        self.lapse(job).await;
+        if let Some(waiting) = self.waiting.get_mut(&job.domain) {
+            waiting.next.append(&mut waiting.now);
+            self.frontier.urge(&job.domain, at);
+        }
+        if !job.partial {
+            self.remember(&Name::Domain(job.domain.clone()), at, job.failures, None).await;
+        }
+    }
+
+    /// Forgets when mailboxes were seen that are watched no longer.
+    async fn lapse(&self, job: &Job) {
+        for address in &job.lapsed {
+            self.expiring.set(address, false);
+            // The row stays, or the next start would watch what the log has.
+            let row = SeenRow::TABLE;
+            self.delete(&[(row, address.as_str())]).await;
+        }
+    }
+
+    /// Returns what is to be looked at from elsewhere too.
+    async fn ended(&mut self, job: Job, visited: Visited) -> Option<Task> {
         let now = self.now();
         let Visited { report, elsewhere_until } = visited;
         let pace = self.visitor.options.pace;
+        if let (Outcome::HostBusy, Some(at)) = (report.outcome, report.later) {
+            self.visitor.metrics.count(&report);
+            self.postponed(&job, at).await;
+            return None;
+        }
         // A visit that got somewhere and ran out of time goes on at once.
         let unfinished = report.outcome == Outcome::Deadline && !report.users.is_empty();
         let reached = report.users.last().filter(|_| unfinished).map(|(user, _)| user.clone());
@@ -737,6 +850,11 @@ impl Crawler {
         let (due, failures) = match elsewhere_until {
             Some(until) => (until, job.failures),
             None if unfinished => (now, 0),
+            // Not its own failure: its turn comes when the host's does.
+            None if report.later.is_some() => {
+                let until = report.later.unwrap_or(now);
+                (pace.after_rest(&job.domain, until), job.failures)
+            }
             None if report.outcome.is_good() => {
                 (pace.after_success(&job.domain, now, report.refresh), 0)
             }
@@ -757,12 +875,7 @@ impl Crawler {
         for name in settled.ended.iter().filter_map(|name| name.address()) {
             self.for_peers.remove(name);
         }
-        for address in &job.lapsed {
-            self.expiring.set(address, false);
-            // The row stays, or the next start would watch what the log has.
-            let row = SeenRow::TABLE;
-            self.delete(&[(row, address.as_str())]).await;
-        }
+        self.lapse(&job).await;
         if elsewhere_until.is_none() {
             self.forget(&settled.ended).await;
         }
@@ -786,7 +899,9 @@ impl Crawler {
                 self.waiting.remove(&job.domain);
             }
         }
+        let task = compare::due(&job, &report, self.visitor.options.compare_every);
         let _ = self.reports.send(report);
+        task.filter(|_| !settled.dropped && elsewhere_until.is_none())
     }
 
     /// Removes what was noted of names that are not watched after all: strangers
@@ -906,6 +1021,8 @@ impl Report {
             started: now,
             ended: now,
             refresh: now,
+            later: None,
+            previous: Timestamp::default(),
         }
     }
 }

@@ -7,20 +7,22 @@
 //! our own stores and the log make an [`Error`].
 //!
 //! Where a record above decides (§1.7), the domain's entry names that record's
-//! text. The DNSSEC chain that is kept proves the domain's own name only, so
-//! such an entry says indeterminate where DNS said secure.
+//! text, and its DNSSEC chain shows the names from the domain up to there.
 //!
-//! Left out: mailboxes of a domain whose record is gone are not asked for, and
-//! a chain for a record above.
+//! Left out: mailboxes of a domain whose record is gone are not asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use super::alarm;
+use super::compare::{LOOKING, Outlook, VANTAGES, Vantage};
 use super::frontier::Job;
 use super::judge::{self, DomainSeen, KnownDomain, KnownUser, Protection, Served};
 use super::{
@@ -34,6 +36,7 @@ use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
 use crate::dmtp::client::{self, Fault, Phase, Session};
+use crate::dmtp::hosts::{Hosts, Later};
 use crate::dmtp::reach::{self, Mismatch, Ports, Route, Unreached};
 use crate::proof::entry::{DomainDraft, Draft, Event, Events, UserDraft};
 use crate::resolver;
@@ -45,6 +48,10 @@ use crate::store::state::{Batch, Table};
 
 /// How often in a row a visit opens a new connection after one broke.
 const REOPENINGS: u32 = 3;
+/// How often, and how long at most each time, it waits for a host that has its
+/// hands full with us.
+const WAITS: u32 = 5;
+const WAIT: Duration = Duration::from_secs(2);
 /// Mailboxes of one visit whose drafts wait for the log, which may take one
 /// batch a second, and the bytes of their signets.
 const PENDING: usize = 1024;
@@ -55,17 +62,56 @@ pub(super) struct Visitor {
     pub rooms: Rooms,
     pub options: Options,
     pub metrics: Metrics,
+    /// Where visits are made from, and the other places to look from.
+    pub main: Outlook,
+    pub others: Vec<Outlook>,
+    pub looking: Semaphore,
 }
 
 /// Why a visit or a mailbox got no further: nobody's failure but theirs.
 struct Failure {
     outcome: Outcome,
     detail: String,
+    /// When to come again, if the host was not asked.
+    later: Option<Timestamp>,
 }
 
 impl Failure {
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Failure {
+        Failure { outcome, detail: detail.into(), later: None }
+    }
+
     fn dx(error: &client::Error) -> Failure {
-        Failure { outcome: Outcome::Dx(error.reason()), detail: error.to_string() }
+        Failure::new(Outcome::Dx(error.reason()), error.to_string())
+    }
+}
+
+impl Visitor {
+    pub fn new(rooms: Rooms, mut options: Options, metrics: Metrics) -> Visitor {
+        let limits = options.hosts;
+        options.dmtp.hosts.get_or_insert_with(|| Hosts::new(limits));
+        let resolver = Arc::clone(&rooms.resolver);
+        let proxy = options.dmtp.proxy.clone();
+        let main = Vantage { name: "main".to_owned(), resolver, proxy };
+        Visitor {
+            main: Outlook::new(main, &options.dmtp),
+            others: Vec::new(),
+            looking: Semaphore::new(LOOKING),
+            rooms,
+            options,
+            metrics,
+        }
+    }
+
+    pub fn with_vantages(
+        mut self,
+        main: String,
+        others: impl IntoIterator<Item = Vantage>,
+    ) -> Visitor {
+        self.main.name = main;
+        let others = others.into_iter().take(VANTAGES);
+        self.others = others.map(|other| Outlook::new(other, &self.options.dmtp)).collect();
+        self
     }
 }
 
@@ -78,6 +124,7 @@ impl Visitor {
         let row: Option<DomainRow> = self.row(domain.as_str()).await.map_err(failed)?;
         let mut seen = self.seen(&Name::Domain(domain.clone())).await.map_err(failed)?;
         let known = self.known_domain(row.as_ref(), &seen).await.map_err(failed)?;
+        report.previous = seen.attempted_at;
         seen.attempted_at = report.started;
 
         match resolver::record::find(&*self.rooms.resolver, domain).await {
@@ -113,6 +160,10 @@ impl Visitor {
                     }
                 }
             }
+        }
+        if report.outcome == Outcome::HostBusy {
+            // Nothing was looked at but DNS, which will say the same in a moment.
+            return Ok(());
         }
         seen.outcome = report.outcome.to_string();
         self.remember(&[seen]).await.map_err(failed)
@@ -255,7 +306,7 @@ impl Visitor {
         self.report(Incident { record, ..incident }).await;
     }
 
-    async fn report(&self, incident: Incident) {
+    pub(super) async fn report(&self, incident: Incident) {
         self.metrics.incidents.with_label_values(&[incident.kind.as_str()]).inc();
         self.rooms.incidents.report(incident).await;
     }
@@ -291,16 +342,33 @@ impl Dx<'_> {
         if self.session.is_none() {
             if self.reopenings == 0 {
                 let detail = "the connection broke too often".to_owned();
-                return Err(Failure { outcome: Outcome::Dx("truncated"), detail });
+                return Err(Failure::new(Outcome::Dx("truncated"), detail));
             }
             self.reopenings -= 1;
-            let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await?;
-            self.given = u32::from(reached.0.is_kept());
-            self.session = Some(reached.0);
+            let reached = self.reopened().await?;
+            self.given = u32::from(reached.is_kept());
+            self.session = Some(reached);
         }
-        self.session
-            .as_mut()
-            .ok_or_else(|| Failure { outcome: Outcome::Ours, detail: "no session".to_owned() })
+        self.session.as_mut().ok_or_else(|| Failure::new(Outcome::Ours, "no session".to_owned()))
+    }
+
+    /// The connection that broke made room for this one, but for those who came
+    /// in between.
+    async fn reopened(&self) -> Result<Session, Failure> {
+        let mut waits = 0;
+        loop {
+            let reached = self.visitor.reach(self.domain, self.record, self.dnssec).await;
+            match reached {
+                Err(Failure { outcome: Outcome::HostBusy, later: Some(at), .. })
+                    if waits < WAITS =>
+                {
+                    waits += 1;
+                    let wait = at.since(self.visitor.rooms.clock.now());
+                    tokio::time::sleep(Duration::from_millis(wait).min(WAIT)).await;
+                }
+                reached => return reached.map(|(session, _)| session),
+            }
+        }
     }
 
     /// The session is good: whatever breaks later is another break.
@@ -359,8 +427,14 @@ impl Visitor {
                 report.certificate = Some(accepted.how);
                 (Some(session), None)
             }
+            Err(Failure { outcome: Outcome::HostBusy, detail, later }) => {
+                report.outcome = Outcome::HostBusy;
+                (report.detail, report.later) = (Some(detail), later);
+                return Ok(());
+            }
             Err(failure) => (None, Some(failure)),
         };
+        report.later = failure.as_ref().and_then(|failure| failure.later);
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
         let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
@@ -427,7 +501,7 @@ impl Visitor {
             Ok(bytes) => bytes,
             Err(client::Error::NotFound) => {
                 let detail = "the DX has no org signet".to_owned();
-                return Err(Failure { outcome: Outcome::NotFound, detail });
+                return Err(Failure::new(Outcome::NotFound, detail));
             }
             Err(error) => return Err(dx.judge(&error)),
         };
@@ -438,7 +512,7 @@ impl Visitor {
             Err(why) => {
                 let kind = IncidentKind::OrgSignetInvalid;
                 self.under_record(kind, dx.domain, dx.record, &why, bytes.into()).await;
-                Err(Failure { outcome: Outcome::OrgSignetInvalid, detail: why.to_string() })
+                Err(Failure::new(Outcome::OrgSignetInvalid, why.to_string()))
             }
         }
     }
@@ -451,25 +525,44 @@ impl Visitor {
         record: &Record,
         dnssec: Dnssec,
     ) -> Result<(Session, certificate::Accepted), Failure> {
-        let Options { dmtp, dx_port, dual_ports, .. } = &self.options;
-        let ports = Ports { dx: *dx_port, dual: dual_ports.clone() };
+        let (dmtp, ports) = (&self.options.dmtp, self.ports());
         let (resolver, clock) = (&*self.rooms.resolver, &self.rooms.clock);
         let route = Route { domain, record, dnssec };
         let mut mismatches = Vec::new();
         let reached = reach::reach(resolver, route, &ports, dmtp, clock, &mut mismatches).await;
+        self.mismatched(domain, record, mismatches).await;
+        reached.map_err(|unreached| {
+            let detail = unreached.to_string();
+            match unreached {
+                Unreached::NoHost => Failure::new(Outcome::NoHost, detail),
+                Unreached::Dns(_) => Failure::new(Outcome::DnsFailed, detail),
+                Unreached::Dx(error) => Failure::dx(&error),
+                Unreached::Later { later } => {
+                    let outcome = match later {
+                        Later::Busy(_) => Outcome::HostBusy,
+                        Later::Resting(_) => Outcome::HostResting,
+                    };
+                    Failure { outcome, detail, later: Some(later.at()) }
+                }
+            }
+        })
+    }
+
+    pub(super) fn ports(&self) -> Ports {
+        Ports { dx: self.options.dx_port, dual: self.options.dual_ports.clone() }
+    }
+
+    /// Keeps certificates that the record did not accept.
+    pub(super) async fn mismatched(
+        &self,
+        domain: &Domain,
+        record: &Record,
+        mismatches: Vec<Mismatch>,
+    ) {
         for Mismatch { why, der } in mismatches {
             let kind = IncidentKind::CertificateMismatch;
             self.under_record(kind, domain, record, &why, der.into()).await;
         }
-        reached.map_err(|unreached| match unreached {
-            Unreached::NoHost => {
-                Failure { outcome: Outcome::NoHost, detail: unreached.to_string() }
-            }
-            Unreached::Dns(error) => {
-                Failure { outcome: Outcome::DnsFailed, detail: error.to_string() }
-            }
-            Unreached::Dx(error) => Failure::dx(&error),
-        })
     }
 }
 
@@ -783,7 +876,7 @@ impl Visitor {
                 let kind = IncidentKind::SignetInvalid;
                 self.incident(kind, address.domain(), Some(address), &why, served.into()).await;
                 let outcome = Outcome::SignetInvalid;
-                return Err(Failure { outcome, detail: why.to_string() });
+                return Err(Failure::new(outcome, why.to_string()));
             }
         };
         let mut path = Vec::new();

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::incidents::{Filed, Filing};
-use crate::crawl::{self, IncidentKind};
+use crate::crawl::{self, IncidentKind, VANTAGE_POK};
+use crate::dime::record::Record;
 use crate::dime::signet::Signet;
 use crate::dime::{Address, Domain, Name, Timestamp, org, user};
 use crate::proof::entry::Entry;
@@ -115,6 +116,10 @@ fn of_mailbox(address: &Address, seen: &crawl::Incident, known: InForce) -> Rece
     let InForce { shown, orgs } = known;
     let bytes = bounded(&seen.bytes);
     let mut received = blank(shown);
+    if seen.kind == IncidentKind::VantageDiffers {
+        received.bytes = both(seen);
+        return received;
+    }
     if !matches!(seen.kind, IncidentKind::Alarm(_)) {
         received.bytes = bytes;
         return received;
@@ -147,6 +152,19 @@ fn is_under(signet: &[u8], org_signet: &[u8], address: &Address) -> bool {
 fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {
     let mut received = blank(Shown { at: seen.at, ..Shown::default() });
     match seen.kind {
+        IncidentKind::VantageDiffers => {
+            let usable = |text: &Bytes| text.is_empty() || Record::parse(text).is_ok();
+            if seen.why.rule != VANTAGE_POK || !usable(&seen.bytes) || !usable(&seen.before) {
+                received.bytes = both(seen);
+                return received;
+            }
+            (received.now.record, received.now.chain) = (bounded(&seen.bytes), seen.chain.clone());
+            let mut main = Shown { record: bounded(&seen.before), at: seen.at, ..Shown::default() };
+            if seen.before == known.shown.record {
+                (main.chain, main.at) = (known.shown.chain, known.shown.at);
+            }
+            received.before = Some(main);
+        }
         IncidentKind::Alarm(_) | IncidentKind::Downgrade => {
             received.now.chain = bounded(&seen.chain);
             if !seen.before.is_empty() {
@@ -179,6 +197,11 @@ fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {
         }
     }
     received
+}
+
+/// What the main vantage was shown, then what the other one was.
+fn both(seen: &crawl::Incident) -> Bytes {
+    bounded(&[&seen.before[..], &seen.bytes[..]].concat().into())
 }
 
 fn blank(now: Shown) -> Received {
@@ -219,6 +242,7 @@ fn kind_of(kind: IncidentKind) -> Kind {
         IncidentKind::LinkInvalid => Kind::LinkInvalid,
         IncidentKind::Coalesced => Kind::Coalesced,
         IncidentKind::Downgrade => Kind::Downgrade,
+        IncidentKind::VantageDiffers => Kind::VantageDiffers,
         // Only alarms are reported.
         IncidentKind::Alarm(event) => Kind::of_event(event).unwrap_or(Kind::Coalesced),
     }

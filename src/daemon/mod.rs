@@ -10,6 +10,7 @@ mod incidents;
 mod joints;
 mod observe;
 mod secrets;
+mod vantages;
 
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
@@ -27,9 +28,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::crawl::quota::Quotas;
 use crate::crawl::{self, Crawler, Incidents, Pace};
-use crate::dmtp;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
+use crate::dmtp::{self, Proxy};
 use crate::log::answer::Answerer;
 use crate::log::{self, Log, Opened};
 use crate::peers::{self, Peers};
@@ -43,6 +44,7 @@ use crate::store::state::{REWRITE, Table};
 use crate::store::{self, State, Store, seen};
 
 use crosscheck::{Comparing, PeersDomains};
+use vantages::Vantages;
 
 pub use evidence::FromCrawl;
 pub use incidents::{Filed, Filing, PER_DAY as INCIDENTS_PER_DAY};
@@ -209,11 +211,7 @@ impl Mirror {
         let faces = serve::metrics::Metrics::new()?;
         let Opened { log, sequencer } = open_log(config, &folder, &secrets, &clock).await?;
 
-        let servers = match config.name_servers.as_slice() {
-            [] => NameServers::System,
-            listed => NameServers::Listed(listed.to_vec()),
-        };
-        let resolver = resolver_over(config, servers)?;
+        let Vantages { main, others } = Vantages::new(config)?;
         let second_resolver = match config.second_name_servers.as_slice() {
             [] => None,
             listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
@@ -233,7 +231,7 @@ impl Mirror {
             clock.clone(),
         );
         let rooms = crawl::Rooms {
-            resolver,
+            resolver: main.resolver,
             second_resolver,
             state: Arc::clone(log.state()),
             public: log.store().public.clone(),
@@ -245,7 +243,9 @@ impl Mirror {
         // The index is locked to one process, so a lease in it is of this mirror,
         // from before a crash: under another name its domain would wait it out.
         let owner = "this mirror";
-        let (crawler, crawl) = Crawler::new(rooms, crawl_options(config)?, metrics, owner);
+        let (crawler, crawl) =
+            Crawler::new(rooms, crawl_options(config, main.proxy)?, metrics, owner);
+        let crawler = crawler.with_vantages(main.name, others);
 
         let http_listener = bind(config.http, "HTTP").await?;
         let dmtp_listener = bind(config.dmtp, "DMTP").await?;
@@ -460,7 +460,8 @@ fn resolver_over(
     Ok(Arc::new(HickoryResolver::new(options)?))
 }
 
-fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
+/// `proxy` is the main vantage's.
+fn crawl_options(config: &Config, proxy: Option<Proxy>) -> anyhow::Result<crawl::Options> {
     let roots = match &config.roots {
         None => Roots::public(),
         Some(path) => {
@@ -474,11 +475,15 @@ fn crawl_options(config: &Config) -> anyhow::Result<crawl::Options> {
         concurrency: config.concurrency,
         hold: config.hold_millis,
         dx_port: config.dx_port,
+        dual_ports: config.dual_ports.clone(),
+        hosts: config.hosts,
+        compare_every: config.compare_millis,
         ask_delay: config.on_demand_delay_millis,
         trust_word: config.full_check_millis,
         dmtp: dmtp::client::Options {
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,
+            proxy,
             ..dmtp::client::Options::default()
         },
         ..crawl::Options::default()

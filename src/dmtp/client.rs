@@ -19,7 +19,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::AddressFilter;
+use super::hosts::{Hosts, Seat};
 use super::kept::{Kept, Place, Resumable};
+use super::proxy::{self, Proxy, is_onion};
 use super::tls::Roots;
 use crate::dime::certificate::{self, Accepted, Facts};
 use crate::dime::command::{Command, Grammar};
@@ -33,7 +35,8 @@ const CHUNK: usize = 16 * 1024;
 /// Longest wait for a polite goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Where to connect. The caller resolved the address.
+/// Where to connect. The caller resolved the address. Of an onion host, which
+/// has none, only the port counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// Host name of the DX, for SNI and the certificate.
@@ -54,8 +57,10 @@ pub enum Entrance {
 /// Bounds of a connection.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For the TCP connection.
+    /// For the TCP connection, to a proxy too.
     pub connect: Duration,
+    /// For the connection through a proxy, in all.
+    pub proxied: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// For one reply, from the sent command to its last byte.
@@ -65,12 +70,17 @@ pub struct Options {
     /// Bytes of one signet.
     pub object: usize,
     pub limits: Limits,
-    /// Asked about the address really connected to.
+    /// Asked about the address really connected to; with a proxy, about the one
+    /// that it is handed.
     pub filter: AddressFilter,
     pub roots: Roots,
     /// TLS sessions to resume and connections to take up again. Vantages must
     /// not share it: a host knows its client again by a ticket.
     pub kept: Kept,
+    /// Through which all connections go; `None`: our own.
+    pub proxy: Option<Proxy>,
+    /// Whose limits [`reach`](super::reach) keeps; `None`: none.
+    pub hosts: Option<Arc<Hosts>>,
 }
 
 impl Default for Options {
@@ -78,6 +88,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             connect: Duration::from_secs(5),
+            proxied: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             reply: Duration::from_secs(30),
             session: Duration::from_secs(300),
@@ -86,6 +97,8 @@ impl Default for Options {
             filter: AddressFilter::default(),
             roots: Roots::public(),
             kept: Kept::default(),
+            proxy: None,
+            hosts: None,
         }
     }
 }
@@ -96,6 +109,8 @@ impl Default for Options {
 pub enum Error {
     #[error("refusing to connect to {addr}: {what}")]
     Forbidden { addr: SocketAddr, what: &'static str },
+    #[error("the proxy at {addr}: {what}")]
+    Proxy { addr: SocketAddr, what: String },
     #[error("the host name cannot be used for TLS")]
     HostName,
     #[error("connecting to {addr}")]
@@ -150,6 +165,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Error::Forbidden { .. } => "forbidden-address",
+            Error::Proxy { .. } => "proxy",
             Error::HostName => "host-name",
             Error::Unreachable { .. } => "unreachable",
             Error::Tls(_) => "tls",
@@ -168,7 +184,7 @@ impl Error {
 
     pub fn fault(&self) -> Fault {
         match self {
-            Error::Forbidden { .. } | Error::HostName => Fault::Ours,
+            Error::Forbidden { .. } | Error::Proxy { .. } | Error::HostName => Fault::Ours,
             Error::Unreachable { .. } | Error::Slow(Phase::Connect) => Fault::Network,
             Error::NotFound | Error::Held { .. } | Error::Refused { .. } => Fault::Answer,
             _ => Fault::Host,
@@ -216,6 +232,8 @@ pub struct Session {
     place: Place,
     /// Opened for somebody else.
     kept: bool,
+    /// Counts the connection for as long as it lasts.
+    _seat: Option<Seat>,
 }
 
 /// Connects, decides about the certificate by the record, and opens a session.
@@ -271,7 +289,7 @@ async fn handshake(
 ) -> Result<Connected, Error> {
     let session_ends = Instant::now() + options.session;
     let host = ServerName::try_from(target.host.to_owned()).map_err(|_| Error::HostName)?;
-    let stream = dial(target.addr, options).await?;
+    let stream = dial(target, options).await?;
     let stream = match target.entrance {
         Entrance::Tls => stream,
         Entrance::StartTls => start_tls(stream, target.host, options, session_ends).await?,
@@ -296,9 +314,20 @@ async fn handshake(
     Ok(Connected { wire, facts, place, resumed })
 }
 
-async fn dial(addr: SocketAddr, options: &Options) -> Result<TcpStream, Error> {
+async fn dial(target: Target<'_>, options: &Options) -> Result<TcpStream, Error> {
+    let addr = target.addr;
     let forbidden = |what| Error::Forbidden { addr, what };
-    options.filter.check(addr.ip()).map_err(forbidden)?;
+    let onion = is_onion(target.host);
+    if !onion {
+        options.filter.check(addr.ip()).map_err(forbidden)?;
+    }
+    match &options.proxy {
+        Some(proxy) if !onion || proxy.reaches_onions() => {
+            return through(proxy, target, onion, options).await;
+        }
+        _ if onion => return Err(forbidden("an onion host, and no proxy for those")),
+        _ => {}
+    }
     let stream = timeout_at(Instant::now() + options.connect, TcpStream::connect(addr))
         .await
         .map_err(|_| Error::Slow(Phase::Connect))?
@@ -308,6 +337,24 @@ async fn dial(addr: SocketAddr, options: &Options) -> Result<TcpStream, Error> {
     // Commands are short and wait for their reply. A failure costs only time.
     let _ = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// A connection through a proxy. Its operator's word is the configuration's: its
+/// own address is not a stranger's choice.
+async fn through(
+    proxy: &Proxy,
+    target: Target<'_>,
+    onion: bool,
+    options: &Options,
+) -> Result<TcpStream, Error> {
+    let (addr, at) = (target.addr, proxy.addr());
+    let name = onion.then(|| target.host.trim_end_matches('.'));
+    let connected = timeout_at(Instant::now() + options.proxied, proxy.connect(addr, name)).await;
+    connected.map_err(|_| Error::Slow(Phase::Connect))?.map_err(|fault| match fault {
+        proxy::Fault::Io(error) => Error::Proxy { addr: at, what: error.to_string() },
+        proxy::Fault::Proxy(what) => Error::Proxy { addr: at, what: what.to_owned() },
+        proxy::Fault::Host(what) => Error::Unreachable { addr, source: io::Error::other(what) },
+    })
 }
 
 /// The lines in the clear (§6.6, steps 1 to 3). Nothing may follow the reply:
@@ -351,11 +398,16 @@ impl Connected {
             Entrance::StartTls => greeting.mode().map_err(Error::Banner)?,
         }
         let Connected { wire, facts, place, .. } = self;
-        Ok(Session { object: wire.object, wire, facts, place, kept: false })
+        Ok(Session { object: wire.object, wire, facts, place, kept: false, _seat: None })
     }
 }
 
 impl Session {
+    /// Counts as a connection of the host until it ends.
+    pub(super) fn seated(self, seat: Option<Seat>) -> Session {
+        Session { _seat: seat, ..self }
+    }
+
     pub fn facts(&self) -> &Facts {
         &self.facts
     }

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -111,6 +111,15 @@ impl Kept {
                 return Some(session);
             }
         }
+    }
+
+    /// Closes what is kept at an address, whatever its name there: it counts as
+    /// open. Says whether there was any.
+    pub(super) fn make_room(&self, ip: IpAddr) -> bool {
+        let mut idle = self.idle();
+        let before = idle.len();
+        idle.retain(|kept| kept.place.addr.ip() != ip);
+        idle.len() < before
     }
 
     /// Connections that nobody took up in time: say goodbye.

@@ -2,18 +2,23 @@
 //!
 //! [`address`] says where a stranger's DNS may send us, [`tls`] makes the
 //! handshake and gathers facts about the certificate, [`client`] speaks DMTP.
-//! [`reach`] finds the way there. What to believe is the caller's.
+//! [`reach`] finds the way there, with the manners of [`hosts`] and, if so told,
+//! through a [`proxy`]. What to believe is the caller's.
 
 pub mod address;
 pub mod client;
+pub mod hosts;
 pub mod kept;
+pub mod proxy;
 pub mod reach;
 pub mod tls;
 mod x509;
 
 pub use address::{AddressFilter, Network};
 pub use client::{Connected, Entrance, Error, Fault, Options, Session, Target, connect, open};
+pub use hosts::Hosts;
 pub use kept::Kept;
+pub use proxy::Proxy;
 pub use tls::Roots;
 
 /// TLS from the first byte (§6.1).

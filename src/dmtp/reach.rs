@@ -2,13 +2,16 @@
 //! addresses of each, until one is there whose certificate the record accepts
 //! (§6.3). For the mirror and for whoever checks it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use super::client::{self, Entrance, Options, Session, Target};
+use super::client::{self, Entrance, Fault, Options, Session, Target};
+use super::hosts::{Later, Seat};
+use super::proxy::is_onion;
 use crate::clock::Clock;
 use crate::dime::certificate::{self, Accepted, Facts};
 use crate::dime::record::Record;
-use crate::dime::{Dnssec, Domain, Rejection};
+use crate::dime::{Dnssec, Domain, Rejection, Timestamp};
 use crate::resolver::{self, Resolver};
 
 /// MX hosts tried (§6.2).
@@ -57,6 +60,9 @@ pub enum Unreached {
     Dns(resolver::Error),
     #[error(transparent)]
     Dx(client::Error),
+    /// Not asked: by [`Options::hosts`] it is to be asked later.
+    #[error("{}", later.words())]
+    Later { later: Later },
 }
 
 /// Opens a session with the first host that can be had. Certificates that were
@@ -70,9 +76,15 @@ pub async fn reach(
     mismatches: &mut Vec<Mismatch>,
 ) -> Result<(Session, Accepted), Unreached> {
     let mut last = Unreached::NoHost;
+    let mut busy = None;
     for (host, entrance, port) in hosts(resolver, route, ports).await {
-        let addresses = match resolver.addresses(&host).await {
-            Ok(answer) => answer.records,
+        let addresses = match is_onion(&host) {
+            // It is in no DNS, and nobody there is to hear of it (RFC 7686).
+            true => Ok(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
+            false => resolver.addresses(&host).await.map(|answer| answer.records),
+        };
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
             Err(error) => {
                 last = Unreached::Dns(error);
                 continue;
@@ -82,11 +94,13 @@ pub async fn reach(
             let target = Target { host: &host, addr: SocketAddr::new(ip, port), entrance };
             match open(target, route, options, clock, mismatches).await {
                 Ok(reached) => return Ok(reached),
-                Err(error) => last = Unreached::Dx(error),
+                Err(Unreached::Later { later: later @ Later::Busy(_) }) => busy = Some(later),
+                Err(unreached) => last = unreached,
             }
         }
     }
-    Err(last)
+    // One that has no time now may well have it in a moment.
+    Err(busy.map_or(last, |later| Unreached::Later { later }))
 }
 
 /// A connection that is kept will do if the record accepts the certificate of
@@ -98,18 +112,61 @@ async fn open(
     options: &Options,
     clock: &Clock,
     mismatches: &mut Vec<Mismatch>,
-) -> Result<(Session, Accepted), client::Error> {
-    const KEPT: usize = 12;
-    let decide = |facts: &Facts| certificate::decide(facts, Some((route.record, route.dnssec)));
+) -> Result<(Session, Accepted), Unreached> {
     while let Some(session) = options.kept.take(&target) {
-        if let Ok(accepted) = decide(session.facts()) {
+        let decided = certificate::decide(session.facts(), Some((route.record, route.dnssec)));
+        if let Ok(accepted) = decided {
             return Ok((session, accepted));
         }
     }
-    let mut connected = client::connect(target, options, clock.now()).await?;
+    let now = clock.now();
+    let mut seat = match &options.hosts {
+        Some(hosts) => {
+            let enter = || Arc::clone(hosts).enter(target.host, target.addr, now);
+            let seat = match enter() {
+                // Connections that are kept are the first to go.
+                Err(Later::Busy(_)) if options.kept.make_room(target.addr.ip()) => enter(),
+                entered => entered,
+            };
+            Some(seat.map_err(|later| Unreached::Later { later })?)
+        }
+        None => None,
+    };
+    let opened = open_session(target, route, options, now, mismatches).await;
+    if let Some(seat) = &mut seat {
+        book(seat, opened.as_ref().err(), clock);
+    }
+    match opened {
+        Ok((session, accepted)) => Ok((session.seated(seat), accepted)),
+        Err(error) => Err(Unreached::Dx(error)),
+    }
+}
+
+/// What the outcome says about the host, for all that come after.
+fn book(seat: &mut Seat, error: Option<&client::Error>, clock: &Clock) {
+    match error {
+        None | Some(client::Error::Certificate(_)) => seat.answered(),
+        Some(error) => match error.fault() {
+            Fault::Network | Fault::Host => seat.failed(clock.now()),
+            Fault::Answer => seat.answered(),
+            Fault::Ours => {}
+        },
+    }
+}
+
+async fn open_session(
+    target: Target<'_>,
+    route: Route<'_>,
+    options: &Options,
+    now: Timestamp,
+    mismatches: &mut Vec<Mismatch>,
+) -> Result<(Session, Accepted), client::Error> {
+    const KEPT: usize = 12;
+    let decide = |facts: &Facts| certificate::decide(facts, Some((route.record, route.dnssec)));
+    let mut connected = client::connect(target, options, now).await?;
     let mut decided = decide(connected.facts());
     if decided.is_err() && connected.is_resumed() {
-        connected = client::connect_anew(target, options, clock.now()).await?;
+        connected = client::connect_anew(target, options, now).await?;
         decided = decide(connected.facts());
     }
     match decided {

@@ -161,6 +161,11 @@ pub(crate) fn ask_name(text: &str) -> Result<hickory_proto::rr::Name, Error> {
     if text.is_empty() || !text.bytes().all(legal) || text.parse::<IpAddr>().is_ok() {
         return Err(refused());
     }
+    // Whoever asks DNS for an onion name tells others of it (RFC 7686).
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    if bare.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("onion")) {
+        return Err(refused());
+    }
     let mut name = hickory_proto::rr::Name::from_ascii(text).map_err(|_| refused())?;
     name.set_fqdn(true);
     Ok(name)
@@ -188,7 +193,10 @@ mod tests {
         assert!(name.is_fqdn());
         assert!(ask_name(".").unwrap().is_root());
         let long = "a.".repeat(200);
-        for bad in ["", "a b", "a\\046b", "ä.com", "1.2.3.4", "::1", "a@b", "*.a.b", &long] {
+        for bad in [
+            "", "a.onion", "b.ONION.", "a b", "a\\046b", "ä.com", "1.2.3.4", "::1", "a@b", "*.a.b",
+            &long,
+        ] {
             assert!(matches!(ask_name(bad), Err(Error::Name { .. })), "{bad}");
         }
         assert!(ask_name("a..b").is_err());

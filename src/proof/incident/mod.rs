@@ -109,6 +109,8 @@ pub enum Kind {
     LinkInvalid,
     /// Valid, and over a name's quota of entries.
     Coalesced,
+    /// Two places that one mirror looks from were shown different keys, twice.
+    VantageDiffers,
     /// A log key signed two histories.
     LogFork,
     /// A log key signed a directory root that its entries do not make.
@@ -243,7 +245,7 @@ pub struct Victim {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::SplitView,
         Kind::UpdateWithheld,
         Kind::ChainRestarted,
@@ -265,6 +267,7 @@ impl Kind {
         Kind::SignetInvalid,
         Kind::LinkInvalid,
         Kind::Coalesced,
+        Kind::VantageDiffers,
         Kind::LogFork,
         Kind::DirectoryRootWrong,
         Kind::RuleBroken,
@@ -297,6 +300,7 @@ impl Kind {
             Kind::SignetInvalid => "signet-invalid",
             Kind::LinkInvalid => "link-invalid",
             Kind::Coalesced => "coalesced",
+            Kind::VantageDiffers => "vantage-differs",
             Kind::LogFork => "log-fork",
             Kind::DirectoryRootWrong => "directory-root-wrong",
             Kind::RuleBroken => "rule-broken",

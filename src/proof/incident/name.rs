@@ -572,6 +572,9 @@ fn mailbox(
     received: &Received,
     findings: &mut Findings,
 ) -> Result<(), Fault> {
+    if case.kind() == Kind::VantageDiffers {
+        return two_signets(received, findings);
+    }
     let name = Name::Address(address.clone());
     let now = &received.now;
     let before = received.before.as_ref();
@@ -651,6 +654,17 @@ fn mailbox(
     Ok(())
 }
 
+/// What two places were shown: the bytes are one signet after the other, of
+/// which one may be missing.
+fn two_signets(received: &Received, findings: &mut Findings) -> Result<(), Fault> {
+    if received.bytes.is_empty() {
+        return Err(Fault::Otherwise);
+    }
+    let shown = "What both were shown is here; by itself it says nothing about who is right.";
+    findings.checked.push(shown.to_owned());
+    Ok(())
+}
+
 /// A signet that was refused, or that was one too many.
 fn refused_signet(
     case: &Case<'_>,
@@ -724,6 +738,9 @@ fn of_domain(
     if is_refusal {
         return refused_of_domain(case, domain, received, findings);
     }
+    if case.kind() == Kind::VantageDiffers && received.before.is_none() {
+        return two_signets(received, findings);
+    }
     let new = View::check(case, &name, &received.now).map_err(Fault::Shown)?;
     let old = received.before.as_ref().map(|before| View::check(case, &name, before));
     let old = old.transpose().map_err(Fault::Shown)?;
@@ -745,6 +762,13 @@ fn of_domain(
                 return Err(Fault::Otherwise);
             }
             findings.checked.push("The two records have no primary key in common.".to_owned());
+        }
+        Kind::VantageDiffers => {
+            let poks = |record: Option<&Record>| record.map(Record::pok_set);
+            if poks(old_record) == poks(new.record.as_ref()) {
+                return Err(Fault::Otherwise);
+            }
+            findings.checked.push("The two records have different primary keys.".to_owned());
         }
         Kind::RecordWithdrawn | Kind::RecordExpired if !gone => return Err(Fault::Otherwise),
         Kind::RecordWithdrawn => {
@@ -797,6 +821,11 @@ fn zone_deed(kind: Kind, new: &View, old: &View, findings: &mut Findings) {
     let (zone, deed) = match (kind, &new.chain) {
         (Kind::PokReplaced, Chain::Proved(observed, sets)) if observed.dnssec == Dnssec::Secure => {
             (parting_zone(before, sets), "signed two records without a key in common")
+        }
+        (Kind::VantageDiffers, Chain::Proved(observed, sets))
+            if observed.dnssec == Dnssec::Secure =>
+        {
+            (parting_zone(before, sets), "signed two records with different keys")
         }
         (Kind::RecordWithdrawn | Kind::Downgrade, Chain::Proved(observed, sets))
             if observed.dnssec == Dnssec::Secure =>

@@ -256,6 +256,9 @@ impl Kind {
             Kind::SignetInvalid => "The mail host served a signet that is not valid.",
             Kind::LinkInvalid => "A link of a mailbox's key history is not valid.",
             Kind::Coalesced => "The name changed more often than the log takes in a day.",
+            Kind::VantageDiffers => {
+                "Two places were shown different keys for one name, and again a while later."
+            }
             Kind::LogFork => "A mirror signed two histories of its log.",
             Kind::DirectoryRootWrong => "A mirror signed a directory that its log does not make.",
             Kind::RuleBroken => "A mirror signed a log entry that breaks the rules.",

@@ -1,0 +1,404 @@
+//! Looking from several places: every visit is made from the main vantage; the
+//! others look at what changed, and at everything in turn, and what they are
+//! shown is held against what the main one is shown.
+//!
+//! A DNS or a DX that shows a key to one place only is the attack that a single
+//! mirror cannot see. What lags looks alike, so both sides look again after a
+//! while before a difference is believed; then it is an incident with both byte
+//! strings. Nothing here is validated and nothing goes to the log: a difference
+//! says that somebody was shown something else, not who is right. Left out: a
+//! host that one place does not reach, which shows nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::frontier::{Job, jitter};
+use super::incident::{Incident, IncidentKind};
+use super::visit::Visitor;
+use super::{Outcome, Report};
+use crate::dime::record::{Pok, Record, Selection};
+use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dmtp::client::{self, Session};
+use crate::dmtp::hosts::Later;
+use crate::dmtp::reach::{self, Route, Unreached};
+use crate::dmtp::{self, Kept, Proxy};
+use crate::resolver::{self, Resolver};
+
+/// Other vantages of one mirror.
+pub const VANTAGES: usize = 8;
+/// Comparisons that look at one time; each looks from all vantages.
+pub(super) const LOOKING: usize = 8;
+/// Comparisons under way, those that wait to look again included. Beyond it
+/// there is none until the name changes again or its turn comes.
+pub(super) const COMPARISONS: usize = 256;
+/// Mailboxes of one comparison.
+const MAILBOXES: usize = 32;
+/// Longest look from one place.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often a look waits for a host that has its hands full with us, and how
+/// long each time at most.
+const PATIENCE: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A place to look from.
+#[derive(Clone)]
+pub struct Vantage {
+    /// A word for log lines and incidents.
+    pub name: String,
+    /// DNS as it is seen there.
+    pub resolver: Arc<dyn Resolver>,
+    /// Through which DX hosts are reached; `None`: from here.
+    pub proxy: Option<Proxy>,
+}
+
+/// What is to be looked at from the other places: mailboxes of a domain, and it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Task {
+    pub domain: Domain,
+    pub users: Vec<Address>,
+}
+
+/// What the visit calls for: what changed or failed validation is looked at now;
+/// else, once in `every` milliseconds (0: never), a part of what is known.
+pub(super) fn due(job: &Job, report: &Report, every: u64) -> Option<Task> {
+    let odd = |outcome: &Outcome| {
+        matches!(
+            outcome,
+            Outcome::DnsBogus
+                | Outcome::RecordRefused
+                | Outcome::RecordAmbiguous
+                | Outcome::OrgSignetInvalid
+                | Outcome::SignetInvalid
+        )
+    };
+    let entered = report.entries.iter().filter_map(|entered| match &entered.name {
+        Name::Address(address) => Some(address.clone()),
+        Name::Domain(_) => None,
+    });
+    let failed = report.users.iter().filter(|(_, outcome)| odd(outcome));
+    let mut users: BTreeSet<Address> =
+        entered.chain(failed.map(|(user, _)| user.clone())).take(MAILBOXES).collect();
+    let turn = (every > 0 && !job.partial).then(|| turn(&job.domain, report, every)).flatten();
+    if report.entries.is_empty() && users.is_empty() && !odd(&report.outcome) && turn.is_none() {
+        return None;
+    }
+    if let Some(turn) = turn {
+        // Another part each time.
+        let parts = job.users.len().div_ceil(MAILBOXES).max(1);
+        let first = usize::try_from(turn % parts as u64).unwrap_or_default() * MAILBOXES;
+        let mut all = job.users.clone();
+        all.sort();
+        users.extend(all.into_iter().skip(first).take(MAILBOXES));
+    }
+    Some(Task { domain: job.domain.clone(), users: users.into_iter().take(MAILBOXES).collect() })
+}
+
+/// The number of the domain's turn, if one began since the visit before: no
+/// memory of turns is needed, and a restart misses none.
+fn turn(domain: &Domain, report: &Report, every: u64) -> Option<u64> {
+    let offset = jitter(domain, Timestamp::default(), every - 1);
+    let number = |at: Timestamp| at.plus(offset).millis() / every;
+    let now = number(report.started);
+    (number(report.previous) != now).then_some(now)
+}
+
+/// Where one look is made from.
+pub(super) struct Outlook {
+    pub name: String,
+    resolver: Arc<dyn Resolver>,
+    dmtp: dmtp::Options,
+}
+
+impl Outlook {
+    pub fn new(vantage: Vantage, dmtp: &dmtp::Options) -> Outlook {
+        // By a ticket a host would know two vantages to be one.
+        let (proxy, kept) = (vantage.proxy, Kept::default());
+        let dmtp = dmtp::Options { proxy, kept, ..dmtp.clone() };
+        Outlook { name: vantage.name, resolver: vantage.resolver, dmtp }
+    }
+}
+
+/// What one place was shown. What is not in it was not to be had.
+#[derive(Debug, Default)]
+struct Sight {
+    /// POKs, and the record's text; empty: there is none.
+    record: Option<(BTreeSet<Pok>, Bytes)>,
+    /// The org signet; empty: the host has none.
+    org: Option<Bytes>,
+    /// Likewise.
+    users: BTreeMap<Address, Bytes>,
+}
+
+/// Something shown to two places in two ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Difference {
+    name: Name,
+    /// Its rule, as incidents and the metric name it.
+    rule: &'static str,
+    main: Bytes,
+    other: Bytes,
+}
+
+/// The rule of an incident about records; of others the bytes are signets.
+pub const POK: &str = "vantage-pok";
+const ORG: &str = "vantage-org";
+const SIGNET: &str = "vantage-signet";
+
+/// What differs between what two places were shown: POKs, else signets. The rest
+/// of a record may differ by place, as DNS does.
+fn differences(domain: &Domain, main: &Sight, other: &Sight) -> Vec<Difference> {
+    let difference = |name: &Name, rule, main: &Bytes, other: &Bytes| Difference {
+        name: name.clone(),
+        rule,
+        main: main.clone(),
+        other: other.clone(),
+    };
+    let name = Name::Domain(domain.clone());
+    if let (Some(main), Some(other)) = (&main.record, &other.record)
+        && (main.0 != other.0 || main.1.is_empty() != other.1.is_empty())
+    {
+        return vec![difference(&name, POK, &main.1, &other.1)];
+    }
+    let mut found = Vec::new();
+    if let (Some(main), Some(other)) = (&main.org, &other.org)
+        && main != other
+    {
+        found.push(difference(&name, ORG, main, other));
+    }
+    for (address, main) in &main.users {
+        if let Some(other) = other.users.get(address).filter(|other| *other != main) {
+            found.push(difference(&Name::Address(address.clone()), SIGNET, main, other));
+        }
+    }
+    found
+}
+
+impl Visitor {
+    /// Looks from all places and keeps what they were shown differently, twice.
+    pub async fn compare(&self, task: &Task) {
+        let Ok(looking) = self.looking.acquire().await else { return };
+        let others: Vec<&Outlook> = self.others.iter().collect();
+        let suspects = self.look_around(task, &others).await;
+        drop(looking);
+        let outcomes = &self.metrics.comparisons;
+        if suspects.is_empty() {
+            return outcomes.with_label_values(&["same"]).inc();
+        }
+        tokio::time::sleep(self.options.second_look).await;
+        let Ok(_looking) = self.looking.acquire().await else { return };
+        let others: Vec<&Outlook> = suspects.iter().map(|(outlook, _)| *outlook).collect();
+        let again = self.look_around(task, &others).await;
+        let mut believed = false;
+        for (outlook, differences) in again {
+            let before = suspects.iter().filter(|(first, _)| first.name == outlook.name);
+            let before: Vec<_> = before.flat_map(|(_, differences)| differences).collect();
+            for difference in differences {
+                let stood = |first: &&Difference| {
+                    (&first.name, first.rule) == (&difference.name, difference.rule)
+                };
+                if before.iter().any(stood) {
+                    believed = true;
+                    self.differs(outlook, difference).await;
+                }
+            }
+        }
+        outcomes.with_label_values(&[if believed { "differs" } else { "settled" }]).inc();
+    }
+
+    /// Which of these places was shown something else than the main one, now.
+    async fn look_around<'a>(
+        &self,
+        task: &Task,
+        others: &[&'a Outlook],
+    ) -> Vec<(&'a Outlook, Vec<Difference>)> {
+        let all = std::iter::once(&self.main).chain(others.iter().copied());
+        let mut sights = join_all(all.map(|outlook| self.look_from(outlook, task))).await;
+        let main = sights.remove(0);
+        let compared = others.iter().zip(sights).map(|(outlook, sight)| {
+            let found = differences(&task.domain, &main, &sight);
+            (*outlook, found)
+        });
+        compared.filter(|(_, found)| !found.is_empty()).collect()
+    }
+
+    async fn look_from(&self, outlook: &Outlook, task: &Task) -> Sight {
+        let mut sight = Sight::default();
+        // What was seen until then counts.
+        let _ = tokio::time::timeout(LOOK, self.see(outlook, task, &mut sight)).await;
+        sight
+    }
+
+    /// Fills in what is shown there; `None` where it goes no further.
+    async fn see(&self, outlook: &Outlook, task: &Task, sight: &mut Sight) -> Option<()> {
+        let domain = &task.domain;
+        let found = resolver::record::find(&*outlook.resolver, domain).await.ok()?;
+        let (poks, text) = match &found.selection {
+            Selection::None => (BTreeSet::new(), Vec::new()),
+            Selection::One(record) => (record.pok_set(), record.text.clone()),
+            Selection::Refused { text, .. } => (BTreeSet::new(), text.clone()),
+            Selection::Ambiguous(texts) => (BTreeSet::new(), texts.join(&b'\n')),
+        };
+        sight.record = Some((poks, text.into()));
+        let Selection::One(record) = &found.selection else { return None };
+        let mut session = self.session(outlook, domain, record, found.dnssec).await?;
+        sight.org = shown(&mut session, &Name::Domain(domain.clone())).await?;
+        for address in &task.users {
+            if let Some(signet) = shown(&mut session, &Name::Address(address.clone())).await? {
+                sight.users.insert(address.clone(), signet);
+            }
+        }
+        session.quit().await;
+        Some(())
+    }
+
+    async fn session(
+        &self,
+        outlook: &Outlook,
+        domain: &Domain,
+        record: &Record,
+        dnssec: Dnssec,
+    ) -> Option<Session> {
+        let (route, clock) = (Route { domain, record, dnssec }, &self.rooms.clock);
+        for _ in 0..PATIENCE {
+            let mut mismatches = Vec::new();
+            let (resolver, ports) = (&*outlook.resolver, self.ports());
+            let reached =
+                reach::reach(resolver, route, &ports, &outlook.dmtp, clock, &mut mismatches).await;
+            self.mismatched(domain, record, mismatches).await;
+            match reached {
+                Ok((session, _)) => return Some(session),
+                Err(Unreached::Later { later: Later::Busy(at) }) => {
+                    let pause = Duration::from_millis(at.since(clock.now())).min(PAUSE);
+                    tokio::time::sleep(pause).await;
+                }
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    async fn differs(&self, outlook: &Outlook, difference: Difference) {
+        let Difference { name, rule, main, other } = difference;
+        let now = self.rooms.clock.now();
+        // Two records that DNSSEC proves both convict whoever signed them.
+        let chain = match rule {
+            POK => outlook.resolver.evidence(name.domain(), now).await.ok().flatten(),
+            _ => None,
+        };
+        let chain = chain
+            .filter(|chain| chain.observed.record.as_deref().unwrap_or_default() == other.as_ref());
+        let what = match rule {
+            POK => "other keys in the record",
+            ORG => "another org signet",
+            _ => "another signet",
+        };
+        let why = format!("{} was shown {what} than {}", outlook.name, self.main.name);
+        let address = match &name {
+            Name::Address(address) => Some(address),
+            Name::Domain(_) => None,
+        };
+        let (kind, why) = (IncidentKind::VantageDiffers, Rejection::new(rule, why));
+        self.metrics.differences.with_label_values(&[rule]).inc();
+        let new = Incident::new(kind, name.domain(), address, why, other, now);
+        let chain = chain.map(|chain| chain.chain).unwrap_or_default();
+        self.report(Incident { before: main, chain, ..new }).await;
+    }
+}
+
+/// A signet as shown; empty if the host has none. `None` for the whole if the
+/// session is of no more use, within if it was no answer.
+async fn shown(session: &mut Session, name: &Name) -> Option<Option<Bytes>> {
+    match session.signet(name, None).await {
+        Ok(bytes) => Some(Some(bytes.into())),
+        Err(client::Error::NotFound) => Some(Some(Bytes::new())),
+        Err(error) if error.fault() == client::Fault::Answer => Some(None),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    fn domain() -> Domain {
+        "a.example".parse().unwrap()
+    }
+
+    fn job(users: usize) -> Job {
+        let users = (0..users).map(|n| format!("u{n:03}@a.example").parse().unwrap());
+        let (users, lapsed) = (users.collect(), Vec::new());
+        Job { domain: domain(), users, lapsed, failures: 0, partial: false }
+    }
+
+    fn report(previous: u64, now: u64) -> Report {
+        let mut report = Report::new(&domain(), Timestamp::from_millis(now));
+        report.outcome = Outcome::Confirmed;
+        report.previous = Timestamp::from_millis(previous);
+        report
+    }
+
+    #[test]
+    fn everything_has_its_turn_and_is_not_remembered() {
+        let (start, hour) = (100 * DAY, DAY / 24);
+        let mut seen = BTreeSet::new();
+        let mut turns = 0;
+        for visit in 1..=24 * 5 {
+            let report = report(start + (visit - 1) * hour, start + visit * hour);
+            if let Some(task) = due(&job(100), &report, DAY) {
+                turns += 1;
+                assert!((1..=MAILBOXES).contains(&task.users.len()));
+                seen.extend(task.users);
+            }
+            assert_eq!(due(&job(100), &report, 0), None);
+        }
+        assert_eq!((turns, seen.len()), (5, 100));
+    }
+
+    #[test]
+    fn what_changed_is_looked_at_now() {
+        let mut odd = report(100 * DAY, 100 * DAY + 1);
+        let never = 1 << 60;
+        assert_eq!(due(&job(1), &odd, never), None);
+        let user: Address = "u000@a.example".parse().unwrap();
+        odd.users.push((user.clone(), Outcome::SignetInvalid));
+        assert_eq!(due(&job(1), &odd, never).unwrap().users, [user]);
+        odd.users.clear();
+        odd.outcome = Outcome::DnsBogus;
+        assert_eq!(due(&job(1), &odd, never).unwrap().users, []);
+    }
+
+    #[test]
+    fn what_one_place_was_not_shown_is_no_difference() {
+        let user: Address = "u@a.example".parse().unwrap();
+        let text = |words: &'static str| Bytes::from_static(words.as_bytes());
+        let sight = |pok: u8, org: Option<&'static str>, tip: Option<&'static str>| Sight {
+            record: Some((BTreeSet::from([[pok; 32]]), text("record"))),
+            org: org.map(text),
+            users: tip.map(|tip| (user.clone(), text(tip))).into_iter().collect(),
+        };
+        let rules = |main: &Sight, other: &Sight| -> Vec<&str> {
+            differences(&domain(), main, other).iter().map(|found| found.rule).collect()
+        };
+        let whole = sight(1, Some("org"), Some("tip"));
+        let none = Sight::default();
+        let table: &[(&Sight, &Sight, &[&str])] = &[
+            (&whole, &whole, &[]),
+            (&whole, &none, &[]),
+            (&none, &whole, &[]),
+            (&whole, &sight(1, None, None), &[]),
+            (&whole, &sight(1, Some("org"), Some("other")), &[SIGNET]),
+            (&whole, &sight(1, Some("org"), Some("")), &[SIGNET]),
+            (&whole, &sight(1, Some("other"), Some("other")), &[ORG, SIGNET]),
+            (&whole, &sight(2, Some("other"), Some("other")), &[POK]),
+        ];
+        for (main, other, expected) in table {
+            assert_eq!(rules(main, other), *expected, "{other:?}");
+        }
+    }
+}
