@@ -1064,7 +1064,8 @@ fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Takes a domain's lease; `Some` says until when somebody else has it.
+/// Takes a domain's lease; `Some` says until when somebody else has it. Where
+/// there can be nobody else, there is nothing to take.
 async fn lease(
     visitor: &Visitor,
     job: &Job,
@@ -1072,6 +1073,9 @@ async fn lease(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, store::Error> {
     let state = &*visitor.rooms.state;
+    if !state.is_shared() {
+        return Ok(None);
+    }
     let key = job.domain.as_str().as_bytes();
     let stored = state.get(FrontierRow::TABLE, key).await?;
     let known: Option<FrontierRow> = stored.as_deref().map(rows::decode).transpose()?;

@@ -123,11 +123,16 @@ impl Visitor {
         let failed = |source| Error::Known { domain: domain.clone(), source };
         let row: Option<DomainRow> = self.row(domain.as_str()).await.map_err(failed)?;
         let mut seen = self.seen(&Name::Domain(domain.clone())).await.map_err(failed)?;
-        let known = self.known_domain(row.as_ref(), &seen).await.map_err(failed)?;
+        let asked = resolver::record::find(&*self.rooms.resolver, domain).await;
+        let text = match asked.as_ref().map(|found| &found.selection) {
+            Ok(Selection::One(record)) => Some(record.text.as_slice()),
+            _ => None,
+        };
+        let known = self.known_domain(row.as_ref(), &seen, text).await.map_err(failed)?;
         report.previous = seen.attempted_at;
         seen.attempted_at = report.started;
 
-        match resolver::record::find(&*self.rooms.resolver, domain).await {
+        match asked {
             Err(resolver::Error::Bogus { .. }) => {
                 self.bogus(domain, &known, &mut seen, report).await?;
             }
@@ -447,6 +452,8 @@ impl Visitor {
             }
         }
 
+        let whole = self.with_org(known, served.as_ref()).await;
+        let known = &whole.map_err(|source| Error::Known { domain: domain.clone(), source })?;
         let other = found.other.as_slice();
         let what = DomainSeen::Record { record, conflict, other, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
@@ -482,7 +489,9 @@ impl Visitor {
             served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
         if let (Some(org), true) = (org, version > 0) {
             let old = row.map(|row| row.org_signets.as_slice()).unwrap_or_default();
-            let authority = Authority { org, version, old: self.old_orgs(domain, old).await? };
+            let current = sha256(org.signet().bytes());
+            let old: Vec<_> = old.iter().filter(|old| old.signet != current).copied().collect();
+            let authority = Authority { org, version, old: self.old_orgs(domain, &old).await? };
             self.users(&mut dx, &job.users, &authority, report).await?;
         }
         dx.leave().await;
@@ -998,22 +1007,30 @@ impl Visitor {
         self.rooms.state.apply(batch).await.map(drop)
     }
 
+    /// `served` is the record's text if there is one now. If it is the known one,
+    /// the known org signet is left to [`Visitor::with_org`]: as a rule nothing
+    /// has changed, and then no object need be read.
     async fn known_domain(
         &self,
         row: Option<&DomainRow>,
         seen: &SeenRow,
+        served: Option<&[u8]>,
     ) -> Result<KnownDomain, store::Error> {
         let Some(row) = row else { return Ok(KnownDomain::new()) };
         let public = &self.rooms.public;
         // A blob that was withdrawn leaves no text, and any text differs from it.
-        let text = match &row.record {
-            Some(hash) => public.get(&keys::blob(&hash.0), record::MAX_RECORD as u64).await?,
-            None => None,
+        let same = served.filter(|text| row.record == Some(sha256(text)));
+        let text = match (&row.record, same) {
+            (Some(_), Some(text)) => text.to_vec(),
+            (Some(hash), None) => {
+                let text = public.get(&keys::blob(&hash.0), record::MAX_RECORD as u64).await?;
+                text.map(Vec::from).unwrap_or_default()
+            }
+            (None, _) => Vec::new(),
         };
-        let text = text.map(Vec::from).unwrap_or_default();
         let org = match &row.org_signet {
-            Some(hash) => self.org_blob(hash).await?,
-            None => None,
+            Some(hash) if same.is_none() => self.org_blob(hash).await?,
+            _ => None,
         };
         let last = |event: Event| row.events.contains(&event.number());
         // Without a row of what was seen last, the latest entry says it.
@@ -1038,6 +1055,23 @@ impl Visitor {
             bogus: seen.bogus || fresh && last(Event::DnssecBogus),
             conflict: seen.conflict || fresh && last(Event::NameConflict),
         })
+    }
+
+    /// The same with the known org signet, which may be the one that is served.
+    async fn with_org(
+        &self,
+        known: &KnownDomain,
+        served: Option<&ValidOrgSignet>,
+    ) -> Result<KnownDomain, store::Error> {
+        let mut known = known.clone();
+        if let (None, Some(hash)) = (&known.org, known.org_sha256.map(Hash)) {
+            let served = served.map(ValidOrgSignet::signet);
+            known.org = match served.filter(|org| sha256(org.bytes()) == hash) {
+                Some(org) => Some(org.clone()),
+                None => self.org_blob(&hash).await?,
+            };
+        }
+        Ok(known)
     }
 
     /// The known chain. A link whose bytes are gone cuts off what is before it.

@@ -191,6 +191,12 @@ pub trait State: Send + Sync {
     /// Checks the expectations and does the writes, all or none.
     async fn apply(&self, batch: Batch) -> Result<Applied, Error>;
 
+    /// Whether another process may have it open too: only then are leases of
+    /// any use.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// Asks the engine to write out what was applied.
     async fn flush(&self) -> Result<(), Error>;
 
