@@ -65,6 +65,8 @@ struct Head {
     vrf_key: String,
     closed: bool,
     unknown: Option<(u64, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carrying: Option<String>,
     root: String,
     labels: u64,
     position: String,
@@ -85,6 +87,7 @@ impl Default for Book {
             vrf_key: [0; 32],
             closed: false,
             unknown: None,
+            carrying: None,
         };
         Book {
             position: follow::Position::new(),
@@ -109,6 +112,7 @@ impl Book {
             time: self.replay.time.millis(),
             vrf_key: hex::encode(self.replay.vrf_key),
             closed: self.replay.closed,
+            carrying: self.replay.carrying.as_ref().map(|carrying| hex::encode(carrying.encode())),
             unknown: self.replay.unknown.map(|unknown| (unknown.index, unknown.format)),
             root: hex::encode(self.root),
             labels: self.tree.labels(),
@@ -200,12 +204,21 @@ impl Book {
         for (size, root) in head.ends {
             ends.insert(size, hash32(&root)?);
         }
+        let carrying = match &head.carrying {
+            None => None,
+            Some(text) => {
+                let bytes = hex::decode(text).ok();
+                let read = bytes.and_then(|bytes| replay::Carrying::decode(&bytes));
+                Some(read.ok_or(Damage("what is carried over"))?)
+            }
+        };
         let replay = replay::Position {
             size: head.size,
             time: Timestamp::from_millis(head.time),
             vrf_key: hash32(&head.vrf_key)?,
             closed: head.closed,
             unknown: head.unknown.map(|(index, format)| Unknown { index, format }),
+            carrying,
         };
         Ok(Book { position, replay, tree, root, domains, owed, rooted: head.rooted, ends })
     }

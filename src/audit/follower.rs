@@ -219,7 +219,7 @@ impl Follower {
             held,
             seen_before: None,
             kept: (book.replay.size, Instant::now()),
-            replayer: Replayer::resume(expected, book.replay),
+            replayer: Replayer::resume(expected, book.replay.clone()),
             reached: book.position.clone(),
             book,
             batch: Vec::new(),

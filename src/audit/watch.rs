@@ -459,7 +459,7 @@ fn outline(entry: &[u8]) -> Option<Fresh> {
         Kind::Domain(seen) => (seen.version, seen.current, seen.events, seen.held_until, false),
         Kind::User(seen) => (seen.version, seen.current, seen.events, seen.held_until, false),
         Kind::Forgotten(gone) => (gone.version, 0, Events::EMPTY, None, true),
-        Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) => return None,
+        Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) | Kind::Carried(_) => return None,
     };
     Some(Fresh { version, current, events, forgotten, time, held_until })
 }

@@ -57,7 +57,7 @@ pub struct Source {
 }
 
 impl Source {
-    fn file(&self) -> anyhow::Result<File> {
+    pub fn file(&self) -> anyhow::Result<File> {
         let mut file = match &self.config {
             Some(path) => File::read(path)?,
             None => File::default(),

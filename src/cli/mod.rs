@@ -11,7 +11,9 @@ mod demo;
 mod dmtp;
 mod dx;
 mod incident;
+mod keys;
 mod lookup;
+mod migrate;
 mod mirror;
 mod output;
 mod peers;
@@ -58,6 +60,10 @@ enum Command {
     Rebuild(mirror::RebuildArgs),
     /// Say that a mirror's log really ends where its folder ends.
     AcceptTip(mirror::AcceptTipArgs),
+    /// Make, show, check and replace a mirror's keys.
+    Keys(keys::Args),
+    /// Go on with a log under other keys; every label comes along.
+    Migrate(migrate::Args),
     /// Erase a mailbox from a stopped mirror, because its owner asks.
     Forget(mirror::ForgetArgs),
     /// How it stands with the mirrors that are followed; clear a fault.
@@ -95,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Mirror(args) => mirror::run(args),
         Command::Rebuild(args) => mirror::rebuild(args),
         Command::AcceptTip(args) => mirror::accept_tip(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Forget(args) => mirror::forget(args),
         Command::Peers(args) => peers::run(args),
         Command::Config(args) => mirror::show_config(args),

@@ -72,6 +72,12 @@ impl Report<'_> {
             set("current", json!(said.current));
             set("events", json!(names(said.events)));
             set("notes", json!(said.notes.iter().map(ToString::to_string).collect::<Vec<_>>()));
+            set(
+                "successor",
+                json!(said.successor.as_ref().map(|next| json!({
+                    "origin": next.origin, "log_key": hex::encode(next.log_key),
+                }))),
+            );
             set("held_until", json!(said.held_until.map(|time| time.to_string())));
             set("confirmed_at", json!(confirmed(said).map(|time| time.to_string())));
             set("fingerprints", signet(said).map_or(Value::Null, |signet| prints(&signet)));
@@ -243,6 +249,13 @@ impl Report<'_> {
         }
         for note in &said.notes {
             page.fact("Note", &explain(note));
+        }
+        if let Some(next) = &said.successor {
+            let key = VerifierKey::ed25519(&next.origin, &next.log_key);
+            page.fact(
+                "Successor",
+                &key.map_or_else(|_| next.origin.clone(), |key| key.to_string()),
+            );
         }
         if let Some(backing) = self.judgement.backing() {
             for warning in &backing.warnings {
@@ -492,6 +505,9 @@ fn explain(note: &Note) -> String {
         Note::NoOrgSignet => "the log has no org signet of this domain".into(),
         Note::DnssecUnchecked => {
             "the DNSSEC chain does not lead to the root key used here: on the mirror's word".into()
+        }
+        Note::LogClosed => {
+            "this log has ended: ask its successor, once you know that log's key to be right".into()
         }
     }
 }

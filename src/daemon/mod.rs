@@ -8,6 +8,7 @@ mod evidence;
 pub mod forget;
 mod incidents;
 mod joints;
+pub mod migrate;
 mod observe;
 mod secrets;
 mod vantages;
@@ -48,7 +49,7 @@ use vantages::Vantages;
 
 pub use evidence::FromCrawl;
 pub use incidents::{Filed, Filing, PER_DAY as INCIDENTS_PER_DAY};
-pub use secrets::Secrets;
+pub use secrets::{Rotated, Secrets};
 
 /// How long the rooms may take to end before they are dropped.
 const GRACE: Duration = Duration::from_secs(20);

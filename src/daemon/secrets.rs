@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use zeroize::Zeroizing;
 
-use crate::dime::Rejection;
+use crate::dime::{Rejection, Timestamp};
 use crate::log::Keys;
 use crate::proof::note::{SigningKey, VerifierKey};
 use crate::proof::vrf::SecretKey;
@@ -70,6 +70,52 @@ impl Secrets {
         Ok(Secrets { log, vrf, cosigner, peer })
     }
 
+    /// The keys of the log that takes over from one whose keys are in `old`:
+    /// another log key and, if asked for, another VRF key. What is there already
+    /// is kept. The DMTP face keeps its certificate, which records pin.
+    pub fn succeed(
+        old: &Path,
+        new: &Path,
+        origin: &str,
+        new_vrf_key: bool,
+    ) -> anyhow::Result<Secrets> {
+        make_folder(new)?;
+        let vrf_file = new.join("vrf.key");
+        if read(&vrf_file)?.is_none() {
+            let text = match new_vrf_key {
+                true => Zeroizing::new(hex::encode(*random()?)),
+                false => read(&old.join("vrf.key"))?.context("the old VRF key is missing")?,
+            };
+            write_new(&vrf_file, text.trim_end())?;
+        }
+        if read(&new.join("log.key"))?.is_none() {
+            let key = SigningKey::ed25519(origin, &*random()?)?;
+            write_new(&new.join("log.key"), &key.to_secret_text())?;
+        }
+        for file in ["dmtp.key", "dmtp.crt"] {
+            if let (Some(text), None) = (read(&old.join(file))?, read(&new.join(file))?) {
+                write_new(&new.join(file), text.trim_end())?;
+            }
+        }
+        fs::File::open(new).and_then(|folder| folder.sync_all())?;
+        Secrets::load_or_make(new, Some(origin))
+    }
+
+    /// Puts a key that serves one purpose aside, as `<name>.<time>`, and makes
+    /// another one. Gives the name of the file that was put aside.
+    pub fn rotate(folder: &Path, which: Rotated, now: Timestamp) -> anyhow::Result<String> {
+        let (file, ..) = which.dedicated();
+        let aside = format!("{file}.{}", now.millis());
+        let log = read(&folder.join("log.key"))?.context("there is no log key")?;
+        let log: SigningKey = log.trim_end().parse().context("log.key")?;
+        if read(&folder.join(file))?.is_some() {
+            fs::rename(folder.join(file), folder.join(&aside))
+                .with_context(|| format!("cannot rename {}", show(&folder.join(file))))?;
+        }
+        dedicated(folder, log.name(), which.dedicated())?;
+        Ok(aside)
+    }
+
     pub fn origin(&self) -> &str {
         self.log.name()
     }
@@ -99,15 +145,35 @@ fn make(folder: &Path, origin: Option<&str>) -> anyhow::Result<(SigningKey, Arc<
         None => format!("localhost/log-{}", hex::encode(&random()?[..4])),
     };
     let log = SigningKey::ed25519(&origin, &log_seed)?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
+    make_folder(folder)?;
     write_new(&folder.join("log.key"), &log.to_secret_text())?;
     write_new(&folder.join("vrf.key"), &Zeroizing::new(hex::encode(*vrf_seed)))?;
     fs::File::open(folder).and_then(|folder| folder.sync_all())?;
     Ok((log, Arc::new(SecretKey::from_seed(&vrf_seed))))
+}
+
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// A key that can be replaced in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    Cosigner,
+    Peer,
+}
+
+impl Rotated {
+    fn dedicated(self) -> Dedicated {
+        match self {
+            Rotated::Cosigner => COSIGNER,
+            Rotated::Peer => PEER,
+        }
+    }
 }
 
 /// Reads a key that serves one purpose, or makes it.

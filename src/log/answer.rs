@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::reader::PublicBlob;
-use super::{Head, Log, Reader};
+use super::{Blocked, Head, Log, Reader, carry};
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::directory::Lookup;
 use crate::proof::entry::{Entry, Kind, UserPayload};
@@ -172,6 +172,7 @@ impl Answerer {
         let mut named = named_blobs(&part, domain.as_ref().map(|(_, part)| part), whole)?;
         let (blobs, withdrawn) = self.blobs(&mut named, question, &part).await?;
         let (genesis, root) = self.ends(&head).await?;
+        let closing = self.closing(&head).await?;
         let subject = self.subject(&question.name, part, &head).await?;
         let domain = match domain {
             Some((name, part)) => Some(self.subject(&name, part, &head).await?),
@@ -186,6 +187,7 @@ impl Answerer {
             domain,
             blobs: Vec::new(),
             withdrawn,
+            closing,
         };
         receipt.set_blobs(blobs);
         Ok(Some(receipt))
@@ -214,7 +216,8 @@ impl Answerer {
             Span::Latest => in_force,
             Span::From(from) => from.min(in_force),
         };
-        let first = first.max(1);
+        let (_, beginning) = carry::beginning(log, &label).await?;
+        let first = first.max(beginning);
         if tip.version - first >= MAX_VERSIONS {
             return Err(Error::TooLong { from: first, latest: tip.version });
         }
@@ -233,8 +236,7 @@ impl Answerer {
         if let Some(chain) = lock(&self.chains).get(&(*label, wanted)) {
             return Ok(*chain);
         }
-        let mut chain = CHAIN_START;
-        let mut next = 1;
+        let (mut chain, mut next) = carry::beginning(self.reader.log(), label).await?;
         while next <= wanted {
             let page = places(self.reader.log(), label, next, wanted.min(next + 999)).await?;
             for place in &page {
@@ -264,6 +266,19 @@ impl Answerer {
         let root = Leaf { entry: head.root_entry.clone(), path };
         *lock(&self.ends) = Some((head.size, genesis.clone(), root.clone()));
         Ok((genesis, root))
+    }
+
+    /// The closing entry, if the log has ended.
+    async fn closing(&self, head: &Head) -> Result<Option<Leaf>, Error> {
+        if self.reader.log().blocked() != Some(Blocked::Closed) {
+            return Ok(None);
+        }
+        let index = head.size.saturating_sub(2);
+        let Some(entry) = self.reader.entry(index).await? else { return Ok(None) };
+        if !Entry::decode(&entry).is_ok_and(|entry| matches!(entry.kind, Kind::Closing(_))) {
+            return Ok(None);
+        }
+        Ok(Some(Leaf { entry, path: self.reader.inclusion(index, head.size).await? }))
     }
 
     /// The bytes behind the hashes, and which of them are withdrawn.
@@ -300,6 +315,8 @@ impl Answerer {
 
     async fn subject(&self, name: &Name, part: Part, head: &Head) -> Result<Subject, Error> {
         let seen = self.seen(name, &part, head).await?;
+        let first = part.places.first().map_or(u64::MAX, |place| place.version);
+        let carries = carry::steps(self.reader.log(), &part.label, first, head.size).await?;
         let items = part.places.into_iter().map(|place| Item {
             entry: place.entry.into(),
             hidden: place
@@ -312,6 +329,7 @@ impl Answerer {
             chain: part.chain,
             items: items.collect(),
             seen,
+            carries,
         })
     }
 
@@ -434,7 +452,12 @@ impl Answerer {
 }
 
 /// The entries of versions `first` to `last`, all of them.
-async fn places(log: &Log, label: &Label, first: u64, last: u64) -> Result<Vec<Place>, Error> {
+pub(super) async fn places(
+    log: &Log,
+    label: &Label,
+    first: u64,
+    last: u64,
+) -> Result<Vec<Place>, Error> {
     let mut found: Vec<Place> = Vec::new();
     let mut next = first;
     while next <= last {

@@ -3,7 +3,7 @@
 //!
 //! | Object | Fields, by number |
 //! | --- | --- |
-//! | log record, `log` | 1 format, 2 origin, 3 log key, 4 VRF key, 5 where commits live, 6 a random identity, 7 time made |
+//! | log record, `log` | 1 format, 2 origin, 3 log key, 4 VRF key, 5 where commits live, 6 a random identity, 7 time made, 8 origin of the predecessor, if any |
 //! | commit, `commit/…` | 1 format, 2 n, 3 SHA-256 of commit n−1 (of the log record for commit 0), 4 SHA-256 of the batch, 5 size, 6 root, 7 directory root, 8 labels, 9 time, 10 SHA-256 of each private record, one after the other, 11 where commits live |
 //! | batch, `batch/…` | 1 format, 2 the n it is meant for, 3 SHA-256 of commit n−1, 4 each entry |
 //! | payload, `payload/…` | 1 format, 2 n, 3 each private record; an empty one was erased |
@@ -56,6 +56,8 @@ pub struct LogRecord {
     /// Random: two logs made with the same keys are still two.
     pub identity: [u8; 32],
     pub made: Timestamp,
+    /// Origin of the log that it took over from.
+    pub predecessor: Option<String>,
 }
 
 /// One step of the log. That it exists makes its batch part of the log.
@@ -158,7 +160,8 @@ impl LogRecord {
             .bytes(4, &self.vrf_key)
             .uint(5, self.fence as u64)
             .bytes(6, &self.identity)
-            .uint(7, self.made.millis());
+            .uint(7, self.made.millis())
+            .bytes(8, self.predecessor.as_deref().unwrap_or_default().as_bytes());
         writer.finish().into()
     }
 
@@ -171,6 +174,10 @@ impl LogRecord {
             fence: fence(&mut reader, 5)?,
             identity: reader.hash(6)?,
             made: Timestamp::from_millis(reader.uint(7)?),
+            predecessor: match reader.at(8) {
+                true => Some(reader.text(8, MAX_ORIGIN)?.to_owned()),
+                false => None,
+            },
         };
         reader.end()?;
         Ok(record)
@@ -430,6 +437,7 @@ mod tests {
             fence: Fence::Blobs,
             identity: [3; 32],
             made: Timestamp::from_millis(1),
+            predecessor: None,
         };
         assert_eq!(LogRecord::decode(&log.encode()), Ok(log));
     }

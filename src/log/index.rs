@@ -11,13 +11,15 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::Error;
+use super::carry;
 use super::chain::{Chain, Step, broken};
 use super::commit::PrivateRecord;
 use super::erase::{self, Erased, Gone};
-use crate::dime::{Name, Timestamp};
+use crate::dime::{Address, Name, Timestamp};
 use crate::proof::entry::{
     DomainObservation, Entry, Event, Events, Kind, UserObservation, UserPayload,
 };
+use crate::proof::wire::Reader;
 use crate::proof::{Hash, Label};
 use crate::store::rows::{
     self, DomainRow, Hash as RowHash, Hidden, Labelled, LinkRow, OrgRow, Place, Typed, UserRow,
@@ -71,7 +73,7 @@ pub async fn mark_rewrite(state: &dyn State) -> Result<(), Error> {
 }
 
 /// Rows of one commit in the making, over those in the state.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     state: &'a dyn State,
     batch: Batch,
     /// What this commit has changed so far.
@@ -83,14 +85,14 @@ impl<'a> Rows<'a> {
         Rows { state, batch: Batch::new(), fresh: HashMap::new() }
     }
 
-    async fn find<R: Typed>(&self, key: &[u8]) -> Result<Option<R>, Error> {
+    pub(super) async fn find<R: Typed>(&self, key: &[u8]) -> Result<Option<R>, Error> {
         match self.fresh.get(&(R::TABLE, key.to_vec())) {
             Some(value) => Ok(value.as_deref().map(rows::decode).transpose()?),
             None => Ok(rows::find(self.state, key).await?),
         }
     }
 
-    fn put<R: Typed>(&mut self, row: &R) {
+    pub(super) fn put<R: Typed>(&mut self, row: &R) {
         self.write(R::TABLE, row.key(), Some(rows::encode(row)));
     }
 
@@ -122,11 +124,12 @@ impl<'a> Rows<'a> {
 pub async fn index(state: &dyn State, chain: &Chain, step: &Step) -> Result<(), Error> {
     let n = step.commit.n;
     let first = step.commit.size.saturating_sub(step.batch.entries.len() as u64);
-    let mut records: HashMap<u64, (u32, PrivateRecord)> = HashMap::new();
+    let mut records: HashMap<u64, (u32, Bytes)> = HashMap::new();
     for (i, bytes) in (0u32..).zip(chain.records(&step.commit).await?) {
         let Some(bytes) = bytes else { continue };
-        let record = PrivateRecord::decode(&bytes).map_err(broken(n, "a private record"))?;
-        records.insert(record.index, (i, record));
+        // The leaf index comes first in every kind of record.
+        let at = Reader::new(&bytes).required_uint(1).map_err(broken(n, "a private record"))?;
+        records.insert(at, (i, bytes));
     }
     let mut rows = Rows::new(state);
     for (at, bytes) in (first..).zip(&step.batch.entries) {
@@ -138,12 +141,21 @@ pub async fn index(state: &dyn State, chain: &Chain, step: &Step) -> Result<(), 
                 index_domain(&mut rows, n, domain, label, entry.time).await?;
             }
             Kind::User(user) => {
-                let hidden = records.remove(&at);
+                let hidden = match records.remove(&at) {
+                    None => None,
+                    Some((i, bytes)) => {
+                        let record = PrivateRecord::decode(&bytes);
+                        Some((i, record.map_err(broken(n, "a private record"))?))
+                    }
+                };
                 index_user(&mut rows, n, at, bytes, user, entry.time, hidden).await?;
             }
             Kind::Forgotten(forgotten) => {
                 place(&mut rows, forgotten.label, forgotten.version, at, n, bytes, None);
                 forget(&mut rows, chain, forgotten.label, forgotten.version, n).await?;
+            }
+            Kind::Carried(carried) => {
+                carry::index(&mut rows, n, at, carried, records.remove(&at)).await?;
             }
             Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) => {}
         }
@@ -158,7 +170,7 @@ fn parse<T: std::str::FromStr>(n: u64, text: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::broken(n, "a name in an entry is none"))
 }
 
-fn place(
+pub(super) fn place(
     rows: &mut Rows<'_>,
     label: Label,
     version: u64,
@@ -171,7 +183,7 @@ fn place(
     rows.put(&Place { label, version, index, commit, entry: entry.to_vec(), hidden });
 }
 
-async fn index_domain(
+pub(super) async fn index_domain(
     rows: &mut Rows<'_>,
     n: u64,
     seen: &DomainObservation<'_>,
@@ -239,33 +251,49 @@ async fn index_user(
         place(rows, seen.label, seen.version, at, n, bytes, None);
         return Ok(());
     };
-    let payload = UserPayload::decode(&record.payload).map_err(broken(n, "a hidden payload"))?;
-    let signet = payload.signet.as_ref().map(|facts| facts.sha256);
-    let shown = record.signet.as_deref().map(super::commit::sha256);
-    if signet != shown {
-        return Err(Error::broken(n, "a private record holds another signet than its payload"));
-    }
     let hidden = Hidden {
         record: number,
         payload: record.payload.to_vec(),
         opening: RowHash(record.opening),
-        signet: signet.map(RowHash),
+        signet: record.signet.as_deref().map(|signet| RowHash(super::commit::sha256(signet))),
     };
-    place(rows, seen.label, seen.version, at, n, bytes, Some(hidden));
-    if let (Some(sha256), Some(signet)) = (signet, record.signet) {
-        rows.write(Table::Signets, sha256.into(), Some(signet.to_vec()));
+    place(rows, seen.label, seen.version, at, n, bytes, Some(hidden.clone()));
+    let whose = Whose { label: seen.label, address: record.address };
+    index_hidden(rows, n, whose, seen, time, &hidden, record.signet).await
+}
+
+/// A mailbox and its label in this log.
+pub(super) struct Whose {
+    pub label: Label,
+    pub address: Address,
+}
+
+/// What an opened entry says of a mailbox.
+pub(super) async fn index_hidden(
+    rows: &mut Rows<'_>,
+    n: u64,
+    whose: Whose,
+    seen: &UserObservation,
+    time: Timestamp,
+    hidden: &Hidden,
+    bytes: Option<Bytes>,
+) -> Result<(), Error> {
+    let payload = UserPayload::decode(&hidden.payload).map_err(broken(n, "a hidden payload"))?;
+    if payload.signet.as_ref().map(|facts| RowHash(facts.sha256)) != hidden.signet {
+        return Err(Error::broken(n, "a private record holds another signet than its payload"));
     }
-    let old: Option<UserRow> = rows.find(&rows::user_key(&record.address)).await?;
+    let Whose { label, address } = whose;
+    if let (Some(sha256), Some(signet)) = (hidden.signet, bytes) {
+        rows.write(Table::Signets, sha256.0.into(), Some(signet.to_vec()));
+    }
+    let old: Option<UserRow> = rows.find(&rows::user_key(&address)).await?;
     if old.as_ref().is_some_and(|old| old.version >= seen.version) {
         return Ok(());
     }
-    rows.put(&Labelled {
-        label: RowHash(seen.label.0),
-        name: Name::Address(record.address.clone()),
-    });
+    rows.put(&Labelled { label: RowHash(label.0), name: Name::Address(address.clone()) });
     let mut row = old.unwrap_or(UserRow {
-        address: record.address,
-        label: RowHash(seen.label.0),
+        address,
+        label: RowHash(label.0),
         version: 0,
         current: 0,
         chain: Vec::new(),

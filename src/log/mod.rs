@@ -13,6 +13,7 @@
 //! observation means, which is the crawl room's.
 
 pub mod answer;
+pub mod carry;
 pub mod chain;
 pub mod check;
 pub mod commit;
@@ -102,6 +103,8 @@ pub struct Options {
     pub clock_behind: Duration,
     /// The operator's word that the clock is right, for the first batch.
     pub accept_clock: bool,
+    /// For a log that is made: the closed one whose labels it carries over.
+    pub predecessor: Option<Predecessor>,
     /// Cosignatures that count, to wait for before publishing; 0: none.
     pub publish_quorum: usize,
     /// How long to wait for them.
@@ -126,11 +129,24 @@ impl Options {
             clock_ahead: CLOCK_AHEAD,
             clock_behind: CLOCK_BEHIND,
             accept_clock: false,
+            predecessor: None,
             publish_quorum: 0,
             quorum_deadline: QUORUM_DEADLINE,
             directory: directory::Options::default(),
         }
     }
+}
+
+/// The closed log that a new one takes over from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    pub origin: String,
+    pub log_key: [u8; 32],
+    /// Its final signed checkpoint, without cosignatures.
+    pub checkpoint: Bytes,
+    /// Of its final map.
+    pub directory_root: Hash,
+    pub labels: u64,
 }
 
 /// The secrets of a log. Both are fixed by its genesis entry for its life.
@@ -239,6 +255,8 @@ pub enum Blocked {
     ClockBehind { behind: u64 },
     /// The log has its closing entry.
     Closed,
+    /// The predecessor's labels are not all carried over yet.
+    Carrying,
     /// So many changes wait for publication that the directory takes no more.
     Unpublished { changes: u64 },
 }
@@ -258,6 +276,7 @@ impl Blocked {
             Blocked::ClockAhead { .. }
             | Blocked::ClockBehind { .. }
             | Blocked::Closed
+            | Blocked::Carrying
             | Blocked::Unpublished { .. } => false,
         }
     }
@@ -285,6 +304,11 @@ impl fmt::Display for Blocked {
                 );
             }
             Blocked::Closed => return f.write_str("the log is closed"),
+            Blocked::Carrying => {
+                return f.write_str(
+                    "labels of the log before are missing: run `syndicate migrate` again",
+                );
+            }
             Blocked::Unpublished { changes } => {
                 return write!(f, "{changes} changes wait for their checkpoint to be published");
             }

@@ -228,6 +228,7 @@ async fn make(
         fence: Fence::Blobs,
         identity,
         made: clock.now(),
+        predecessor: options.predecessor.as_ref().map(|before| before.origin.clone()),
     };
     check_record(&record, options, keys)?;
     match store.private.claim(keys::LOG, record.encode(), MAX_SMALL).await? {
@@ -445,7 +446,14 @@ impl Notes {
         Ok(Notes {
             n,
             hash,
-            position: Position { size, time, vrf_key, closed: false, unknown: None },
+            position: Position {
+                size,
+                time,
+                vrf_key,
+                closed: false,
+                unknown: None,
+                carrying: None,
+            },
         })
     }
 }
@@ -455,10 +463,11 @@ impl Notes {
 /// entries that this version does not know.
 pub(super) async fn snapshot(store: &Store, tip: &Tip) -> Result<(), Error> {
     let Some(n) = tip.next.checked_sub(1) else { return Ok(()) };
-    if tip.position.closed || tip.position.unknown.is_some() {
+    let position = tip.position.clone();
+    if position.closed || position.unknown.is_some() || position.carrying.is_some() {
         return Ok(());
     }
-    let notes = Notes { n, hash: tip.hash, position: tip.position };
+    let notes = Notes { n, hash: tip.hash, position };
     let batch = tip.map.committed().batch;
     directory::write(&tip.map, &store.public, batch, tip.size(), &notes.encode()).await?;
     for old in directory::sizes(&store.public).await?.into_iter().skip(2) {

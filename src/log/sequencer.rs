@@ -23,7 +23,9 @@ use super::guard::OwnMark;
 use super::ledger::Ledger;
 use super::segment::Upkeep;
 use super::tip::{Grown, Tip};
-use super::{Blocked, Error, Head, Log, Placed, Refused, Remedy, Waiting, index, publish};
+use super::{
+    Blocked, Error, Head, Log, Placed, Predecessor, Refused, Remedy, Waiting, index, publish,
+};
 use crate::dime::{Domain, Timestamp};
 use crate::directory;
 use crate::proof::entry::{self, DirectoryRoot, Draft, Entry, Genesis, Kind, Place};
@@ -233,6 +235,10 @@ impl Sequencer {
             self.waiting.push_back(waiting);
         }
         let time = match self.time() {
+            Ok(_) if self.is_carrying() => {
+                self.block(Blocked::Carrying).await?;
+                return Ok(None);
+            }
             Ok(time) => time,
             Err(blocked) => {
                 self.block(blocked).await?;
@@ -271,7 +277,7 @@ impl Sequencer {
 
     /// The batch's time by the clock rules (threat 14): never before the last
     /// root, and not while the clock is plainly wrong.
-    fn time(&self) -> Result<Timestamp, Blocked> {
+    pub(super) fn time(&self) -> Result<Timestamp, Blocked> {
         if let Some(blocked) = self.log.standing_block() {
             return Err(blocked);
         }
@@ -293,6 +299,37 @@ impl Sequencer {
             return Err(Blocked::ClockAhead { ahead });
         }
         Ok(now)
+    }
+
+    /// Whether labels of the predecessor are missing.
+    fn is_carrying(&self) -> bool {
+        let carrying = self.tip.position.carrying.as_ref();
+        carrying.is_some_and(|carrying| carrying.done() < carrying.labels())
+    }
+
+    /// One batch made by hand, with its private records: all steps of a round.
+    pub(super) async fn write(
+        &mut self,
+        time: Timestamp,
+        entries: Vec<Bytes>,
+        records: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        self.resolve().await?;
+        let map_before = self.tip.map.committed().batch;
+        let (step, grown) = match self.close(time, entries, &records) {
+            Ok(closed) => closed,
+            Err(error) => {
+                self.tip.map.rollback(map_before)?;
+                return Err(error);
+            }
+        };
+        let prepared = Prepared { step, grown, map_before, drafts: Vec::new() };
+        if let Err(error) = self.write_objects(&prepared.step, &[], records).await {
+            self.discard(prepared)?;
+            return Err(error);
+        }
+        self.stage = Stage::Claiming(Box::new(prepared));
+        self.resolve().await
     }
 
     /// Serves on without sequencing: tells those who wait, and follows others.
@@ -436,7 +473,7 @@ impl Sequencer {
             origin: &record.origin,
             log_key: record.log_key,
             vrf_key: record.vrf_key,
-            predecessor: None,
+            predecessor: self.log.0.options.predecessor.as_ref().map(Predecessor::of_genesis),
         };
         Entry::new(time, Kind::Genesis(genesis)).encode().into()
     }

@@ -113,7 +113,7 @@ impl Tip {
         entries: &[Bytes],
         map: &mut impl MapEngine<Error = directory::Error>,
     ) -> Result<Grown, Error> {
-        let mut replayer = Replayer::resume(self.expected.clone(), self.position);
+        let mut replayer = Replayer::resume(self.expected.clone(), self.position.clone());
         let mut closed = None;
         for (i, entry) in entries.iter().enumerate() {
             let batch = replayer.push(map, entry.clone()).map_err(|stop| match stop {
@@ -193,7 +193,7 @@ impl Tip {
 
     /// Goes on to a commit that was checked, its map applied.
     pub fn accept(&mut self, step: &Step, grown: &Grown) {
-        self.position = grown.position;
+        self.position = grown.position.clone();
         self.edge = grown.edge.clone();
         self.bundle = grown.bundle.clone();
         self.next = step.commit.n + 1;

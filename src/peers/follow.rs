@@ -566,7 +566,8 @@ impl Follower {
         let Some(replay) = &self.replay else { return Ok(()) };
         let position = replay.replayer.position();
         let head = replay.map.committed();
-        if position.closed || position.size - self.snapshot < SNAPSHOT.max(head.labels / 4) {
+        let is_at_rest = !position.closed && position.carrying.is_none();
+        if !is_at_rest || position.size - self.snapshot < SNAPSHOT.max(head.labels / 4) {
             return Ok(());
         }
         let (blobs, notes) = (self.archive().blobs(), write_notes(&position));
@@ -609,5 +610,5 @@ fn read_notes(bytes: &[u8]) -> Result<replay::Position, Malformed> {
     let vrf_key = reader.hash(3)?;
     reader.end()?;
     let time = Timestamp::from_millis(time);
-    Ok(replay::Position { size, time, vrf_key, closed: false, unknown: None })
+    Ok(replay::Position { size, time, vrf_key, closed: false, unknown: None, carrying: None })
 }

@@ -49,6 +49,7 @@ pub enum Kind<'a> {
     Forgotten(Forgotten),
     Root(DirectoryRoot),
     Closing(Closing<'a>),
+    Carried(Carried),
 }
 
 /// Always and only leaf 0.
@@ -67,6 +68,10 @@ pub struct Predecessor<'a> {
     pub log_key: [u8; 32],
     /// Its final signed checkpoint, a note.
     pub checkpoint: &'a [u8],
+    /// Of its final map, which the entries behind the genesis entry carry over.
+    pub directory_root: Hash,
+    /// Labels in that map.
+    pub labels: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +159,24 @@ pub struct Closing<'a> {
     pub origin: &'a str,
     pub log_key: [u8; 32],
     pub vrf_key: [u8; 32],
+}
+
+/// A label of the predecessor, as its final map holds it. All of them stand
+/// behind the genesis entry, before anything else about a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// In this log.
+    pub label: Label,
+    pub holder: Holder,
+    /// Of the predecessor's newest entry about it; the next one here is one more.
+    pub version: u64,
+    /// The version in force, 0 for none.
+    pub current: u64,
+    /// The chain value of `version`.
+    pub chain: Hash,
+    /// In the predecessor. Another one than `label` only for a mailbox, and
+    /// when the VRF key is another.
+    pub predecessor_label: Label,
 }
 
 /// Up to 16 POKs, ascending, each once: a list, or the fields of an entry.
@@ -564,6 +587,8 @@ impl<'a> Entry<'a> {
             Kind::Root(DirectoryRoot::decode(message)?)
         } else if let Some(message) = reader.message(8)? {
             Kind::Closing(Closing::decode(message)?)
+        } else if let Some(message) = reader.message(9)? {
+            Kind::Carried(Carried::decode(message)?)
         } else {
             reader.end()?;
             return Err(Malformed::Missing(3));
@@ -583,6 +608,7 @@ impl<'a> Entry<'a> {
             Kind::Forgotten(forgotten) => writer.message(6, |w| forgotten.encode(w)),
             Kind::Root(root) => writer.message(7, |w| root.encode(w)),
             Kind::Closing(closing) => writer.message(8, |w| closing.encode(w)),
+            Kind::Carried(carried) => writer.message(9, |w| carried.encode(w)),
         };
         writer.finish()
     }
@@ -662,7 +688,9 @@ impl<'a> Genesis<'a> {
             writer.message(5, |w| {
                 w.bytes(1, predecessor.origin.as_bytes())
                     .bytes(2, &predecessor.log_key)
-                    .bytes(3, predecessor.checkpoint);
+                    .bytes(3, predecessor.checkpoint)
+                    .bytes(4, &predecessor.directory_root)
+                    .uint(5, predecessor.labels);
             });
         }
     }
@@ -679,8 +707,10 @@ impl<'a> Predecessor<'a> {
         if checkpoint.len() > MAX_PREDECESSOR_CHECKPOINT {
             return Err(Malformed::Length(3));
         }
+        let directory_root = reader.hash(4)?;
+        let labels = reader.uint(5)?;
         reader.end()?;
-        Ok(Predecessor { origin, log_key, checkpoint })
+        Ok(Predecessor { origin, log_key, checkpoint, directory_root, labels })
     }
 }
 
@@ -820,6 +850,42 @@ impl<'a> Closing<'a> {
 
     fn encode(&self, writer: &mut Writer) {
         writer.bytes(1, self.origin.as_bytes()).bytes(2, &self.log_key).bytes(3, &self.vrf_key);
+    }
+}
+
+impl Carried {
+    fn decode(mut reader: Reader<'_>) -> Result<Carried, Malformed> {
+        let label = Label(reader.hash(1)?);
+        let version = reader.required_uint(2)?;
+        let current = reader.uint(3)?;
+        if current > version {
+            return Err(Malformed::Value(3, "a version that is not yet there"));
+        }
+        let chain = reader.hash(4)?;
+        let holder = match reader.required_uint(5)? {
+            1 => Holder::Domain,
+            2 => Holder::User,
+            _ => return Err(Malformed::Value(5, "there is no such holder")),
+        };
+        let predecessor_label = match reader.array(6)? {
+            None => label,
+            Some(other) if other != label.0 && holder == Holder::User => Label(other),
+            Some(_) => return Err(Malformed::Value(6, "the same label, or that of a domain")),
+        };
+        reader.end()?;
+        Ok(Carried { label, holder, version, current, chain, predecessor_label })
+    }
+
+    fn encode(&self, writer: &mut Writer) {
+        writer
+            .bytes(1, &self.label.0)
+            .uint(2, self.version)
+            .uint(3, self.current)
+            .bytes(4, &self.chain)
+            .uint(5, if self.holder == Holder::Domain { 1 } else { 2 });
+        if self.predecessor_label != self.label {
+            writer.bytes(6, &self.predecessor_label.0);
+        }
     }
 }
 
@@ -1574,6 +1640,8 @@ mod tests {
                             origin: "log.example/0",
                             log_key,
                             checkpoint: b"note",
+                            directory_root: [9; 32],
+                            labels: version,
                         }),
                     }),
                     1 => Kind::Domain(DomainObservation {

@@ -43,6 +43,16 @@ impl Label {
         Label(label)
     }
 
+    /// Where a mailbox that was erased goes when its log is carried over under
+    /// another VRF key, since nobody knows its address any more:
+    /// `SHA-256("syndicate/v1/erased" || 00 || label there)`.
+    pub fn of_erased(before: &Label) -> Label {
+        let mut hash = Sha256::new();
+        hash.update(b"syndicate/v1/erased\0");
+        hash.update(before.0);
+        Label(hash.finalize().into())
+    }
+
     /// Bit `index` (0 to 255), the most significant of the first byte being 0.
     pub fn bit(&self, index: u8) -> bool {
         self.0[usize::from(index / 8)] >> (7 - index % 8) & 1 == 1

@@ -358,6 +358,87 @@ impl MapEngine for PlainMap {
     }
 }
 
+/// The root of a map whose leaves come in ascending order, without keeping them:
+/// only the right edge of the trie is in memory, at most 257 nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ascending {
+    edge: Vec<Edge>,
+}
+
+/// A finished subtree on the right edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Edge {
+    /// Its last leaf's.
+    label: Label,
+    hash: Hash,
+    /// Bits shared with the subtree to the left of it, 0 for the first.
+    shared: u16,
+}
+
+impl Ascending {
+    /// Takes the next leaf's hash. `false`, and nothing is taken, if its label
+    /// is not above the last one.
+    #[must_use]
+    pub fn push(&mut self, label: Label, leaf: Hash) -> bool {
+        let shared = match self.edge.last() {
+            None => 0,
+            Some(last) if last.label >= label => return false,
+            Some(last) => common_bits(&last.label.0, &label.0),
+        };
+        while self.edge.len() > 1 && self.edge.last().is_some_and(|last| last.shared > shared) {
+            self.join();
+        }
+        self.edge.push(Edge { label, hash: leaf, shared });
+        true
+    }
+
+    /// 66 bytes a node, at most 257 of them.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(66 * self.edge.len());
+        for edge in &self.edge {
+            bytes.extend_from_slice(&edge.label.0);
+            bytes.extend_from_slice(&edge.hash);
+            bytes.extend_from_slice(&edge.shared.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The inverse; what it was given is trusted to be that.
+    pub fn decode(bytes: &[u8]) -> Option<Ascending> {
+        let (nodes, []) = bytes.as_chunks::<66>() else { return None };
+        let edge = nodes.iter().map(|node| {
+            let (label, rest) = node.split_first_chunk::<32>()?;
+            let (hash, shared) = rest.split_first_chunk::<32>()?;
+            let shared = u16::from_be_bytes(shared.try_into().ok()?);
+            Some(Edge { label: Label(*label), hash: *hash, shared })
+        });
+        Some(Ascending { edge: edge.take(257).collect::<Option<_>>()? })
+    }
+
+    /// The label that came last.
+    pub fn last(&self) -> Option<Label> {
+        self.edge.last().map(|last| last.label)
+    }
+
+    pub fn root(mut self) -> Hash {
+        while self.edge.len() > 1 {
+            self.join();
+        }
+        self.edge.pop().map_or_else(empty_root, |edge| edge.hash)
+    }
+
+    /// Makes one subtree of the last two.
+    fn join(&mut self) {
+        if let (Some(right), Some(left)) = (self.edge.pop(), self.edge.last_mut()) {
+            // Different labels share at most 255 bits.
+            let length = right.shared.min(255) as u8;
+            let prefix = prefix_of(&right.label.0, length);
+            left.hash = inner_hash(length, &prefix, &left.hash, &right.hash);
+            left.label = right.label;
+        }
+    }
+}
+
 type Leaf = (Label, Tip);
 
 /// The hash of the subtree over one or more leaves in ascending order.
@@ -400,6 +481,24 @@ mod tests {
             map.insert(*label, tip(1 + u64::from(label.0[31]), label.0[0]));
         }
         map
+    }
+
+    proptest! {
+        #[test]
+        fn ascending_leaves_make_the_same_root(labels in labels()) {
+            let map = map_of(&labels);
+            let mut ascending = Ascending::default();
+            let mut last = None;
+            for (label, tip) in map.iter() {
+                let kept = Ascending::decode(&ascending.encode());
+                prop_assert_eq!(kept, Some(ascending.clone()));
+                prop_assert!(ascending.push(*label, leaf_hash(label, tip.version, &tip.chain)));
+                prop_assert!(!ascending.push(*label, [0; 32]));
+                last = Some(*label);
+            }
+            prop_assert!(last.is_none_or(|_| !ascending.push(Label([0; 32]), [0; 32])));
+            prop_assert_eq!(ascending.root(), map.root());
+        }
     }
 
     /// Labels that often share long prefixes.

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::entry::{
-    self, DirectoryRoot, Entry, Events, Holder, Kind, Misfit, OutlineKind, current_after,
+    self, Carried, DirectoryRoot, Entry, Events, Holder, Kind, Misfit, OutlineKind, current_after,
 };
 use super::map::{self, CHAIN_START};
 use super::wire::Malformed;
@@ -50,6 +50,8 @@ pub struct Change {
 pub enum What {
     Observed(Events),
     Forgotten,
+    /// The label comes from the predecessor, with this chain value.
+    Carried(Hash),
     /// An entry of another format: believed, since it cannot be judged.
     Unknown,
 }
@@ -140,6 +142,16 @@ pub enum Broken {
     AfterClosing,
     #[error("the log goes on behind its closing")]
     Closed,
+    #[error("a label is carried over where none is expected")]
+    CarriedMisplaced,
+    #[error("labels are not carried over in ascending order of the predecessor's")]
+    CarriedOrder,
+    #[error("two labels of the predecessor became one")]
+    CarriedTwice,
+    #[error("{found} labels are carried over, the predecessor had {expected}")]
+    CarriedCount { expected: u64, found: u64 },
+    #[error("what is carried over is not the predecessor's final map")]
+    CarriedRoot,
     #[error("the last entry is not a directory root")]
     NoRoot,
 }
@@ -172,6 +184,11 @@ impl Broken {
             Broken::Root => "directory-root",
             Broken::AfterClosing => "after-closing",
             Broken::Closed => "closed",
+            Broken::CarriedMisplaced => "carried-misplaced",
+            Broken::CarriedOrder => "carried-order",
+            Broken::CarriedTwice => "carried-twice",
+            Broken::CarriedCount { .. } => "carried-count",
+            Broken::CarriedRoot => "carried-root",
             Broken::NoRoot => "no-root",
         }
     }
@@ -209,7 +226,7 @@ pub struct Expected {
 }
 
 /// A place between two batches: enough to go on from, beside the map itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Entries replayed.
     pub size: u64,
@@ -221,6 +238,57 @@ pub struct Position {
     pub closed: bool,
     /// Whether an entry of an unknown format has been.
     pub unknown: Option<Unknown>,
+    /// While the predecessor's labels are being carried over.
+    pub carrying: Option<Carrying>,
+}
+
+/// How far the predecessor's map has come over, compared with what the genesis
+/// entry promises of it. It grows with the depth of the map, not its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carrying {
+    directory_root: Hash,
+    labels: u64,
+    done: u64,
+    map: map::Ascending,
+}
+
+impl Carrying {
+    /// Labels carried over so far.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Labels that the predecessor had.
+    pub fn labels(&self) -> u64 {
+        self.labels
+    }
+
+    /// For a replay that is kept while it goes on.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.directory_root.to_vec();
+        bytes.extend_from_slice(&self.labels.to_be_bytes());
+        bytes.extend_from_slice(&self.done.to_be_bytes());
+        bytes.extend_from_slice(&self.map.encode());
+        bytes
+    }
+
+    /// The inverse.
+    pub fn decode(bytes: &[u8]) -> Option<Carrying> {
+        let (directory_root, rest) = bytes.split_first_chunk::<32>()?;
+        let (labels, rest) = rest.split_first_chunk::<8>()?;
+        let (done, map) = rest.split_first_chunk::<8>()?;
+        Some(Carrying {
+            directory_root: *directory_root,
+            labels: u64::from_be_bytes(*labels),
+            done: u64::from_be_bytes(*done),
+            map: map::Ascending::decode(map)?,
+        })
+    }
+
+    /// The predecessor's label that came last.
+    pub fn last(&self) -> Option<Label> {
+        self.map.last()
+    }
 }
 
 /// A batch that fits, up to its root.
@@ -257,6 +325,7 @@ struct Pending {
     vrf_key: Option<[u8; 32]>,
     closing: bool,
     unknown: Option<Unknown>,
+    carrying: Option<Carrying>,
 }
 
 impl Replayer {
@@ -268,18 +337,20 @@ impl Replayer {
             vrf_key: [0; 32],
             closed: false,
             unknown: None,
+            carrying: None,
         };
         Replayer::resume(expected, position)
     }
 
     /// Goes on from a position, with the map that belongs to it.
     pub fn resume(expected: Expected, position: Position) -> Replayer {
-        Replayer { expected, position, pending: Pending::default(), stopped: None }
+        let pending = Pending::at(&position);
+        Replayer { expected, position, pending, stopped: None }
     }
 
     /// After the last complete batch.
     pub fn position(&self) -> Position {
-        self.position
+        self.position.clone()
     }
 
     /// Index of the entry that [`Replayer::push`] takes next.
@@ -311,7 +382,7 @@ impl Replayer {
             }
             let unknown = self.unknown();
             self.position.unknown = unknown;
-            self.pending = Pending::default();
+            self.pending = Pending::at(&self.position);
             match (stop, unknown) {
                 (EngineStop::Engine(error), _) => Stop::Engine(error),
                 (EngineStop::Fault(_), Some(unknown)) => Stop::Unknown(unknown),
@@ -328,7 +399,7 @@ impl Replayer {
         if self.pending.entries > 0 || self.position.size == 0 {
             return Err(Broken::NoRoot.at(self.next_index().saturating_sub(1)));
         }
-        Ok(self.position)
+        Ok(self.position.clone())
     }
 
     /// Reads one entry into the batch; gives its time and root when it is one.
@@ -362,6 +433,9 @@ impl Replayer {
         if self.pending.closing && !matches!(read.kind, Kind::Root(_)) {
             return Err(Broken::AfterClosing.at(index));
         }
+        if !matches!(read.kind, Kind::Carried(_) | Kind::Root(_) | Kind::Genesis(_)) {
+            self.pending.carried_all(index)?;
+        }
         let (label, holder, version, current, what) = match read.kind {
             Kind::Genesis(genesis) => {
                 if index != 0 {
@@ -374,6 +448,12 @@ impl Replayer {
                     return Err(Broken::LogKey.at(index));
                 }
                 self.pending.vrf_key = Some(genesis.vrf_key);
+                self.pending.carrying = genesis.predecessor.map(|predecessor| Carrying {
+                    directory_root: predecessor.directory_root,
+                    labels: predecessor.labels,
+                    done: 0,
+                    map: map::Ascending::default(),
+                });
                 self.pending.count(time, index);
                 return Ok(None);
             }
@@ -399,6 +479,11 @@ impl Replayer {
             Kind::Forgotten(forgotten) => {
                 self.pending.order(forgotten.label, time, index)?;
                 (forgotten.label, Holder::User, forgotten.version, 0, What::Forgotten)
+            }
+            Kind::Carried(carried) => {
+                self.pending.carry(&carried, index)?;
+                let what = What::Carried(carried.chain);
+                (carried.label, carried.holder, carried.version, carried.current, what)
             }
         };
         self.pending.count(time, index);
@@ -463,19 +548,52 @@ impl Replayer {
         if root.root != head.root {
             return Err(Broken::Root.at(index).into());
         }
-        let Pending { changes, vrf_key, closing, unknown, .. } = std::mem::take(pending);
+        let Pending { changes, vrf_key, closing, unknown, carrying, .. } = std::mem::take(pending);
         self.position = Position {
             size: index + 1,
             time,
             vrf_key: vrf_key.unwrap_or(self.position.vrf_key),
             closed: closing,
             unknown: self.position.unknown.or(unknown),
+            carrying,
         };
+        self.pending = Pending::at(&self.position);
         Ok(Batch { index, time, root, changes })
     }
 }
 
 impl Pending {
+    /// Of a batch that begins there.
+    fn at(position: &Position) -> Pending {
+        Pending { carrying: position.carrying.clone(), ..Pending::default() }
+    }
+
+    /// Takes over one label of the predecessor.
+    fn carry(&mut self, carried: &Carried, index: u64) -> Result<(), Fault> {
+        let Some(carrying) = &mut self.carrying else {
+            return Err(Broken::CarriedMisplaced.at(index));
+        };
+        carrying.done += 1;
+        let leaf = map::leaf_hash(&carried.predecessor_label, carried.version, &carried.chain);
+        match carrying.map.push(carried.predecessor_label, leaf) {
+            true => Ok(()),
+            false => Err(Broken::CarriedOrder.at(index)),
+        }
+    }
+
+    /// Something else about a label comes: all must have been carried over.
+    fn carried_all(&mut self, index: u64) -> Result<(), Fault> {
+        let Some(carrying) = self.carrying.take() else { return Ok(()) };
+        let Carrying { directory_root, labels, done, map } = carrying;
+        if done != labels {
+            return Err(Broken::CarriedCount { expected: labels, found: done }.at(index));
+        }
+        match map.root() == directory_root {
+            true => Ok(()),
+            false => Err(Broken::CarriedRoot.at(index)),
+        }
+    }
+
     fn count(&mut self, time: Timestamp, index: u64) {
         self.entries += 1;
         if self.youngest.is_none_or(|(youngest, _)| time > youngest) {
@@ -514,6 +632,10 @@ impl Change {
             Kind::Forgotten(forgotten) => {
                 (forgotten.label, Holder::User, forgotten.version, 0, What::Forgotten)
             }
+            Kind::Carried(carried) => {
+                let what = What::Carried(carried.chain);
+                (carried.label, carried.holder, carried.version, carried.current, what)
+            }
         };
         Ok(Some(Change { label, index, entry, holder, version, current, what }))
     }
@@ -523,11 +645,19 @@ impl Change {
 /// exactly the next, `current` as the events make it, the chain.
 pub fn advance(tip: Option<Tip>, changes: &[Change]) -> Result<Tip, Fault> {
     let holder = changes.first().map_or(Holder::User, |change| change.holder);
+    let is_new = tip.is_none();
     let mut tip = tip.unwrap_or(Tip { holder, version: 0, current: 0, chain: CHAIN_START });
     for change in changes {
         let at = |broken: Broken| broken.at(change.index);
         if change.holder != tip.holder {
             return Err(at(Broken::Holder));
+        }
+        if let What::Carried(chain) = change.what {
+            if !is_new || tip.version != 0 {
+                return Err(at(Broken::CarriedTwice));
+            }
+            tip = Tip { version: change.version, current: change.current, chain, ..tip };
+            continue;
         }
         let expected = tip.version.saturating_add(1);
         if change.version != expected {
@@ -539,7 +669,7 @@ pub fn advance(tip: Option<Tip>, changes: &[Change]) -> Result<Tip, Fault> {
             // Also of what is withdrawn: its payloads are still there.
             What::Forgotten if tip.version == 0 => return Err(at(Broken::NothingToForget)),
             What::Forgotten => 0,
-            What::Unknown => change.current,
+            What::Unknown | What::Carried(_) => change.current,
         };
         if change.current != current {
             return Err(at(Broken::Current { expected: current, found: change.current }));
@@ -728,8 +858,9 @@ mod tests {
             }
         }
         let (position, mut map) = middle.unwrap();
+        let rest = position.size as usize;
         let mut again = Replayer::resume(expected(), position);
-        for bytes in &log.entries[position.size as usize..] {
+        for bytes in &log.entries[rest..] {
             again.push(&mut map, bytes.clone()).unwrap();
         }
         assert_eq!(again.finish(), replayer.finish());

@@ -11,6 +11,7 @@
 //! | public | `snapshot/<size>` | the directory at a tree size | never; old ones go |
 //! | public | `snapshot/<size>.<part>` | its labels, part by part | never; old ones go |
 //! | private | `log` | the log's own record: origin, keys, where commits live | never |
+//! | private | `predecessor` | the genesis entry of the log before this one | never |
 //! | private | `commit/<folder>/<n>` | commit n, the fence of the log | never |
 //! | private | `batch/<hh>/<sha256>` | the public entries of one batch | never |
 //! | private | `payload/<folder>/<n>-<hash>` | the private records of one batch | only by erasure |
@@ -36,6 +37,9 @@ pub const FOLDER: u64 = 10_000;
 
 /// Private: the log's own record.
 pub const LOG: &str = "log";
+
+/// Private: the genesis entry of the log that this one took over from.
+pub const PREDECESSOR: &str = "predecessor";
 
 /// `n` as 20 digits.
 pub fn number(n: u64) -> String {

@@ -136,6 +136,25 @@ pub struct Hidden {
     pub signet: Option<Hash>,
 }
 
+/// A label that came over from the log before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedRow {
+    pub label: Hash,
+    /// The newest version that was logged there.
+    pub version: u64,
+    /// Leaf index of the carried entry.
+    pub index: u64,
+    /// The oldest version that has a place here; `version` + 1 for none.
+    pub first: u64,
+    /// The chain before it.
+    pub chain: Hash,
+    /// Under the VRF key of the log before; empty for a domain.
+    #[serde(with = "base64")]
+    pub vrf_proof: Vec<u8>,
+    /// Each step further back, as in receipts.
+    pub further: Vec<Vec<u8>>,
+}
+
 /// The name behind a label, known only to this mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labelled {
@@ -261,6 +280,13 @@ impl Typed for Place {
     const TABLE: Table = Table::Places;
     fn key(&self) -> Vec<u8> {
         place_key(&self.label.0, self.version)
+    }
+}
+
+impl Typed for CarriedRow {
+    const TABLE: Table = Table::Carried;
+    fn key(&self) -> Vec<u8> {
+        self.label.0.into()
     }
 }
 

@@ -35,11 +35,13 @@ pub enum Table {
     Quotas,
     /// Name LF a peer's origin -> a comparison that goes on; the peers room's.
     Comparisons,
+    /// Label -> [`super::rows::CarriedRow`].
+    Carried,
 }
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Table::Meta,
         Table::Domains,
         Table::Users,
@@ -52,11 +54,19 @@ impl Table {
         Table::Cache,
         Table::Quotas,
         Table::Comparisons,
+        Table::Carried,
     ];
 
     /// Those that [`rows`](super::rows) of the log are in: emptied before a rebuild.
-    pub const OF_THE_LOG: [Table; 6] =
-        [Table::Meta, Table::Domains, Table::Users, Table::Places, Table::Labels, Table::Signets];
+    pub const OF_THE_LOG: [Table; 7] = [
+        Table::Meta,
+        Table::Domains,
+        Table::Users,
+        Table::Places,
+        Table::Labels,
+        Table::Signets,
+        Table::Carried,
+    ];
 
     /// Its name on disk and in SQL.
     pub fn name(self) -> &'static str {
@@ -73,6 +83,7 @@ impl Table {
             Table::Cache => "cache",
             Table::Quotas => "quotas",
             Table::Comparisons => "comparisons",
+            Table::Carried => "carried",
         }
     }
 }

@@ -236,6 +236,7 @@ impl MiniLog {
             domain,
             blobs: Vec::new(),
             withdrawn: Vec::new(),
+            closing: None,
         };
         let named = self.named(&receipt);
         receipt.set_blobs(named.iter().filter_map(|hash| self.blobs.get(hash).cloned()));
@@ -284,7 +285,7 @@ impl MiniLog {
         let seen = seen.map(|time| {
             Seen::sign(&self.seed, self.origin, &label, latest, time, time.plus(5), &root)
         });
-        Subject { vrf_proof, map: self.map.prove(&label), chain, items, seen }
+        Subject { vrf_proof, map: self.map.prove(&label), chain, items, seen, carries: Vec::new() }
     }
 
     /// The hashes of the blobs that a receipt's items name.

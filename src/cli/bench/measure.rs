@@ -215,8 +215,14 @@ pub fn updates(directory: &Directory, writer: &Directory, labels: u64) -> anyhow
         size += 1;
         batches.push(entries);
     }
-    let position =
-        Position { size: labels, time: TIME, vrf_key: [0; 32], closed: false, unknown: None };
+    let position = Position {
+        size: labels,
+        time: TIME,
+        vrf_key: [0; 32],
+        closed: false,
+        unknown: None,
+        carrying: None,
+    };
     let expected = Expected { origin: "bench".into(), log_key: [0; 32] };
     let mut replayer = Replayer::resume(expected, position);
     let mut map = directory;

@@ -217,10 +217,12 @@ fn receipt(
             chain: if first == 0 { CHAIN_START } else { mailbox.chain },
             items: mailbox.items.get(first..).unwrap_or_default().to_vec(),
             seen: Some(head.seen),
+            carries: Vec::new(),
         },
         domain: None,
         blobs: Vec::new(),
         withdrawn: Vec::new(),
+        closing: None,
     }
 }
 

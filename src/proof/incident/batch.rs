@@ -222,6 +222,7 @@ fn replay(entries: &Entries, leaves: &[Read<'_>]) -> Result<Option<Broken>, Faul
                 vrf_key: [0; 32],
                 closed: false,
                 unknown: None,
+                carrying: None,
             };
             let map = PartMap::new(&root.root, root.labels, &entries.tips).map_err(Fault::Tip)?;
             (Replayer::resume(expected, position), map, 1)

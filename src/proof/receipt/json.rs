@@ -80,6 +80,8 @@ pub(in crate::proof) struct Json {
     blob: Vec<Base64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     withdrawn: Vec<Base64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closing: Option<LeafJson>,
     /// What the sender says of it in words. Signed by nobody, so never read.
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "it may be there and is not read")]
@@ -106,6 +108,18 @@ struct SubjectJson {
     item: Vec<ItemJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<SeenJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    carry: Vec<CarryJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CarryJson {
+    entry: LeafJson,
+    index: u64,
+    genesis: LeafJson,
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    vrf_proof: Base64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,6 +179,7 @@ impl Json {
             domain: receipt.domain.as_ref().map(SubjectJson::of),
             blob: receipt.blobs.iter().map(|blob| Base64(blob.to_vec())).collect(),
             withdrawn: receipt.withdrawn.iter().map(|hash| Base64(hash.to_vec())).collect(),
+            closing: receipt.closing.as_ref().map(LeafJson::of),
             summary: None,
         }
     }
@@ -189,6 +204,9 @@ impl Json {
         }
         for hash in &self.withdrawn {
             writer.delimited(9, &hash.0);
+        }
+        if let Some(closing) = &self.closing {
+            writer.message(10, |w| closing.encode(w));
         }
         writer.finish()
     }
@@ -217,6 +235,7 @@ impl SubjectJson {
                 attempted_at: seen.attempted_at.millis(),
                 signature: Base64(seen.signature.to_vec()),
             }),
+            carry: subject.carries.iter().map(CarryJson::of).collect(),
         }
     }
 
@@ -234,6 +253,25 @@ impl SubjectJson {
             writer.message(5, |w| {
                 w.uint(1, seen.confirmed_at).uint(2, seen.attempted_at).bytes(3, &seen.signature.0);
             });
+        }
+        for carry in &self.carry {
+            writer.message(6, |w| {
+                w.message(1, |w| carry.entry.encode(w))
+                    .uint(2, carry.index)
+                    .message(3, |w| carry.genesis.encode(w))
+                    .bytes(4, &carry.vrf_proof.0);
+            });
+        }
+    }
+}
+
+impl CarryJson {
+    fn of(carry: &super::Carry) -> CarryJson {
+        CarryJson {
+            entry: LeafJson::of(&carry.entry),
+            index: carry.index,
+            genesis: LeafJson::of(&carry.genesis),
+            vrf_proof: Base64(carry.vrf_proof.map_or_else(Vec::new, |proof| proof.to_vec())),
         }
     }
 }

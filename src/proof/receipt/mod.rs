@@ -6,6 +6,7 @@
 //! judges it. Layout and order of checks: `proto/README.md`.
 
 pub(in crate::proof) mod json;
+mod lineage;
 mod verify;
 
 use std::fmt::Write as _;
@@ -20,7 +21,10 @@ use super::wire::{Malformed, Reader, Writer};
 use super::{Hash, Label};
 use crate::dime::{Name, Timestamp};
 
-pub use verify::{Asker, Backing, Content, Fault, Note, Statement, Verdict, Word, verify};
+pub use lineage::{CarryFault, MAX_CARRIES};
+pub use verify::{
+    Asker, Backing, Content, Fault, Note, Statement, Successor, Verdict, Word, verify,
+};
 
 /// The `format` of the receipts that this code writes and knows.
 pub const FORMAT: u64 = 1;
@@ -48,6 +52,8 @@ pub struct Receipt {
     pub blobs: Vec<Bytes>,
     /// SHA-256 of named blobs that the operator no longer serves; ascending.
     pub withdrawn: Vec<Hash>,
+    /// The closing entry, at index size - 2, if the log has ended.
+    pub closing: Option<Leaf>,
 }
 
 /// An entry in the log's tree.
@@ -69,6 +75,22 @@ pub struct Subject {
     /// Ascending versions without a gap, up to the latest; none for absence.
     pub items: Vec<Item>,
     pub seen: Option<Seen>,
+    /// Of a mailbox whose items reach back into predecessors: the steps there,
+    /// nearest first, at most [`MAX_CARRIES`].
+    pub carries: Vec<Carry>,
+}
+
+/// How a mailbox came over from the log before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// The carried entry, in the tree of this log; in the second step in the
+    /// final tree of its predecessor, and so on.
+    pub entry: Leaf,
+    pub index: u64,
+    /// The predecessor's genesis entry, in its final tree.
+    pub genesis: Leaf,
+    /// Under the predecessor's VRF key.
+    pub vrf_proof: Option<[u8; 80]>,
 }
 
 /// One version.
@@ -172,6 +194,9 @@ impl Receipt {
         for hash in &self.withdrawn {
             writer.delimited(9, hash);
         }
+        if let Some(closing) = &self.closing {
+            writer.message(10, |w| closing.encode(w));
+        }
         writer.finish()
     }
 
@@ -210,9 +235,10 @@ impl Receipt {
         while let Some(hash) = reader.delimited(9)? {
             withdrawn.push(hash.try_into().map_err(|_| Malformed::Length(9))?);
         }
+        let closing = reader.message(10)?.map(Leaf::decode).transpose()?;
         reader.end()?;
         let checkpoint = Bytes::copy_from_slice(checkpoint);
-        Ok(Receipt { name, checkpoint, root, genesis, subject, domain, blobs, withdrawn })
+        Ok(Receipt { name, checkpoint, root, genesis, subject, domain, blobs, withdrawn, closing })
     }
 }
 
@@ -252,6 +278,9 @@ impl Subject {
                     .bytes(3, &seen.signature);
             });
         }
+        for carry in &self.carries {
+            writer.message(6, |w| carry.encode(w));
+        }
     }
 
     fn decode(mut reader: Reader<'_>) -> Result<Subject, Malformed> {
@@ -266,9 +295,37 @@ impl Subject {
             items.push(Item::decode(item)?);
         }
         let seen = reader.message(5)?.map(decode_seen).transpose()?;
+        let mut carries = Vec::new();
+        while let Some(carry) = reader.message(6)? {
+            if carries.len() == MAX_CARRIES {
+                return Err(Malformed::Length(6));
+            }
+            carries.push(Carry::decode(carry)?);
+        }
         reader.end()?;
         let map = decode_map(map, !items.is_empty())?;
-        Ok(Subject { vrf_proof, map, chain, items, seen })
+        Ok(Subject { vrf_proof, map, chain, items, seen, carries })
+    }
+}
+
+impl Carry {
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        writer
+            .message(1, |w| self.entry.encode(w))
+            .uint(2, self.index)
+            .message(3, |w| self.genesis.encode(w));
+        if let Some(proof) = &self.vrf_proof {
+            writer.bytes(4, proof);
+        }
+    }
+
+    pub(crate) fn decode(mut reader: Reader<'_>) -> Result<Carry, Malformed> {
+        let entry = Leaf::decode(reader.message(1)?.ok_or(Malformed::Missing(1))?)?;
+        let index = reader.required_uint(2)?;
+        let genesis = Leaf::decode(reader.message(3)?.ok_or(Malformed::Missing(3))?)?;
+        let vrf_proof = reader.array(4)?;
+        reader.end()?;
+        Ok(Carry { entry, index, genesis, vrf_proof })
     }
 }
 

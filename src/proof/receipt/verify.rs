@@ -11,6 +11,7 @@ use std::fmt;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::lineage::{CarryFault, Lineage};
 use super::{Receipt, Seen, Subject};
 use crate::dime::org::ValidOrgSignet;
 use crate::dime::record::Record;
@@ -109,6 +110,16 @@ pub struct Statement {
     /// What the log says that it saw, as far as the receipt goes back.
     pub sights: Sights,
     pub content: Content,
+    /// The log has ended, and says who goes on. Whether to believe that one is
+    /// for its operator and the asker to settle (threat 18).
+    pub successor: Option<Successor>,
+}
+
+/// The log that took over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    pub origin: String,
+    pub log_key: [u8; 32],
 }
 
 /// Whether the strangers' bytes behind the hashes were examined.
@@ -167,6 +178,8 @@ pub enum Note {
     /// The DNSSEC chain does not lead to the root keys that were tried: the
     /// status rests on the log's word. Only who tries again without says so.
     DnssecUnchecked,
+    /// The log has ended: nothing newer will be in it.
+    LogClosed,
 }
 
 /// Why a receipt is refused.
@@ -268,6 +281,10 @@ pub enum Fault {
     Seen(Rejection),
     #[error("the log says it was seen in the future, or before it was asked for")]
     SeenTime,
+    #[error("follow it to the log before: {0}")]
+    Carry(#[from] CarryFault),
+    #[error("the closing entry is none, or not where it belongs")]
+    Closing,
 }
 
 impl Fault {
@@ -320,6 +337,8 @@ impl Fault {
             Fault::Custody { .. } => "custody",
             Fault::Seen(_) => "seen",
             Fault::SeenTime => "seen-time",
+            Fault::Carry(fault) => fault.rule(),
+            Fault::Closing => "closing",
         }
     }
 }
@@ -329,6 +348,7 @@ impl Fault {
 pub fn verify(receipt: &Receipt, asker: &Asker<'_>, now: Timestamp) -> Result<Verdict, Fault> {
     let head = Head::check(receipt, asker.genesis)?;
     let backing = head.backing(asker.policy, now)?;
+    let successor = head.successor(receipt)?;
     let subject = History::check(&receipt.subject, &receipt.name, &head)?;
     let domain = match (&receipt.name, &receipt.domain) {
         (Name::Domain(_), Some(_)) => return Err(Fault::DomainUnexpected),
@@ -371,6 +391,9 @@ pub fn verify(receipt: &Receipt, asker: &Asker<'_>, now: Timestamp) -> Result<Ve
     if backing.as_ref().is_none_or(|backing| !backing.quorum) {
         findings.notes.push(Note::LogClock);
     }
+    if successor.is_some() {
+        findings.notes.push(Note::LogClosed);
+    }
     let statement = Statement {
         name: receipt.name.clone(),
         label: subject.label,
@@ -392,6 +415,7 @@ pub fn verify(receipt: &Receipt, asker: &Asker<'_>, now: Timestamp) -> Result<Ve
         dnssec: findings.dnssec,
         sights: subject.sights(&blobs, confirmed_at, receipt.subject.seen.as_ref()),
         content: findings.content,
+        successor,
     };
     Ok(match backing {
         None => Verdict::SelfConsistent(statement),
@@ -443,6 +467,21 @@ impl<'r> Head<'r> {
             return Err(Fault::Origin);
         }
         Ok(Head { size, root, time: entry.time, genesis, signed })
+    }
+
+    /// Who goes on, if the log has ended.
+    fn successor(&self, receipt: &Receipt) -> Result<Option<Successor>, Fault> {
+        let Some(leaf) = &receipt.closing else { return Ok(None) };
+        let index = self.size.checked_sub(2).ok_or(Fault::Closing)?;
+        let (hash, tree) = (map::entry_leaf_hash(&leaf.entry), self.signed.checkpoint().root);
+        merkle::verify_inclusion(index, self.size, &hash, &leaf.path, &tree)
+            .map_err(|_| Fault::Closing)?;
+        match Entry::decode(&leaf.entry).map_err(|_| Fault::Closing)?.kind {
+            Kind::Closing(closing) => {
+                Ok(Some(Successor { origin: closing.origin.to_owned(), log_key: closing.log_key }))
+            }
+            _ => Err(Fault::Closing),
+        }
     }
 
     /// Signatures, quorum and age; `None` without a policy.
@@ -525,12 +564,18 @@ impl<'r> History<'r> {
             if part.chain != CHAIN_START {
                 return Err(Fault::Leftover);
             }
+            if !part.carries.is_empty() {
+                return Err(CarryFault::Stray.into());
+            }
             part.map.verify_absent(&head.root.root, &label)?;
             return Ok(History { label, versions: Vec::new() });
         }
+        let checkpoint = head.signed.checkpoint();
+        let tree = (checkpoint.size, checkpoint.root);
+        let lineage = Lineage::check(part, name, label, &head.genesis, tree)?;
         let mut versions: Vec<Version<'r>> = Vec::with_capacity(part.items.len());
         for item in &part.items {
-            let version = Version::check(&item.entry, name, &label, versions.last(), head.time)?;
+            let version = Version::check(&item.entry, name, &lineage, versions.last(), head.time)?;
             versions.push(version);
         }
         let first = versions.first().map_or(0, |version| version.version);
@@ -540,15 +585,15 @@ impl<'r> History<'r> {
         }
         let entries = part.items.iter().map(|item| &item.entry[..]);
         part.map.verify_history(&head.root.root, &label, first, &part.chain, entries)?;
+        lineage.check_needed(first)?;
         let mut history = History { label, versions };
-        history.open(part, name, head.genesis.origin)?;
+        history.open(part, name, &lineage)?;
         Ok(history)
     }
 
     /// Opens the commitments of a mailbox.
-    fn open(&mut self, part: &Subject, name: &Name, origin: &str) -> Result<(), Fault> {
+    fn open(&mut self, part: &Subject, name: &Name, lineage: &Lineage<'_>) -> Result<(), Fault> {
         let erased = self.versions.iter().rposition(Version::forgotten).unwrap_or(0);
-        let label = self.label;
         for (i, (known, item)) in self.versions.iter_mut().zip(&part.items).enumerate() {
             let version = known.version;
             let (Kind::User(observation), Name::Address(address)) = (&known.entry.kind, name)
@@ -565,7 +610,8 @@ impl<'r> History<'r> {
                 continue;
             };
             let (opening, payload) = (&hidden.opening, &hidden.payload);
-            let expected = commitment(opening, origin, &label, version, address, payload);
+            let home = lineage.home(version);
+            let expected = commitment(opening, home.origin, &home.label, version, address, payload);
             if expected != observation.commitment {
                 return Err(Fault::Commitment { version });
             }
@@ -639,7 +685,7 @@ impl<'r> Version<'r> {
     fn check(
         bytes: &'r [u8],
         name: &Name,
-        label: &Label,
+        lineage: &Lineage<'_>,
         before: Option<&Version<'_>>,
         root_time: Timestamp,
     ) -> Result<Version<'r>, Fault> {
@@ -650,10 +696,14 @@ impl<'r> Version<'r> {
             (Kind::Domain(seen), Name::Domain(domain)) if seen.domain == domain.as_str() => {
                 (seen.version, seen.current, seen.events, seen.held_until, Holder::Domain)
             }
-            (Kind::User(seen), Name::Address(_)) if seen.label == *label => {
+            (Kind::User(seen), Name::Address(_))
+                if seen.label == lineage.home(seen.version).label =>
+            {
                 (seen.version, seen.current, seen.events, seen.held_until, Holder::User)
             }
-            (Kind::Forgotten(gone), Name::Address(_)) if gone.label == *label => {
+            (Kind::Forgotten(gone), Name::Address(_))
+                if gone.label == lineage.home(gone.version).label =>
+            {
                 (gone.version, 0, Events::EMPTY, None, Holder::User)
             }
             _ => return Err(Fault::Label { version: expected.unwrap_or(0) }),
@@ -1181,6 +1231,7 @@ impl fmt::Display for Note {
             Note::Withdrawn(count) => write!(f, "{count} BLOBS WITHDRAWN"),
             Note::NoOrgSignet => f.write_str("NO ORG SIGNET"),
             Note::DnssecUnchecked => f.write_str("DNSSEC UNCHECKED"),
+            Note::LogClosed => f.write_str("LOG CLOSED"),
         }
     }
 }

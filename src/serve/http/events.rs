@@ -223,7 +223,7 @@ fn outline(entry: &[u8]) -> Option<Outline> {
         Kind::Domain(seen) => (seen.version, seen.current, seen.events, seen.held_until, false),
         Kind::User(seen) => (seen.version, seen.current, seen.events, seen.held_until, false),
         Kind::Forgotten(gone) => (gone.version, 0, Events::EMPTY, None, true),
-        Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) => return None,
+        Kind::Genesis(_) | Kind::Root(_) | Kind::Closing(_) | Kind::Carried(_) => return None,
     };
     let held_until = held.map(|until| until.to_string());
     Some(Outline { version, current, time: entry.time.to_string(), events, forgotten, held_until })
