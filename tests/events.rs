@@ -300,7 +300,7 @@ fn table() -> Vec<Row> {
         .then(|scene, domain, _| fault(scene, domain, None), &[]),
         row(
             |scene, domain, _| {
-                let poks = vec![PrivateKey::from_secrets(Owner::Org, [9; 32], [9; 32]).unwrap()];
+                let poks = [PrivateKey::from_secrets(Owner::Org, [9; 32], [9; 32]).unwrap()];
                 let poks = poks.iter().map(PrivateKey::signing_key).collect();
                 let other = Template { poks, ..Template::default() }.text();
                 scene.world.dns().set_txt(&format!("_dx.{domain}"), &[&other]).unwrap();
@@ -376,7 +376,7 @@ async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
                 let name = of(subject, mailbox);
                 let label = scene.label(&name);
                 let of_label = |found: &&Found| found.label == label;
-                let old = known.iter().filter(of_label).last().unwrap().clone();
+                let old = known.iter().filter(of_label).next_back().unwrap().clone();
                 let new: Vec<&Found> = now[known.len()..].iter().filter(of_label).collect();
                 let wanted = expected.iter().find(|(of, ..)| *of == subject);
                 let what = format!("row {at}, step {step}, {name}: {new:?}");

@@ -49,7 +49,7 @@ impl Incident {
         if bytes.len() > MAX_INCIDENT {
             return Err(refuse("it is longer than 8 MiB"));
         }
-        let file: File = serde_json::from_slice(bytes).map_err(|error| refuse(error))?;
+        let file: File = serde_json::from_slice(bytes).map_err(refuse)?;
         let incident = file.into_incident()?;
         // Another layout of it may have been shorter.
         if incident.to_bytes().len() > MAX_INCIDENT {
