@@ -376,7 +376,7 @@ async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
                 let name = of(subject, mailbox);
                 let label = scene.label(&name);
                 let of_label = |found: &&Found| found.label == label;
-                let old = known.iter().filter(of_label).next_back().unwrap().clone();
+                let old = known.iter().rfind(of_label).unwrap().clone();
                 let new: Vec<&Found> = now[known.len()..].iter().filter(of_label).collect();
                 let wanted = expected.iter().find(|(of, ..)| *of == subject);
                 let what = format!("row {at}, step {step}, {name}: {new:?}");
