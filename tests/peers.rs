@@ -706,7 +706,7 @@ async fn evidence_behind_an_entry_is_verified() {
     let resolver = HickoryResolver::new(dns.resolver_options()).unwrap();
     let chain = async |name: &str| {
         let found = resolver.evidence(&name.parse().unwrap(), now()).await.unwrap().unwrap();
-        Bytes::from(found.chain)
+        found.chain
     };
     let (secure, insecure) = (chain("one.example").await, chain("two.example").await);
     let anchors = dns.trust_anchor().of_root();
