@@ -2,12 +2,17 @@
 
 #[path = "support/mini_log.rs"]
 mod mini_log;
+#[path = "support/second_verifier.rs"]
+mod second_verifier;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use serde_json::json;
 use syndicate::clock::Clock;
 use syndicate::config::{Config, File};
 use syndicate::daemon::migrate::{Migrated, Successor, migrate};
@@ -225,10 +230,13 @@ async fn every_label_is_carried_over_and_goes_on() {
 
 /// Whatever is changed about a step back, the receipt no longer holds.
 fn damaged(site: &Site, good: &Receipt, new_vrf_key: bool, now: Timestamp) {
-    let rule = |change: &dyn Fn(&mut Receipt)| {
+    let mut cases = vec![(good.clone(), "")];
+    let mut rule = |change: &dyn Fn(&mut Receipt)| {
         let mut receipt = good.clone();
         change(&mut receipt);
-        site.verify(&receipt, now).unwrap_err().rule()
+        let rule = site.verify(&receipt, now).unwrap_err().rule();
+        cases.push((receipt, rule));
+        rule
     };
     let step = good.subject.carries[0].clone();
     // Under one VRF key the label stays, and the origin alone differs.
@@ -246,6 +254,17 @@ fn damaged(site: &Site, good: &Receipt, new_vrf_key: bool, now: Timestamp) {
         rule(&|receipt| receipt.subject.carries[0].entry = receipt.root.clone()),
         "carry-entry"
     );
+    let log = site.secrets.verifier().to_string();
+    let asked = cases.iter().map(|(receipt, _)| {
+        json!({ "receipt": BASE64.encode(receipt.encode()), "log": log, "now": now.millis() })
+    });
+    let Some(answers) = second_verifier::answers(&asked.collect::<Vec<_>>()) else { return };
+    for ((_, rule), answer) in cases.iter().zip(&answers) {
+        match *rule {
+            "" => assert_eq!(answer["latest"], 3, "{answer}"),
+            rule => assert_eq!(answer["fault"], rule, "{answer}"),
+        }
+    }
 }
 
 /// A mirror that leaves a label behind, or changes one, is found out by whoever
@@ -282,6 +301,7 @@ fn cheats(entries: &[Bytes], key: [u8; 32]) {
 fn found(entries: &[Bytes], key: [u8; 32]) -> &'static str {
     let expected = Expected { origin: "new.example/log".into(), log_key: key };
     let (mut replayer, mut map) = (Replayer::new(expected), PlainMap::new());
+    let mut pushed: Vec<String> = Vec::new();
     let mut batch: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (index, bytes) in (0u64..).zip(entries) {
         let entry = Entry::decode(bytes).unwrap();
@@ -297,9 +317,19 @@ fn found(entries: &[Bytes], key: [u8; 32]) -> &'static str {
         } else if let Some(change) = Change::of(index, bytes.clone()).unwrap() {
             batch.entry(change.label).or_default().push(change);
         }
+        pushed.push(BASE64.encode(&bytes));
         match replayer.push(&mut map, bytes) {
             Ok(_) => {}
-            Err(Stop::Fault(fault)) => return fault.broken.rule(),
+            Err(Stop::Fault(fault)) => {
+                let asked = json!({
+                    "entries": pushed, "origin": "new.example/log", "log_key": hex::encode(key),
+                });
+                if let Some(answers) = second_verifier::answers(&[asked]) {
+                    assert_eq!(answers[0]["fault"], fault.broken.rule());
+                    assert_eq!(answers[0]["index"], fault.index);
+                }
+                return fault.broken.rule();
+            }
             Err(other) => panic!("{other}"),
         }
     }

@@ -471,13 +471,15 @@ class Entry:
         self.origin = read_origin(reader, 1)
         self.log_key, self.vrf_key = read_key(reader, 2), read_key(reader, 3)
         require(reader.required(4) == 1, "wire-value")
+        self.predecessor = None
         if (predecessor := reader.message(5)) is not None:
-            read_origin(predecessor, 1)
-            read_key(predecessor, 2)
+            origin, log_key = read_origin(predecessor, 1), read_key(predecessor, 2)
             checkpoint = predecessor.bytes(3)
             require(checkpoint, "wire-missing")
             require(len(checkpoint) <= 1024, "wire-length")
+            directory, labels = predecessor.hash(4), predecessor.uint(5)
             predecessor.end()
+            self.predecessor = (origin, log_key, checkpoint, directory, labels)
 
     def domain(self, reader):
         self.name = reader.text(1, 253)
@@ -529,6 +531,18 @@ class Entry:
         read_key(reader, 2)
         read_key(reader, 3)
 
+    def carried(self, reader):
+        self.label = reader.hash(1)
+        self.version, self.current = reader.required(2), reader.uint(3)
+        require(self.current <= self.version, "wire-value")
+        self.chain = reader.hash(4)
+        holder = reader.required(5)
+        require(holder in (1, 2), "wire-value")
+        self.holder = "domain" if holder == 1 else "user"
+        before = reader.fixed(6, 32)
+        require(before is None or (before != self.label and holder == 2), "wire-value")
+        self.before = before or self.label
+
     def check_domain(self):
         require(self.current <= self.version, "wire-value")
         if self.current == self.version:
@@ -545,7 +559,7 @@ class Entry:
         return sha256(b"\0", self.data)
 
 
-KINDS = ("genesis", "domain", "user", "forgotten", "root", "closing")
+KINDS = ("genesis", "domain", "user", "forgotten", "root", "closing", "carried")
 
 
 def read_origin(reader, field):
@@ -1037,6 +1051,16 @@ class Part:
             self.seen = (seen.uint(1), seen.required(2), seen.fixed(3, 64))
             require(self.seen[2], "wire-missing")
             seen.end()
+        self.carries = []
+        while (carry := reader.message(6)) is not None:
+            require(len(self.carries) < 16, "wire-length")
+            leaf = carry.message(1)
+            require(leaf is not None, "wire-missing")
+            leaf, index = read_leaf(leaf), carry.required(2)
+            genesis = carry.message(3)
+            require(genesis is not None, "wire-missing")
+            self.carries.append((leaf, index, read_leaf(genesis), carry.fixed(4, 80)))
+            carry.end()
         reader.end()
         self.map = MapProof(map_reader)
         self.versions, self.payloads = [], {}
@@ -1051,7 +1075,9 @@ class Part:
             self.label = sha256(b"syndicate/v1/domain\0", name.encode())
         if not self.items:
             require(self.chain is None, "leftover")
+            require(not self.carries, "carry-stray")
             return self.map.absent(head.root.directory, self.label)
+        self.trace(name, kind, head)
         for data, _, _ in self.items:
             self.versions.append(self.entry(data, name, kind, head))
         first, last = self.versions[0], self.versions[-1]
@@ -1061,13 +1087,48 @@ class Part:
         for data, _, _ in self.items:
             chain = chain_next(chain, data)
         self.map.present(head.root.directory, self.label, last.version, chain)
-        self.open(name, head)
+        require(all(first.version <= carried for _, _, carried in self.homes[:-1]), "carry-stray")
+        self.open(name)
+
+    def trace(self, name, kind, head):
+        """The logs that the versions stood in: origin, label, newest version
+        that stood in the one before it."""
+        self.homes = [(head.genesis.origin, self.label, 0)]
+        genesis, size, tree = head.genesis, head.checkpoint.size, head.checkpoint.root
+        for (data, path), index, (first, first_path), proof in self.carries:
+            require(kind == "user", "carry-stray")
+            origin, label, _ = self.homes[-1]
+            carried = entry_of(data, "carried", "carry-entry")
+            require(carried.label == label and carried.holder == "user", "carry-entry")
+            require(included(index, size, carried.leaf(), path, tree), "carry-inclusion")
+            require(genesis.predecessor is not None, "carry-predecessor")
+            promised, log_key, note, _, _ = genesis.predecessor
+            try:
+                end = Checkpoint(note)
+                end.verify([Key(promised, 1, log_key)])
+            except Broken:
+                raise Broken("carry-predecessor") from None
+            require(end.origin == promised, "carry-predecessor")
+            leaf = sha256(b"\0", first)
+            require(included(0, end.size, leaf, first_path, end.root), "carry-genesis")
+            genesis = entry_of(first, "genesis", "carry-genesis")
+            require((genesis.origin, genesis.log_key) == (promised, log_key), "carry-genesis")
+            require(proof is not None, "carry-label")
+            alpha = b"syndicate/v1/user\0" + name.encode()
+            output = vrf_verify(genesis.vrf_key, alpha, proof)
+            require(output[:32] == carried.before, "carry-label")
+            self.homes[-1] = (origin, label, carried.version)
+            self.homes.append((promised, carried.before, 0))
+            size, tree = end.size, end.root
+
+    def home(self, version):
+        return next((home for home in self.homes if version > home[2]), self.homes[-1])
 
     def entry(self, data, name, kind, head):
         entry = Entry(data)
         ours = entry.kind == "domain" and kind == "domain" and entry.name == name
         ours = ours or (kind == "user" and entry.kind in ("user", "forgotten")
-                        and entry.label == self.label)  # fmt: skip
+                        and entry.label == self.home(entry.version)[1])  # fmt: skip
         require(ours, "label")
         before = self.versions[-1] if self.versions else None
         require(before is None or entry.version == before.version + 1, "version")
@@ -1083,9 +1144,9 @@ class Part:
         require(entry.time <= head.root.time, "time")
         return entry
 
-    def open(self, name, head):
+    def open(self, name):
         erased = max((i for i, e in enumerate(self.versions) if e.kind == "forgotten"), default=0)
-        origin, address = head.genesis.origin.encode(), name.encode()
+        address = name.encode()
         for i, (entry, (_, payload, opening)) in enumerate(zip(self.versions, self.items)):
             if entry.kind != "user":
                 require(not payload, "payload-unexpected")
@@ -1093,7 +1154,9 @@ class Part:
             if not payload:
                 require(i < erased, "payload-missing")
                 continue
-            text = b"syndicate/v1/commitment\0" + u16(len(origin)) + origin + self.label
+            origin, label, _ = self.home(entry.version)
+            origin = origin.encode()
+            text = b"syndicate/v1/commitment\0" + u16(len(origin)) + origin + label
             text += u64(entry.version) + u16(len(address)) + address + payload
             made = hmac.new(opening, text, "sha256").digest()
             require(made == entry.commitment, "commitment")
@@ -1129,6 +1192,15 @@ class Part:
         require(ed25519(head.genesis.log_key, text.encode(), signature), "seen")
         require(confirmed <= attempted <= now + 300_000, "seen-time")
         return confirmed
+
+
+def entry_of(data, kind, rule):
+    try:
+        entry = Entry(data)
+    except Broken:
+        raise Broken(rule) from None
+    require(entry.kind == kind, rule)
+    return entry
 
 
 def read_entry_bytes(reader):
@@ -1173,6 +1245,8 @@ class Receipt:
         while (digest := reader.delimited(9)) is not None:
             require(len(digest) == 32, "wire-length")
             self.withdrawn.append(digest)
+        closing = reader.message(10)
+        self.closing_leaf = read_leaf(closing) if closing is not None else None
         reader.end()
 
     def check_head(self, remembered):
@@ -1193,6 +1267,14 @@ class Receipt:
         require(self.genesis.kind == "genesis", "genesis-kind")
         require(self.genesis.origin == self.checkpoint.origin, "origin")
 
+    def check_closing(self):
+        if self.closing_leaf is not None:
+            data, path = self.closing_leaf
+            size, tree = self.checkpoint.size, self.checkpoint.root
+            require(size >= 2, "closing")
+            require(included(size - 2, size, sha256(b"\0", data), path, tree), "closing")
+            entry_of(data, "closing", "closing")
+
     def trust(self, policy, now):
         """Whether a quorum stands behind it; None without a policy."""
         if policy is None:
@@ -1204,6 +1286,7 @@ class Receipt:
     def verify(self, policy, now, remembered=None, hashes_only=False):
         self.check_head(remembered)
         quorum = self.trust(policy, now)
+        self.check_closing()
         kind = "user" if self.is_user else "domain"
         self.subject.check(self.name, kind, self)
         if self.domain is not None:
@@ -1236,6 +1319,8 @@ class Receipt:
             notes.append(f"{len(self.withdrawn)} BLOBS WITHDRAWN")
         if not quorum:
             notes.append("RESTS ON THE LOG'S CLOCK")
+        if self.closing_leaf is not None:
+            notes.append("LOG CLOSED")
         return {
             "trust": "consistent, signer unknown" if quorum is None else "trusted",
             "word": word,
@@ -1407,6 +1492,7 @@ class Replay:
         self.tips, self.leaves = {}, {}
         self.index = self.time = 0
         self.closed, self.unknown = False, None
+        self.predecessor, self.carried = None, []
         self.begin()
 
     def begin(self):
@@ -1436,10 +1522,19 @@ class Replay:
         require(not self.closing or entry.kind == "root", "after-closing")
         if entry.kind == "root":
             return self.close(entry.time, entry.directory, entry.labels, entry.covered)
+        if entry.kind not in ("carried", "genesis"):
+            self.carried_all()
         if entry.kind == "genesis":
             require(self.index == 0, "second-genesis")
             require(entry.origin == self.origin, "origin")
             require(entry.log_key == self.log_key, "log-key")
+            self.predecessor = entry.predecessor
+        elif entry.kind == "carried":
+            require(self.predecessor is not None, "carried-misplaced")
+            require(not self.carried or self.carried[-1][0] < entry.before, "carried-order")
+            leaf = map_leaf(entry.before, entry.version, entry.chain)
+            self.carried.append((entry.before, leaf))
+            self.batch.append((entry.label, self.index, entry, entry.holder))
         elif entry.kind == "closing":
             self.closing = True
         elif entry.kind == "domain":
@@ -1453,6 +1548,14 @@ class Replay:
             self.user = (entry.label, entry.time, first)
             self.batch.append((entry.label, self.index, entry, "user"))
         self.counted(entry.time)
+
+    def carried_all(self):
+        """Something else about a label comes: the predecessor's map must be here."""
+        if self.predecessor is not None:
+            *_, directory, labels = self.predecessor
+            require(len(self.carried) == labels, "carried-count")
+            require(map_root(self.carried) == directory, "carried-root")
+            self.predecessor = None
 
     def counted(self, time):
         self.count += 1
@@ -1528,6 +1631,9 @@ class Outline:
 def advance(tip, entry, holder):
     kind, version, current, chain = tip
     require(kind == holder, "holder")
+    if entry.kind == "carried":
+        require(version == 0, "carried-twice")
+        return kind, entry.version, entry.current, entry.chain
     require(entry.version == version + 1, "version")
     if entry.kind == "forgotten":
         require(version != 0, "nothing-to-forget")
