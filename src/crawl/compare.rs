@@ -333,7 +333,7 @@ mod tests {
     fn job(users: usize) -> Job {
         let users = (0..users).map(|n| format!("u{n:03}@a.example").parse().unwrap());
         let (users, lapsed) = (users.collect(), Vec::new());
-        Job { domain: domain(), users, lapsed, failures: 0, partial: false }
+        Job { domain: domain(), users, lapsed, failures: 0, partial: false, insist: false }
     }
 
     fn report(previous: u64, now: u64) -> Report {

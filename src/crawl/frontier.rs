@@ -112,6 +112,8 @@ pub struct Job {
     /// Only names on trial are looked at: the domain's next visit stays due
     /// when it was.
     pub partial: bool,
+    /// Somebody compares what is served: the DX's word is not enough.
+    pub insist: bool,
 }
 
 /// What became of names on trial.
@@ -489,6 +491,7 @@ impl Frontier {
                 users,
                 lapsed,
                 partial: slot.partial,
+                insist: looked_at,
             };
             (job, tried, looks.len())
         })?;
@@ -754,7 +757,7 @@ mod tests {
         assert!(frontier.look(&name("new@a.example"), at(6)));
         let job = frontier.next(at(7)).unwrap();
         let users: Vec<_> = job.users.iter().map(|user| user.local()).collect();
-        assert_eq!((users, job.partial), (vec!["new", "x"], true));
+        assert_eq!((users, job.partial, job.insist), (vec!["new", "x"], true, true));
         // Asked for meanwhile: once more, with no gap between.
         assert!(frontier.look(&name("y@a.example"), at(8)));
         assert_eq!(frontier.done(&domain, at(9), at(5_000_000), 1), at(900_000));

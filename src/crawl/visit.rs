@@ -332,6 +332,8 @@ struct View<'a> {
 
 /// The DX of one visit: a connection that is opened again when it broke.
 struct Dx<'a> {
+    /// Signets are fetched, whatever the DX says of them.
+    insist: bool,
     visitor: &'a Visitor,
     domain: &'a Domain,
     record: &'a Record,
@@ -443,7 +445,9 @@ impl Visitor {
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
         let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
-        let mut dx = Dx { visitor: self, domain, record, dnssec, session, given, reopenings };
+        let insist = job.insist;
+        let mut dx =
+            Dx { visitor: self, insist, domain, record, dnssec, session, given, reopenings };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -803,6 +807,9 @@ impl Visitor {
         known: &KnownUser,
         seen: &SeenRow,
     ) -> Result<bool, Failure> {
+        if dx.insist {
+            return Ok(false);
+        }
         let age = seen.attempted_at.since(seen.confirmed_at);
         let Some(tip) = known.chain.last().and_then(|tip| tip.fingerprint(Level::Crypto)) else {
             return Ok(false);
