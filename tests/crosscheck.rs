@@ -329,6 +329,7 @@ async fn a_forged_key_for_one_vantage_is_a_split_view_on_every_mirror() {
     // Only the second one is shown it.
     syndicate.world.swap_key_for(&syndicate.vantages[1], &alice).await.unwrap();
     visit(&mirrors[1], ALICE).await;
+    assert_eq!(receipt(&mirrors[1], ALICE).await.latest(), 2, "it saw the forged key");
     for (mirror, place) in mirrors.iter().zip(&syndicate.places) {
         let (incident, findings) = syndicate.incident(mirror).await;
         check_forged_key(&incident, &findings, &place.origin);

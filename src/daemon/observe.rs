@@ -99,14 +99,17 @@ impl ForPeers {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn is_known(&self, name: &Name) -> Result<bool, store::Error> {
+    /// The newest version of a name, published or about to be.
+    async fn known(&self, name: &Name) -> Result<Option<u64>, store::Error> {
         let state = &*self.state;
         Ok(match name {
             Name::Domain(domain) => {
-                rows::find::<DomainRow>(state, domain.as_str().as_bytes()).await?.is_some()
+                let row: Option<DomainRow> = rows::find(state, domain.as_str().as_bytes()).await?;
+                row.map(|row| row.version)
             }
             Name::Address(address) => {
-                rows::find::<UserRow>(state, &rows::user_key(address)).await?.is_some()
+                let row: Option<UserRow> = rows::find(state, &rows::user_key(address)).await?;
+                row.map(|row| row.version)
             }
         })
     }
@@ -166,9 +169,10 @@ impl Observe for ForPeers {
             return Observation::OverQuota;
         }
         if !fresh {
-            match self.is_known(name).await {
-                Ok(true) => return Observation::Known { version: 0 },
-                Ok(false) => {}
+            match self.known(name).await {
+                // Of a head before it absence would be told.
+                Ok(Some(version)) => return Observation::Known { version },
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a peer's question could not be looked up");
                     return Observation::Busy;
