@@ -426,13 +426,15 @@ impl Follower {
         let Some(replay) = &self.replay else { return };
         let position = &self.kept.position;
         let (size, root) = (position.size(), position.root());
-        let (time, labels) = (replay.replayer.position().time, replay.map.committed().labels);
+        let (place, labels) = (replay.replayer.position(), replay.map.committed().labels);
+        let carrying = place.carrying.as_ref().is_some_and(|carrying| !carrying.is_complete());
         self.peer.standing.send_modify(|standing| {
             if matches!(standing.status, Status::Starting | Status::Condition(_)) {
                 standing.status = Status::Behind;
             }
             (standing.size, standing.root) = (size, root);
-            (standing.time, standing.labels) = (time, labels);
+            (standing.time, standing.labels) = (place.time, labels);
+            standing.carrying = carrying;
             if signed.is_some() {
                 standing.signed = signed;
             }

@@ -20,6 +20,7 @@ mod evidence;
 mod feeder;
 mod follow;
 mod metrics;
+mod succession;
 pub mod tally;
 mod witness;
 
@@ -237,6 +238,8 @@ pub struct Standing {
     /// Of its directory root.
     pub time: Timestamp,
     pub labels: u64,
+    /// Labels of its predecessor are still being carried over.
+    pub carrying: bool,
     pub status: Status,
 }
 
@@ -334,6 +337,7 @@ impl Peers {
                 signed: None,
                 time: Timestamp::default(),
                 labels: 0,
+                carrying: false,
                 status: Status::Starting,
             };
             let peer = Arc::new(Peer {

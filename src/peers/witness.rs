@@ -10,14 +10,14 @@
 //! the own log's memory is in doubt nothing is cosigned (threat 12).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, chain_of};
+use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, chain_of, succession};
 use crate::dime::Timestamp;
 use crate::proof::Hash;
 use crate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
@@ -64,6 +64,8 @@ struct Seat {
     peer: Arc<Peer>,
     /// Held from the comparison to the answer. `None` until it was read.
     memory: Mutex<Option<Memory>>,
+    /// Set once its predecessor, if it has one, was seen to be rightly followed.
+    founded: OnceLock<()>,
 }
 
 /// What was cosigned last.
@@ -97,7 +99,8 @@ impl Answer {
 impl Witness {
     pub(super) fn new(peers: &[Arc<Peer>], rooms: Arc<Rooms>, patience: Duration) -> Witness {
         let seat = |peer: &Arc<Peer>| {
-            let seat = Seat { peer: Arc::clone(peer), memory: Mutex::new(None) };
+            let seat =
+                Seat { peer: Arc::clone(peer), memory: Mutex::new(None), founded: OnceLock::new() };
             (peer.origin().to_owned(), seat)
         };
         Witness { rooms, patience, seats: peers.iter().map(seat).collect() }
@@ -206,7 +209,26 @@ impl Witness {
             let why = format!("its directory root is of {time}, this clock says {now}");
             return Err(Answer::Later(LATER, why).into());
         }
-        Ok(())
+        self.check_succession(seat, standing.size).await
+    }
+
+    /// Where the log comes from, seen once.
+    async fn check_succession(&self, seat: &Seat, followed: u64) -> Result<(), Refused> {
+        if seat.founded.get().is_some() {
+            return Ok(());
+        }
+        let first = seat.peer.archive().entry(0, followed).await?;
+        let Ok(Entry { kind: Kind::Genesis(genesis), .. }) = Entry::decode(&first) else {
+            return Err(Answer::Inconsistent("its first leaf is no genesis entry".into()).into());
+        };
+        let private = &self.rooms.log.store().private;
+        match succession::check(private, &genesis).await? {
+            Ok(()) => {
+                let _ = seat.founded.set(());
+                Ok(())
+            }
+            Err(why) => Err(Answer::Later(LATER, why).into()),
+        }
     }
 
     /// Waits until the peer was followed so far.
@@ -302,6 +324,9 @@ fn verdict(standing: &Standing) -> Option<Answer> {
         Status::Fault(words) => Some(Answer::Untrusted(format!("no longer trusted: {words}"))),
         Status::Condition(condition @ Condition::UnknownFormat(_)) => {
             Some(Answer::Later(LATER, condition.to_string()))
+        }
+        _ if standing.carrying => {
+            Some(Answer::Later(LATER, "labels of the log before are missing".into()))
         }
         _ => None,
     }

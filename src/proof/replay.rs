@@ -285,6 +285,11 @@ impl Carrying {
         })
     }
 
+    /// Whether all are there: what more is carried over would be a fault.
+    pub fn is_complete(&self) -> bool {
+        self.done == self.labels && self.map.clone().root() == self.directory_root
+    }
+
     /// The predecessor's label that came last.
     pub fn last(&self) -> Option<Label> {
         self.map.last()
