@@ -30,14 +30,17 @@ use syndicate::peers::{
 use syndicate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
 use syndicate::proof::dnssec::Anchor;
 use syndicate::proof::entry::{
-    Blob, DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Poks,
+    Blob, Carried, DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Genesis,
+    Poks, Predecessor,
 };
 use syndicate::proof::incident::{
     Evidence, Incident, Kind as IncidentKind, verify as verify_incident,
 };
+use syndicate::proof::map::PlainMap;
 use syndicate::proof::merkle::{self, leaf_hash, root_from_leaves};
 use syndicate::proof::note::{SigningKey, VerifierKey};
 use syndicate::proof::policy::Policy;
+use syndicate::proof::replay::{Change, MapEngine as _, Tip};
 use syndicate::proof::tile::{BundleCoordinate, Edge, WIDTH, encode_bundle, new_bundles};
 use syndicate::proof::{Entry, Hash, Kind, vrf};
 use syndicate::resolver::{HickoryResolver, Resolver};
@@ -260,6 +263,10 @@ impl Rogue {
     }
 
     fn serve_entries(&self, entries: &[Bytes]) {
+        self.serve_tree(entries, &signed(entries));
+    }
+
+    fn serve_tree(&self, entries: &[Bytes], signed: &SignedCheckpoint) {
         let (_, tiles) = Edge::new().integrate(&leaves(entries));
         for tile in tiles {
             self.put(tile.at.path(), tile.bytes.into());
@@ -269,7 +276,7 @@ impl Rogue {
             let part = &entries[from..from + usize::from(at.width)];
             self.put(at.path(), encode_bundle(part).unwrap().into());
         }
-        self.put("checkpoint".into(), signed(entries).to_string().into_bytes().into());
+        self.put("checkpoint".into(), signed.to_string().into_bytes().into());
     }
 
     fn put(&self, path: String, bytes: Bytes) {
@@ -870,6 +877,100 @@ async fn conditions_end_by_themselves() {
     assert!(node.accusations().is_empty(), "{:?}", node.accusations());
     let heard = node.ear.0.lock().unwrap().clone();
     assert_eq!(heard, [(0, size as usize), (size, 1), (size + 1, 1)]);
+}
+
+/// The key that `MiniLog::end` names.
+fn successor_key() -> SigningKey {
+    SigningKey::ed25519("log.example/2", &[99; 32]).unwrap()
+}
+
+/// A log that carries over the map of `old`, or of something else.
+fn successor(old: &MiniLog, change: impl Fn(&mut Carried)) -> (Vec<Bytes>, SignedCheckpoint) {
+    let (time, final_note) = (at(4 * MINUTE), signed(&old.entries).to_string());
+    let mut entries = Vec::new();
+    let mut promised = PlainMap::new();
+    let mut map = PlainMap::new();
+    for (label, tip) in old.map.iter() {
+        let mut carried = Carried {
+            label: *label,
+            holder: tip.holder,
+            version: tip.version,
+            current: tip.current,
+            chain: tip.chain,
+            predecessor_label: *label,
+        };
+        change(&mut carried);
+        let (version, current, chain) = (carried.version, carried.current, carried.chain);
+        promised.insert(*label, Tip { holder: tip.holder, version, current, chain });
+        entries.push(Bytes::from(Entry::new(time, Kind::Carried(carried)).encode()));
+    }
+    let genesis = Genesis {
+        origin: "log.example/2",
+        log_key: *successor_key().verifier().public_key().unwrap(),
+        vrf_key: old.vrf.public(),
+        predecessor: Some(Predecessor {
+            origin: ORIGIN,
+            log_key: *log_vkey().public_key().unwrap(),
+            checkpoint: final_note.as_bytes(),
+            directory_root: promised.root(),
+            labels: promised.len() as u64,
+        }),
+    };
+    entries.insert(0, Entry::new(time, Kind::Genesis(genesis)).encode().into());
+    let changes =
+        (0..).zip(&entries).filter_map(|(at, entry)| Change::of(at, entry.clone()).unwrap());
+    let changes: Vec<Change> = changes.collect();
+    let head = map.apply(&changes).unwrap();
+    let covered = entries.len() as u64;
+    let root = DirectoryRoot { root: head.root, labels: head.labels, covered };
+    entries.push(Entry::new(time, Kind::Root(root)).encode().into());
+    let tree = root_from_leaves(&leaves(&entries));
+    let checkpoint = Checkpoint::new("log.example/2", covered + 1, tree).unwrap();
+    let signed = checkpoint.sign(&successor_key(), time).unwrap();
+    (entries, signed)
+}
+
+/// Threat 18: whoever swaps keys and "migrates" finds nobody to cosign it, and a
+/// successor that nobody has followed is accused of nothing.
+#[tokio::test]
+async fn a_successor_is_cosigned_by_those_who_followed_the_log_before() {
+    let mut old = small();
+    old.end(at(3 * MINUTE));
+    let (first, second) = (Rogue::start().await, Rogue::start().await);
+    first.serve(&old);
+    let next = Mirror { url: second.url.clone(), log: successor_key().verifier(), cosigner: None };
+    let both = vec![first.as_peer(), next.clone()];
+    let honest = successor(&old, |_| ());
+    let swapped = successor(&old, |carried| carried.chain[0] ^= 1);
+    let cases = [
+        (vec![next.clone()], &honest, "not followed here"),
+        (both.clone(), &swapped, "last map is another one"),
+        (both.clone(), &honest, ""),
+    ];
+    for (n, (mirrors, (entries, checkpoint), why)) in (20..).zip(cases) {
+        second.serve_tree(entries, checkpoint);
+        let mut place = Place::new(&format!("judge{n}.example/log"), n).await;
+        let clock = Clock::manual(at(4 * MINUTE));
+        let node = Node::start(&mut place, &clock, options(mirrors), 0).await;
+        let request =
+            AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: checkpoint.clone() }.to_string();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let answer = loop {
+            let answer = node.add_checkpoint(request.clone()).await;
+            let settled = match why {
+                "" => answer.status == 200,
+                why => answer.status == 503 && words(&answer).contains(why),
+            };
+            if settled || tokio::time::Instant::now() > deadline {
+                break answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let wanted = if why.is_empty() { 200 } else { 503 };
+        assert_eq!(answer.status, wanted, "{}", words(&answer));
+        assert!(words(&answer).contains(why), "{}", words(&answer));
+        assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+    }
 }
 
 /// Threat 17: a peer on a newer version is not a liar.
