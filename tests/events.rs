@@ -9,15 +9,12 @@ mod process;
 #[path = "support/words.rs"]
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use client::Client;
-use serde_json::Value;
 use syndicate::clock::Clock;
 use syndicate::config::{Config, File};
 use syndicate::crawl::{Outcome, Report, frontier};
@@ -31,6 +28,7 @@ use syndicate::dime::{Address, Domain, Name, Timestamp};
 use syndicate::dmtp::{self, AddressFilter, Entrance, Roots, Session, Target};
 use syndicate::proof::Label;
 use syndicate::proof::entry::{Entry, Event, Events, Kind};
+use syndicate::proof::incident::{Evidence, Incident, Kind as IncidentKind};
 use syndicate::proof::receipt::{Statement, Word};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -337,7 +335,8 @@ fn served(scene: &Scene, mailbox: &Address) -> Served {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
     let rows = table();
-    let mut scene = Scene::new(rows.len(), |_| {}).await;
+    // A text that changes under the same keys is not in what `VRFY` compares.
+    let mut scene = Scene::new(rows.len(), |file| file.crawl.full_check_hours = 0).await;
     let mailbox =
         |number: usize| -> Address { format!("alice@d{number}.example").parse().unwrap() };
     let mailboxes: Vec<Address> = (0..rows.len()).map(mailbox).collect();
@@ -429,6 +428,14 @@ async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
 }
 
 async fn visit_all(scene: &Scene, mailboxes: &[Address]) {
+    // Manners to the one host of them all go by the clock, so it goes on.
+    let clock = scene.clock.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            clock.advance(20);
+        }
+    });
     let mut visits = JoinSet::new();
     for mailbox in mailboxes.iter().cloned() {
         let crawl = scene.mirror.crawl.clone();
@@ -438,17 +445,18 @@ async fn visit_all(scene: &Scene, mailboxes: &[Address]) {
         let ours = [Outcome::Ours, Outcome::Deadline, Outcome::DnsFailed];
         assert!(!ours.contains(&report.outcome), "{}: {:?}", report.domain, report.detail);
     }
+    ticking.abort();
 }
 
 /// Every incident below a mirror's folder.
-fn incidents(folder: &Path) -> Vec<Value> {
-    fn read(folder: &Path, found: &mut Vec<Value>) {
+fn incidents(folder: &Path) -> Vec<Incident> {
+    fn read(folder: &Path, found: &mut Vec<Incident>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
                 read(&path, found);
             } else {
-                found.push(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+                found.push(Incident::read(&std::fs::read(path).unwrap()).unwrap());
             }
         }
     }
@@ -458,28 +466,23 @@ fn incidents(folder: &Path) -> Vec<Value> {
 }
 
 /// The alarm is on disk, with the bytes that came and those before them.
-fn is_kept(incidents: &[Value], name: &Name, alarm: Event, before: &Served, now: &Served) {
-    let kind = alarm.name().to_ascii_lowercase().replace('_', "-");
-    let address = match name {
-        Name::Address(address) => Value::from(address.as_str()),
-        Name::Domain(_) => Value::Null,
-    };
-    let about = |incident: &&Value| {
-        incident["kind"] == kind.as_str()
-            && incident["domain"] == name.domain().as_str()
-            && incident["address"] == address
-    };
+fn is_kept(incidents: &[Incident], name: &Name, alarm: Event, before: &Served, now: &Served) {
+    let kind = IncidentKind::of_event(alarm).unwrap();
+    let about =
+        |incident: &&Incident| incident.kind == kind && incident.name.as_ref() == Some(name);
     let incident = incidents.iter().find(about).unwrap_or_else(|| panic!("{name}: no {kind}"));
-    let part = |key: &str| STANDARD.decode(incident[key].as_str().unwrap()).unwrap();
-    let (bytes, earlier) = (part("bytes"), part("before"));
-    let state = |of: &Served| [&of.text, &b"\n"[..], &of.org].concat();
+    let Evidence::Received(received) = &incident.evidence else { panic!("{name}: {kind}") };
+    let (bytes, shown) = (&received.bytes[..], &received.now);
+    let earlier = received.before.clone().unwrap_or_default();
     match alarm {
-        Event::Withdrawn => assert_eq!((bytes, earlier), (vec![], before.signet.clone())),
-        _ if name.domain().as_str() != name.as_str() => {
-            assert_eq!(bytes, now.signet, "{name}: {kind}");
-            assert_ne!(bytes, earlier, "{name}: {kind}");
+        Event::Withdrawn => {
+            assert_eq!((&shown.signet[..], &earlier.signet[..]), (&b""[..], &before.signet[..]));
         }
-        Event::RecordWithdrawn | Event::RecordExpired => assert_eq!(bytes, b"", "{kind}"),
+        _ if matches!(name, Name::Address(_)) => {
+            assert_eq!(shown.signet, now.signet, "{name}: {kind}");
+            assert_ne!(shown.signet, earlier.signet, "{name}: {kind}");
+        }
+        Event::RecordWithdrawn | Event::RecordExpired => assert_eq!(shown.record, b""[..]),
         Event::DnssecBogus => {
             // The messages as the servers sent them.
             let hay = bytes.windows(now.text.len().min(40));
@@ -489,8 +492,9 @@ fn is_kept(incidents: &[Value], name: &Name, alarm: Event, before: &Served, now:
             assert!(bytes.starts_with(&now.text) && bytes.len() > now.text.len(), "{kind}");
         }
         _ => {
-            assert_eq!(bytes, state(now), "{name}: {kind}");
-            assert_eq!(earlier.is_empty(), before.text.is_empty(), "{name}: {kind}");
+            assert_eq!(shown.record, now.text, "{name}: {kind}");
+            assert_eq!(shown.org_signet, now.org, "{name}: {kind}");
+            assert_eq!(earlier.record.is_empty(), before.text.is_empty(), "{name}: {kind}");
         }
     }
 }
@@ -556,15 +560,14 @@ async fn bogus_counts_when_the_second_path_agrees() {
     other.dns().set_fault(domain.as_str(), Some(Fault::Tampered)).unwrap();
     assert_eq!(scene.visit(&name).await.outcome, Outcome::Confirmed);
     assert_eq!(events(&mut scene).await, ["FIRST_SEEN"]);
-    assert_eq!(incidents(scene.folder.path()), Vec::<Value>::new());
+    assert_eq!(incidents(scene.folder.path()), Vec::<Incident>::new());
 
     scene.world.dns().set_fault(domain.as_str(), Some(Fault::Tampered)).unwrap();
     assert_eq!(scene.visit(&name).await.outcome, Outcome::DnsBogus);
     assert_eq!(events(&mut scene).await, ["FIRST_SEEN", "DNSSEC_BOGUS"]);
     let kept = incidents(scene.folder.path());
-    let kinds: BTreeMap<&str, usize> =
-        kept.iter().map(|incident| (incident["kind"].as_str().unwrap(), 1)).collect();
-    assert_eq!(kinds.keys().copied().collect::<Vec<_>>(), ["dnssec-bogus"]);
+    let kinds: BTreeSet<&str> = kept.iter().map(|incident| incident.kind.as_str()).collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["dnssec-bogus"]);
     scene.end().await;
 }
 

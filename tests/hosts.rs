@@ -1,61 +1,60 @@
-//! DX hosts that do everything wrong, met by a real crawler among honest ones:
-//! each gets a clear, recorded reason, and the others get their visit.
+//! DX hosts, zones and clients that do everything wrong, met all at once by a
+//! whole mirror among honest ones: each gets a clear, recorded reason, the others
+//! get their visit, and the mirror stays well.
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/rogue.rs"]
 mod rogue;
+#[path = "support/wired.rs"]
+mod wired;
+#[path = "support/words.rs"]
+mod words;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use prometheus::Encoder as _;
+use client::Client;
 use rogue::{Answer, Conduct, Rogue};
 use syndicate::clock::Clock;
-use syndicate::crawl::{
-    self, Crawler, Handle, Incident, IncidentKind, Incidents, Placed, Report, Rooms, Sink, Unplaced,
-};
+use syndicate::crawl::quota::Limits as Quota;
+use syndicate::crawl::{self, Incident, IncidentKind, Incidents, Report};
+use syndicate::daemon::{Filed, FromCrawl};
+use syndicate::demo::dns::PrivateDns;
 use syndicate::demo::world::{self, World};
 use syndicate::dime::reply::Limits;
-use syndicate::dime::{Domain, Name};
-use syndicate::dmtp;
-use syndicate::log::{self, Keys, Log, Refused};
-use syndicate::proof::entry::Draft;
-use syndicate::proof::note::SigningKey;
-use syndicate::proof::vrf::SecretKey;
-use syndicate::resolver::HickoryResolver;
+use syndicate::dime::{Address, Domain, Name};
+use syndicate::dmtp::{self, AddressFilter, Network};
+use syndicate::proof::Label;
+use syndicate::proof::entry::{Entry, Kind};
+use syndicate::resolver::{self, HickoryResolver};
 use syndicate::store::rows::{self, FrontierRow};
-use syndicate::store::testing::MemoryState;
+use syndicate::store::sled::Sled;
 use syndicate::store::{State, Store};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use wired::{Parts, Wired};
+use words::MARK;
 
 /// For a handshake or a reply. Honest hosts on a busy machine need less.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Bytes of a signet, and of a whole reply.
 const OBJECT: usize = 16 * 1024;
+/// What one name may put into the log.
+const QUOTA: Quota = Quota { entries: 8, new_labels: 6 };
+/// How much more memory the process may need for a hundred rogues, KiB: each
+/// could send as much without an end.
+const MEMORY: u64 = 256 << 10;
 
-/// The crawl's drafts go into a real log.
-struct IntoLog(Log);
-
-#[async_trait]
-impl Sink for IntoLog {
-    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
-        match self.0.submit(draft).await {
-            Ok(placed) => Ok(Placed::Version(placed.version)),
-            Err(Refused::Unplaceable(why)) => Err(Unplaced::Misfit(why.to_string())),
-            Err(later) => Err(Unplaced::Later(later.to_string())),
-        }
-    }
-
-    async fn is_forgotten(&self, address: &syndicate::dime::Address) -> Result<bool, Unplaced> {
-        self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
-    }
-}
-
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Incident>>>);
+/// Incidents are kept here, to be asked about, and on disk as a mirror does.
+#[derive(Clone)]
+struct Kept(Arc<Mutex<Vec<Incident>>>, Arc<FromCrawl>);
 
 impl Kept {
     fn all(&self) -> Vec<Incident> {
@@ -66,63 +65,58 @@ impl Kept {
 #[async_trait]
 impl Incidents for Kept {
     async fn report(&self, incident: Incident) {
+        self.1.report(incident.clone()).await;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(incident);
     }
 }
 
-/// A crawler with everything behind it.
+/// A mirror with everything in a folder.
 struct Crawl {
-    handle: Handle,
+    mirror: Wired,
     state: Arc<dyn State>,
     incidents: Kept,
-    registry: prometheus::Registry,
-    _folder: tempfile::TempDir,
-    _tasks: JoinSet<()>,
+    client: Client,
+    folder: tempfile::TempDir,
 }
 
 impl Crawl {
     async fn start(world: &World) -> Crawl {
+        words::listen();
         let folder = tempfile::tempdir().unwrap();
-        let state: Arc<dyn State> = Arc::new(MemoryState::default());
-        let origin = "log.example/hosts";
-        let keys = Keys {
-            log: SigningKey::ed25519(origin, &[1; 32]).unwrap(),
-            vrf: Arc::new(SecretKey::from_seed(&[2; 32])),
+        let store = Store::folder(&folder.path().join("blobs")).unwrap();
+        let state: Arc<dyn State> = Arc::new(Sled::open(&folder.path().join("state")).unwrap());
+        let filed = Arc::new(Filed::new(store.private.clone(), Clock::system()));
+        let origin = wired::verifier().name().to_owned();
+        let on_disk = FromCrawl::new(filed, state.clone(), store.public.clone(), origin);
+        let incidents = Kept(Arc::default(), Arc::new(on_disk));
+        let asking = resolver::Options {
+            timeout: Duration::from_secs(1),
+            deadline: DEADLINE,
+            ..world.resolver_options()
         };
-        let mut options = log::Options::new(folder.path().join("guard"));
-        options.origin = Some(origin.into());
-        options.interval = Duration::from_millis(100);
-        let (store, clock) = (Store::memory(), Clock::system());
-        let opened = log::open(options, store, state.clone(), keys, clock.clone()).await.unwrap();
-        let (registry, incidents) = (prometheus::Registry::new(), Kept::default());
-        let rooms = Rooms {
-            resolver: Arc::new(HickoryResolver::new(world.resolver_options()).unwrap()),
-            second_resolver: None,
+        let parts = Parts {
+            store,
             state: state.clone(),
-            public: opened.log.store().public.clone(),
-            clock,
-            sink: Arc::new(IntoLog(opened.log.clone())),
+            guard: folder.path().join("guard"),
+            clock: Clock::system(),
+            resolver: Arc::new(HickoryResolver::new(asking).unwrap()),
             incidents: Arc::new(incidents.clone()),
+            crawl: hasty(world),
+            limits: QUOTA,
         };
-        let metrics = crawl::Metrics::new(&registry).unwrap();
-        let (crawler, handle) = Crawler::new(rooms, hasty(world), metrics, "test");
-        let mut tasks = JoinSet::new();
-        let (forever, sequencer) = (CancellationToken::new(), opened.sequencer);
-        let never = forever.clone();
-        tasks.spawn(async move { sequencer.run(never).await.unwrap() });
-        tasks.spawn(async move { crawler.run(forever).await.unwrap() });
-        Crawl { handle, state, incidents, registry, _folder: folder, _tasks: tasks }
+        let mirror = Wired::start(parts).await.unwrap();
+        Crawl { mirror, state, incidents, client: Client::new(wired::verifier()), folder }
     }
 
-    /// Visits all at once; what came of each.
     async fn visit(&self, domains: &[Domain]) -> BTreeMap<Domain, Arc<Report>> {
-        let mut visits = JoinSet::new();
-        for domain in domains.iter().cloned() {
-            let handle = self.handle.clone();
-            visits.spawn(async move { handle.visit(Name::Domain(domain), "test").await.unwrap() });
-        }
-        let reports = visits.join_all().await;
+        let reports = self.mirror.visit(domains.iter().cloned().map(Name::Domain)).await;
         reports.into_iter().map(|report| (report.domain.clone(), report)).collect()
+    }
+
+    async fn watch(&self, names: impl IntoIterator<Item = Address>) {
+        for address in names {
+            self.mirror.crawl.watch(Name::Address(address), "test").await.unwrap();
+        }
     }
 
     async fn failures(&self, domain: &Domain) -> u32 {
@@ -130,29 +124,66 @@ impl Crawl {
         rows::find::<FrontierRow>(&*self.state, key).await.unwrap().unwrap().failures
     }
 
-    fn metrics(&self) -> String {
-        let mut text = Vec::new();
-        prometheus::TextEncoder::new().encode(&self.registry.gather(), &mut text).unwrap();
-        String::from_utf8(text).unwrap()
+    async fn get(&self, path: &str) -> String {
+        let answer = self.client.get(&format!("{}{path}", self.mirror.http)).await;
+        String::from_utf8(answer.unwrap_or_else(|| panic!("{path}: no answer")).to_vec()).unwrap()
+    }
+
+    /// Alive, ready and sequencing, and no word about a mailbox anywhere.
+    async fn is_well(&self) {
+        assert_eq!(self.get("/healthz").await, "ok\n");
+        let ready: serde_json::Value = serde_json::from_str(&self.get("/readyz").await).unwrap();
+        assert_eq!(
+            (&ready["ready"], &ready["sequencing"]),
+            (&true.into(), &true.into()),
+            "{ready}"
+        );
+        assert_eq!(words::leak(&self.get("/metrics").await), None);
+        words::no_mailbox_was_named();
+    }
+
+    /// Entries in the published log by label.
+    async fn entries(&mut self) -> BTreeMap<Label, u64> {
+        let mut counts = BTreeMap::new();
+        for entry in self.client.entries(&self.mirror.http).await {
+            match Entry::decode(&entry).unwrap().kind {
+                Kind::Domain(seen) => {
+                    *counts.entry(Label::of_domain(&seen.domain.parse().unwrap())).or_default() += 1
+                }
+                Kind::User(seen) => *counts.entry(seen.label).or_default() += 1,
+                _ => {}
+            }
+        }
+        counts
     }
 }
 
 /// Small limits, and fewer visits at once than there are rogues.
 fn hasty(world: &World) -> crawl::Options {
     crawl::Options {
-        concurrency: 6,
+        concurrency: 12,
         dx_port: world.dmtp_port(),
         dmtp: dmtp::Options {
             handshake: DEADLINE,
             reply: DEADLINE,
             object: OBJECT,
             limits: Limits { line: 2 * OBJECT, lines: 16, total: 4 * OBJECT },
-            filter: world.address_filter(),
+            filter: beyond_the_first(),
             roots: world.roots(),
             ..dmtp::Options::default()
         },
         ..crawl::Options::default()
     }
+}
+
+/// All of loopback but 127.0.0.0/16, which stands for an operator's own network.
+fn beyond_the_first() -> AddressFilter {
+    let network = |bits: u32| {
+        let second = 1u8 << (bits - 1);
+        let prefix = u8::try_from(17 - bits).unwrap();
+        Network::new(IpAddr::V4(Ipv4Addr::new(127, second, 0, 0)), prefix).unwrap()
+    };
+    AddressFilter::new((1..=8).map(network).collect())
 }
 
 /// What is expected of a visit.
@@ -178,15 +209,23 @@ fn cases() -> Vec<Case> {
         org("slow", Answer::Silence),
         org("slow", Answer::Drips),
         user("slow", Answer::Silence),
+        user("slow", Answer::Drips),
+        domain("slow", Conduct::DripsTls),
+        domain("slow", Conduct::DripsBanner),
+        mailbox("slow", Conduct::History(Answer::Drips)),
         // No TLS, or none to speak of.
         domain("tls", Conduct::HangsUp),
         domain("tls", Conduct::Plaintext(b"220 mail.example ESMTP\r\n")),
         domain("tls", Conduct::Plaintext(&[0x16, 0x03, 0x03, 0xff, 0xff, 0, 1, 2, 3])),
+        domain("tls", Conduct::Garbage(&[0x16, 0x03, 0x01, 0x00, 0x04, 0xde, 0xad, 0xbe, 0xef])),
+        domain("tls", Conduct::Garbage(b"\x80\xff\x00\x01garbage")),
         // Malformed.
         domain("banner", Conduct::Greets("220 mail.example ESMTP Postfix\r\n")),
         domain("malformed", Conduct::Greets("\0\x01\x02\r\n")),
         org("malformed", says("250 OK [!!! no base64 !!!]\r\n")),
         org("malformed", says("OK\r\n")),
+        domain("malformed", Conduct::EndlessLines),
+        org("malformed", Answer::Floods("250-[AAAA]\r\n")),
         user("malformed", says("250 OK [====]\r\n")),
         mailbox("malformed", Conduct::History(says("250-[x]\r\n250 OK\r\n"))),
         // Truncated: the reply, or what is in it.
@@ -197,10 +236,15 @@ fn cases() -> Vec<Case> {
         user("signet-invalid", says("250 OK [AAAA]\r\n")),
         // Oversized.
         domain("oversized", Conduct::EndlessBanner),
+        org("oversized", Answer::Huge),
+        user("oversized", Answer::Huge),
+        mailbox("oversized", Conduct::History(Answer::Cycle(100))),
         org("oversized", Answer::Floods("A")),
         org("oversized", says(&too_large)),
         user("oversized", Answer::Floods("A")),
         mailbox("oversized", Conduct::History(Answer::Floods("250-[AAAA]\r\n"))),
+        // A history that goes round, within all limits: the same three signets.
+        mailbox("changed", Conduct::History(Answer::Cycle(4))),
         // Just a no.
         org("refused", says("554 NOT TODAY\r\n")),
         org("not-found", says("450 NOT FOUND\r\n")),
@@ -213,24 +257,18 @@ const GOOD: [&str; 2] = ["changed", "not-found"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_gets_a_reason_and_the_others_a_visit() {
-    let world = World::start(world::Options::default()).await.unwrap();
-    let crawl = Crawl::start(&world).await;
+    let world = Arc::new(World::start(world::Options::default()).await.unwrap());
+    let mut crawl = Crawl::start(&world).await;
     let mut rogues = Vec::new();
     for (number, case) in cases().into_iter().enumerate() {
-        let domain: Domain = format!("rogue{number}.example").parse().unwrap();
-        let port = world.dmtp_port();
-        let rogue = Rogue::start(&domain, "mailbox", port, case.conduct.clone()).await;
-        world.dns().add_zone(domain.as_str(), true).unwrap();
-        world.dns().set_txt(&format!("_dime.{domain}"), &[&rogue.record]).unwrap();
-        world.dns().set_addresses(&format!("dx.{domain}"), &[IpAddr::V4(rogue.ip)]).unwrap();
-        rogues.push((rogue, case));
+        rogues.push((settle(&world, number, case.conduct.clone()).await, case));
     }
     let watched = rogues.iter().map(|(rogue, _)| rogue.address.clone());
-    for address in watched.chain(world.addresses()) {
-        crawl.handle.watch(Name::Address(address), "test").await.unwrap();
-    }
+    crawl.watch(watched.chain(world.addresses())).await;
     let (honest, odd) = (world.domains(), rogues.iter().map(|(rogue, _)| rogue.domain().clone()));
     let odd: Vec<Domain> = odd.collect();
+    let before = resident();
+    let clients = slow_clients(&crawl.mirror).await;
 
     let reports = crawl.visit(&[odd.clone(), honest.clone()].concat()).await;
     for (rogue, case) in &rogues {
@@ -238,14 +276,13 @@ async fn each_gets_a_reason_and_the_others_a_visit() {
         let failed = crawl.failures(rogue.domain()).await > 0;
         assert_eq!(failed, !GOOD.contains(&case.domain), "{:?} is not on record", case.conduct);
     }
-    for domain in &honest {
-        let report = &reports[domain];
-        assert!(report.outcome.is_good(), "{domain}: {} {:?}", report.outcome, report.detail);
-        let users: Vec<_> = report.users.iter().map(|(_, outcome)| outcome).collect();
-        assert!(users.iter().all(|outcome| outcome.is_good()), "{domain}: {users:?}");
-    }
-    counted(&crawl.metrics());
+    all_good(&honest, &reports);
+    counted(&crawl.get("/metrics").await);
     kept(&crawl.incidents.all(), &rogues);
+    crawl.is_well().await;
+    drop(clients);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < MEMORY, "{grown} KiB more memory");
 
     // Whoever behaves again is served again.
     for (rogue, _) in &rogues {
@@ -257,6 +294,281 @@ async fn each_gets_a_reason_and_the_others_a_visit() {
         assert!(report.users[0].1.is_good(), "{domain}: {}", report.users[0].1);
         assert_eq!(crawl.failures(&domain).await, 0);
     }
+    // And nothing of what went before is in the log: one entry a link.
+    let entries = crawl.entries().await;
+    for (rogue, case) in &rogues {
+        let of = |label| entries.get(&label).copied().unwrap_or_default();
+        let user = Label::of_address(crawl.mirror.log.vrf(), &rogue.address);
+        let own = Label::of_domain(rogue.domain());
+        assert_eq!((of(own) <= 2, of(user)), (true, 3), "{:?}", case.conduct);
+    }
+}
+
+/// A domain whose only host is a rogue.
+async fn settle(world: &World, number: usize, conduct: Conduct) -> Rogue {
+    let domain: Domain = format!("rogue{number}.example").parse().unwrap();
+    let rogue = Rogue::start(&domain, MARK, world.dmtp_port(), conduct).await;
+    publish(world.dns(), &domain, &rogue.record, &[IpAddr::V4(rogue.ip)]);
+    rogue
+}
+
+/// A zone with a record, and its host at these addresses.
+fn publish(dns: &PrivateDns, domain: &Domain, record: &str, addresses: &[IpAddr]) {
+    dns.add_zone(domain.as_str(), true).unwrap();
+    dns.set_txt(&format!("_dime.{domain}"), &[record]).unwrap();
+    dns.set_addresses(&format!("dx.{domain}"), addresses).unwrap();
+}
+
+fn all_good(domains: &[Domain], reports: &BTreeMap<Domain, Arc<Report>>) {
+    for domain in domains {
+        let report = &reports[domain];
+        assert!(report.outcome.is_good(), "{domain}: {} {:?}", report.outcome, report.detail);
+        let users: Vec<_> = report.users.iter().map(|(_, outcome)| outcome).collect();
+        assert!(users.iter().all(|outcome| outcome.is_good()), "{domain}: {users:?}");
+    }
+}
+
+/// Memory of this process, KiB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Clients of both faces, more than one client may have, that send a byte now
+/// and then and take nothing. They go on until dropped.
+async fn slow_clients(mirror: &Wired) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for (number, to) in
+        (0..80).flat_map(|number| [(number, mirror.http_addr), (number, mirror.dmtp)])
+    {
+        let from = SocketAddr::from((Ipv4Addr::new(127, 9, 9, 9), 0));
+        clients.spawn(async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(from).unwrap();
+            let Ok(mut stream) = socket.connect(to).await else { return };
+            let head = b"GET /v1/lookup/x@y.example HTTP/1.1\r\nx: ";
+            let _ = stream.write_all(&head[..number % head.len()]).await;
+            while stream.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+    clients
+}
+
+/// What is wrong is in DNS, or comes in the middle of a visit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_dns_and_time_can_do_is_bounded() {
+    let world = Arc::new(World::start(world::Options::default()).await.unwrap());
+    let mut crawl = Crawl::start(&world).await;
+    let dns = world.dns();
+    // Nobody may be sent here, whatever a stranger's DNS says.
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, world.dmtp_port()));
+    let own = TcpListener::bind(own).await.unwrap();
+    let trap = tokio::spawn(async move { own.accept().await.map(|(_, from)| from) });
+    let silent = settle(&world, 90, Conduct::HangsUp).await;
+    let record = silent.record.replace("dx.rogue90.example", "@");
+
+    let mut expected: Vec<(Domain, &str)> = Vec::new();
+    let mut domain = |outcome: &'static str| -> Domain {
+        let domain: Domain = format!("odd{}.example", expected.len()).parse().unwrap();
+        dns.add_zone(domain.as_str(), true).unwrap();
+        expected.push((domain.clone(), outcome));
+        domain
+    };
+    let with = |host: &str| record.replace('@', host);
+    let texts = |domain: &Domain, texts: &[String]| {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        dns.set_txt(&format!("_dime.{domain}"), &texts).unwrap();
+    };
+
+    // Addresses that are none of a stranger's business.
+    for address in [
+        "127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "10.1.2.3",
+        "192.168.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "fe80::1",
+        "fd00::1",
+    ] {
+        let domain = domain("forbidden-address");
+        let address: IpAddr = address.parse().unwrap();
+        publish(dns, &domain, &with(&format!("dx.{domain}")), &[address]);
+    }
+    let many = domain("forbidden-address");
+    let addresses: Vec<IpAddr> = (0..60).map(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n))).collect();
+    publish(dns, &many, &with(&format!("dx.{many}")), &addresses);
+
+    // Aliases that go round, or on and on.
+    let looped = domain("dns-failed");
+    dns.set_cname(&format!("_dime.{looped}"), &format!("a.{looped}")).unwrap();
+    dns.set_cname(&format!("a.{looped}"), &format!("_dime.{looped}")).unwrap();
+    let own_alias = domain("dns-failed");
+    dns.set_cname(&format!("_dx.{own_alias}"), &format!("_dx.{own_alias}")).unwrap();
+    let looped_host = domain("dns-failed");
+    texts(&looped_host, &[with(&format!("dx.{looped_host}"))]);
+    dns.set_cname(&format!("dx.{looped_host}"), &format!("dy.{looped_host}")).unwrap();
+    dns.set_cname(&format!("dy.{looped_host}"), &format!("dx.{looped_host}")).unwrap();
+    let long = domain("dns-failed");
+    dns.set_cname(&format!("_dime.{long}"), &format!("a0.{long}")).unwrap();
+    for at in 0..40 {
+        dns.set_cname(&format!("a{at}.{long}"), &format!("a{}.{long}", at + 1)).unwrap();
+    }
+    dns.set_txt(&format!("a40.{long}"), &[&with("dx.rogue90.example")]).unwrap();
+
+    // Texts by number and by length.
+    let numbered: Vec<String> = (0..300).map(|n| format!("text {n}")).collect();
+    texts(&domain("dns-failed"), &numbered);
+    let long: Vec<String> = (0..60).map(|n| format!("{n}{}", "x".repeat(1200))).collect();
+    texts(&domain("dns-failed"), &long);
+    let claims: Vec<String> = (0..40).map(|n| format!("{} x{n}=1", with("a.example"))).collect();
+    texts(&domain("record-ambiguous"), &claims);
+    // A crowd of other texts hides no record, and is none.
+    let crowd: Vec<String> = (0..50).map(|n| format!("v=spf{n} -all")).collect();
+    texts(&domain("no-record"), &crowd);
+
+    // Records that go on and on.
+    let pok = record.split(' ').find(|field| field.starts_with("pok=")).unwrap();
+    for (field, times) in [(pok, 17), (pok, 1000), ("dx=a.example", 1000)] {
+        let text = format!("{} {}", with("a.example"), [field].repeat(times).join(" "));
+        texts(&domain("record-refused"), &[text]);
+    }
+    // As many hosts as a record can name, and all of them hang up.
+    let mut hosts = with("h0.rogue90.example");
+    for number in 0..80 {
+        let host = format!("h{number}.rogue90.example");
+        dns.set_addresses(&host, &[IpAddr::V4(silent.ip)]).unwrap();
+        hosts.push_str(&format!(" dx={host} dx={host}"));
+    }
+    let crowded = domain("tls");
+    texts(&crowded, &[hosts]);
+
+    // In the middle of a visit: another certificate, or another address.
+    let changes = settle(&world, 91, Conduct::ChangesCertificate).await;
+    let moves = settle(&world, 92, Conduct::MovesAway).await;
+    let world_then = world.clone();
+    moves.before_hanging_up(move || {
+        let here = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        world_then.dns().set_addresses("dx.rogue92.example", &here).unwrap();
+    });
+    // Names that are answered for others.
+    let (org, user) = silent.signets();
+    let other_org = settle(&world, 93, Conduct::Org(Answer::Gives(org))).await;
+    let other_user = settle(&world, 94, Conduct::User(Answer::Gives(user.clone()))).await;
+    let no_org = settle(&world, 95, Conduct::Org(Answer::Gives(user))).await;
+    let second = |rogue: &Rogue| -> Address { format!("z{}", rogue.address).parse().unwrap() };
+    let mailboxes = [&changes, &moves, &other_org, &other_user, &no_org];
+    let mut watched: Vec<Address> = mailboxes.map(|rogue| rogue.address.clone()).to_vec();
+    watched.extend([second(&changes), second(&moves)]);
+    crawl.watch(watched.into_iter().chain(world.addresses())).await;
+
+    let honest = world.domains();
+    let mut all: Vec<Domain> = expected.iter().map(|(domain, _)| domain.clone()).collect();
+    all.extend(mailboxes.map(|rogue| rogue.domain().clone()));
+    all.extend(honest.clone());
+    let reports = crawl.visit(&all).await;
+    for (domain, outcome) in &expected {
+        let report = &reports[domain];
+        assert_eq!(report.outcome.as_str(), *outcome, "{domain}: {:?}", report.detail);
+    }
+    all_good(&honest, &reports);
+    let users = |rogue: &Rogue| -> Vec<String> {
+        let users = reports[rogue.domain()].users.iter();
+        // What an earlier visit entered is only confirmed by this one.
+        users.map(|(_, outcome)| outcome.as_str().replace("confirmed", "changed")).collect()
+    };
+    assert_eq!(users(&changes), ["changed", "certificate"]);
+    assert_eq!(users(&moves), ["changed", "forbidden-address"]);
+    assert_eq!(reports[other_org.domain()].outcome.as_str(), "org-signet-invalid");
+    assert_eq!(reports[no_org.domain()].outcome.as_str(), "org-signet-invalid");
+    assert_eq!(users(&other_user), ["signet-invalid"]);
+    assert!(!trap.is_finished(), "somebody was sent to the mirror's own network");
+    // One domain does not choose how many connections are made for it.
+    assert!(silent.connections() <= 8, "{} connections for one record", silent.connections());
+
+    let incidents = crawl.incidents.all();
+    for (domain, kind) in [
+        (changes.domain(), IncidentKind::CertificateMismatch),
+        (other_org.domain(), IncidentKind::OrgSignetInvalid),
+        (other_user.domain(), IncidentKind::SignetInvalid),
+    ] {
+        let about = |incident: &&Incident| incident.domain == *domain;
+        // Seen again by the next visit, it is reported again, and filed once.
+        let mut kinds = incidents.iter().filter(about).map(|incident| incident.kind);
+        assert_eq!(kinds.next(), Some(kind), "{domain}");
+        assert!(kinds.all(|other| other == kind), "{domain}");
+    }
+    for (domain, outcome) in &expected {
+        let kind = match *outcome {
+            "record-refused" => IncidentKind::RecordRefused,
+            "record-ambiguous" => IncidentKind::RecordAmbiguous,
+            _ => continue,
+        };
+        let about = |incident: &&Incident| incident.domain == *domain && incident.kind == kind;
+        let incident = incidents.iter().find(about).unwrap_or_else(|| panic!("{domain}: {kind}"));
+        assert!(incident.bytes.len() <= 1 << 20);
+    }
+    crawl.is_well().await;
+    let entries = crawl.entries().await;
+    for (domain, _) in &expected {
+        let count = entries.get(&Label::of_domain(domain)).copied().unwrap_or_default();
+        assert!(count <= 1, "{domain}: {count} entries");
+    }
+}
+
+/// Names beyond the quota, and a name that never stands still: the log, the
+/// queue and the disk grow no further than the quota, and nothing is hidden.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_beyond_its_quota_grows_nothing() {
+    let options = world::Options { further: 3, ..world::Options::default() };
+    let world = World::start(options).await.unwrap();
+    let mut crawl = Crawl::start(&world).await;
+    let [crowded, restless, quiet] =
+        ["d0.example", "d1.example", "d2.example"].map(|domain| domain.parse::<Domain>().unwrap());
+    for number in 0..40 {
+        let address = world.enroll(&crowded, &format!("{MARK}{number}")).unwrap();
+        crawl.watch([address]).await;
+    }
+    let flapping: Address = format!("alice@{restless}").parse().unwrap();
+    let calm: Address = format!("alice@{quiet}").parse().unwrap();
+    crawl.watch([flapping.clone(), calm.clone()]).await;
+    let domains = [crowded.clone(), restless.clone(), quiet.clone()];
+    for _ in 0..12 {
+        let reports = crawl.visit(&domains).await;
+        assert!(reports.values().all(|report| report.outcome.is_good()));
+        world.swap_key(&flapping).unwrap();
+        world.reissue(&flapping, "another").unwrap();
+    }
+    let entries = crawl.entries().await;
+    let vrf = crawl.mirror.log.vrf();
+    let of = |address: &Address| {
+        entries.get(&Label::of_address(vrf, address)).copied().unwrap_or_default()
+    };
+    let crowd = (0..40).map(|n| format!("{MARK}{n}@{crowded}").parse().unwrap());
+    let logged: u64 = crowd.map(|address| of(&address)).sum();
+    assert_eq!(logged, u64::from(QUOTA.new_labels), "new names of one domain on one day");
+    assert!(of(&flapping) <= u64::from(QUOTA.entries), "{}", of(&flapping));
+    assert_eq!(of(&calm), 1);
+    // What was seen and is no entry is kept, up to the quota of the disk.
+    let files = files(&crawl.folder.path().join("blobs/private/incident"));
+    assert!((1..=64 * 2).contains(&files), "{files} incidents on disk");
+    let coalesced = crawl.incidents.all();
+    assert!(coalesced.iter().any(|incident| incident.kind == IncidentKind::Coalesced));
+    crawl.is_well().await;
+}
+
+/// Files below a folder, however deep.
+fn files(folder: &Path) -> usize {
+    let count = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files(&entry.path()),
+        _ => 1,
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().map(count).sum()
 }
 
 fn check(report: &Report, rogue: &Rogue, case: &Case) {

@@ -396,10 +396,15 @@ impl Dx<'_> {
         ended && self.given > 0
     }
 
-    /// Keeps the session for other domains of the host, or says goodbye.
-    async fn leave(&mut self) {
+    /// Keeps the session for other domains of the host, if it was of use, or
+    /// says goodbye.
+    async fn leave(&mut self, good: bool) {
         let kept = &self.visitor.options.dmtp.kept;
-        if let Some(session) = self.session.take().and_then(|session| kept.put(session)) {
+        let over = match (self.session.take(), good) {
+            (Some(session), true) => kept.put(session),
+            (session, _) => session,
+        };
+        if let Some(session) = over {
             session.quit().await;
         }
     }
@@ -464,7 +469,7 @@ impl Visitor {
         if is_coalesced(report) {
             // Not in the log, so nothing can be said to be valid under it.
             report.outcome = Outcome::Coalesced;
-            dx.leave().await;
+            dx.leave(true).await;
             return Ok(());
         }
         let entered = report.entries.last().map(|entered| entered.placed);
@@ -498,7 +503,9 @@ impl Visitor {
             let authority = Authority { org, version, old: self.old_orgs(domain, &old).await? };
             self.users(&mut dx, &job.users, &authority, report).await?;
         }
-        dx.leave().await;
+        let gave = |outcome: Outcome| outcome.is_good() && outcome != Outcome::NotFound;
+        let good = gave(report.outcome) && report.users.iter().all(|(_, outcome)| gave(*outcome));
+        dx.leave(good).await;
         Ok(())
     }
 

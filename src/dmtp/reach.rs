@@ -14,10 +14,15 @@ use crate::dime::record::Record;
 use crate::dime::{Dnssec, Domain, Rejection, Timestamp};
 use crate::resolver::{self, Resolver};
 
+/// `dx` hosts tried: a record has room for hundreds, and who writes it must not
+/// choose how many strangers are called on for it.
+const DX_HOSTS: usize = 8;
 /// MX hosts tried (§6.2).
 const MX_HOSTS: usize = 3;
 /// Addresses tried of one host.
 const ADDRESSES: usize = 4;
+/// Connections tried for one domain.
+const CONNECTIONS: usize = 16;
 
 /// Where DX hosts listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub async fn reach(
     clock: &Clock,
     mismatches: &mut Vec<Mismatch>,
 ) -> Result<(Session, Accepted), Unreached> {
-    let mut last = Unreached::NoHost;
+    let (mut last, mut connections) = (Unreached::NoHost, 0);
     let mut busy = None;
     for (host, entrance, port) in hosts(resolver, route, ports).await {
         let addresses = match is_onion(&host) {
@@ -90,7 +95,8 @@ pub async fn reach(
                 continue;
             }
         };
-        for ip in addresses.into_iter().take(ADDRESSES) {
+        for ip in addresses.into_iter().take(ADDRESSES.min(CONNECTIONS - connections)) {
+            connections += 1;
             let target = Target { host: &host, addr: SocketAddr::new(ip, port), entrance };
             match open(target, route, options, clock, mismatches).await {
                 Ok(reached) => return Ok(reached),
@@ -189,8 +195,13 @@ async fn hosts(
 ) -> Vec<(String, Entrance, u16)> {
     let Route { domain, record, .. } = route;
     if !record.dx.is_empty() {
-        let hosts = record.dx_hosts().into_iter();
-        return hosts.map(|host| (host.name, Entrance::Tls, ports.dx)).collect();
+        let mut hosts: Vec<String> = Vec::new();
+        for host in record.dx_hosts() {
+            if hosts.len() < DX_HOSTS && !hosts.contains(&host.name) {
+                hosts.push(host.name);
+            }
+        }
+        return hosts.into_iter().map(|host| (host, Entrance::Tls, ports.dx)).collect();
     }
     // An MX answer that fails or is bogus names nobody.
     let exchangers = match resolver.mx(domain.as_str()).await {

@@ -169,11 +169,13 @@ impl Faults {
         gate
     }
 
-    /// Forgets all faults; what is dead lives again.
-    pub fn clear(&self) {
+    /// Forgets all faults; what is dead lives again. Says whether there was any.
+    pub fn clear(&self) -> bool {
         let mut plan = self.plan();
+        let any = plan.dead || !plan.rules.is_empty();
         plan.rules.clear();
         plan.dead = false;
+        any
     }
 
     /// Every write and deletion asked for so far, refused ones included, in order.
