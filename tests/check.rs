@@ -34,6 +34,11 @@ struct Site {
 
 impl Site {
     async fn start(world: &World, origin: &str) -> Site {
+        Site::start_seeing(world, world.name_servers(), origin).await
+    }
+
+    /// With the view of these name servers.
+    async fn start_seeing(world: &World, view: NameServers, origin: &str) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let (anchor, roots) = (folder.path().join("root.key"), folder.path().join("ca.pem"));
         fs::write(&anchor, world.dns().trust_anchor_text()).unwrap();
@@ -45,7 +50,7 @@ impl Site {
         file.dmtp.listen = "127.0.0.1:0".into();
         file.dmtp.certificate = Some(vectors.join("dx_cert.pem"));
         file.dmtp.key = Some(vectors.join("dx_key.pem"));
-        let NameServers::Listed(servers) = world.name_servers() else { panic!("a private DNS") };
+        let NameServers::Listed(servers) = view else { panic!("a private DNS") };
         file.dns.servers = servers.iter().map(ToString::to_string).collect();
         file.dns.trust_anchor = Some(anchor);
         file.crawl.roots = Some(roots);
@@ -391,6 +396,44 @@ async fn a_key_for_the_victim_alone() {
 }
 
 /// The record names a host of the attacker's, with a log of its own.
+/// A mirror that logs the forged key which the DX shows to it and to the victim:
+/// the others' receipts contradict it, whatever quorum the victim asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_and_a_dx_against_the_others() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice: Address = "alice@cedar.example".parse().unwrap();
+    let vantage = world.vantage().await.unwrap();
+    let one = Site::start(&world, "one.example/log").await;
+    let two = Site::start(&world, "two.example/log").await;
+    let view = vantage.dns().name_servers();
+    let evil = Site::start_seeing(&world, view, "evil.example/log").await;
+    world.swap_key_for(&vantage, &alice).await.unwrap();
+    for site in [&one, &two, &evil] {
+        site.visit(alice.as_str()).await;
+    }
+    let mut client = Client::new(&world, Some(policy(&[&one, &two, &evil])));
+    client.eyes = eyes(&world, vantage.resolver_options());
+    for quorum in [None, Some(1)] {
+        client.options.quorum = quorum;
+        let check = client.check(alice.as_str()).await;
+        expect(&check, Verdict::Split);
+        assert_eq!(standings(&check)[..2], [Some(Standing::Apart); 2]);
+        let [incident] = &check.incidents[..] else { panic!("one incident") };
+        assert_eq!(incident.kind, Kind::ForgedKey);
+        let anchors = world.trust_anchor().of_root();
+        let findings = verify(incident, &anchors, client.options.policy.as_ref()).unwrap();
+        assert!(!findings.proved.is_empty(), "{findings:?}");
+    }
+    // Whoever sees what the others see finds the one that does not.
+    client.eyes = eyes(&world, world.resolver_options());
+    client.options.quorum = None;
+    let check = client.check(alice.as_str()).await;
+    assert_ne!(check.verdict, Verdict::Agreed, "{:?}", check.reasons);
+    let agree = Some(Standing::Agrees);
+    assert_eq!(standings(&check)[..2], [agree, agree], "{:?}", check.reasons);
+    assert_ne!(standings(&check)[2], agree);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_record_names_never_counts() {
     let world = World::start(world::Options::default()).await.unwrap();
