@@ -1,6 +1,38 @@
 //! Mirrors as separate processes on separate hosts, with a network between
-//! them that can be cut.
+//! them that can be cut; and which test shows the detector of which attack.
+//!
+//! | Attack | Detector | Test |
+//! | --- | --- | --- |
+//! | The DX shows another key to one vantage | cross-check of peers, on every mirror: split-view | `crosscheck::a_forged_key_for_one_vantage_is_a_split_view_on_every_mirror` |
+//! | The DX shows the forged key to the victim only | `check`: SPLIT, forged-key | `check::a_key_for_the_victim_alone` |
+//! | The DX restarts a chain | the crawl's alarm RESTARTED, held | `events::every_event_is_in_the_log_and_every_alarm_on_disk` |
+//! | A registry serves another POK to one vantage | cross-check: split-view that convicts the zone | `crosscheck::another_pok_for_one_vantage_is_a_split_view_of_the_domain` |
+//! | A record is withdrawn before its expiry | the crawl: RECORD_WITHDRAWN, still in force | `events::every_event_…`, `crawl::a_record_goes_expires_and_comes_back` |
+//! | A mirror omits an update | `check`: LAGGING; cross-check after a day: update-withheld | `check::what_everybody_sees`, `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
+//! | A mirror serves an old version | the same, the old receipt shown for ever | `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
+//! | A mirror forks its log | peers, auditor, client: log-fork | `peers::a_forked_log_is_convicted_and_not_cosigned_again`, `audit::every_fork_is_seen_and_convicts`, `check::a_log_that_goes_back_is_not_believed` |
+//! | A mirror publishes a wrong directory root | peers and auditor by replay | `peers::a_broken_rule_is_convicted`, `incidents::a_wrong_directory_root_is_proved_by_its_batch` |
+//! | A mirror dates back | peers and auditor: too-old | `peers::a_broken_rule_is_convicted`, `audit::a_root_dated_back_is_shown` |
+//! | It names a blob that it does not serve | peers: not cosigned; auditor | `peers::a_blob_that_is_not_served_keeps_the_cosignature`, `audit::bytes_that_are_not_served_are_asked_for_again` |
+//! | It claims insecure for a signed zone | peers and auditor, by the chain: dnssec-status | `peers::evidence_behind_an_entry_is_verified`, `audit::dnssec_statuses_rest_on_chains` |
+//! | An old state with one fresh cosignature | the policy: each cosignature is fresh or does not count | `receipts::one_fresh_and_other_old_cosignatures_are_refused` |
+//! | Two histories shown to two cosigners | a cosigner, by its own memory: log-fork | `peers::a_second_history_given_to_a_cosigner_is_found` |
+//! | A mirror and a DX collude against the others | `check`: SPLIT, whoever agrees with the forger | `check::a_mirror_and_a_dx_against_the_others` |
+//! | A mirror rolled back from a backup: own log | its guard; without it, clients' and peers' memory | `log::an_old_backup_of_the_store_is_not_continued`, `check::a_log_that_goes_back_is_not_believed` |
+//! | The same: its memory as a witness | guard and archive, the larger counts | `peers::a_restart_keeps_the_memory` |
+//! | A stalled node wakes up | put-if-absent of the commit | `log::a_stalled_sequencer_follows_when_it_wakes`, `kill::a_second_mirror_on_the_folder_is_refused` |
+//!
+//! | Honest case, which accuses nobody | Test |
+//! | --- | --- |
+//! | Key loss; one mirror a crawl behind | `crosscheck::ordinary_changes_accuse_nobody` |
+//! | Rollover of an organization's key | `crosscheck::a_rollover_is_one_question_and_no_accusation` |
+//! | An outage of a day; a smaller but consistent checkpoint | `peers::conditions_end_by_themselves`, `audit::honest_troubles_are_conditions` |
+//! | A peer on a newer format | `peers::a_newer_format_asks_for_an_upgrade` |
+//! | Partition, slow link, kill, restart | `whatever_happened_all_cosign_again`, here |
+//! | A clock that is off | `a_wrong_clock_gets_no_cosignature_and_accuses_nobody`, here |
 
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/netns.rs"]
@@ -8,18 +40,39 @@ mod netns;
 #[path = "support/process.rs"]
 mod process;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use syndicate::config::PeerSection;
+use syndicate::daemon::{Folder, Secrets};
 use syndicate::demo::world::{Options, World};
+use syndicate::dime::Address;
+use syndicate::log::check::check;
+use syndicate::proof::checkpoint::SignedCheckpoint;
+use syndicate::proof::incident::{Incident, Kind};
+use syndicate::proof::note::VerifierKey;
+use syndicate::store::Store;
+use tokio::time::{Instant, sleep, timeout};
 
+use chance::Chance;
+use client::Client;
 use netns::{Host, Net};
+
+/// Longer than any back-off here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Another clock for one process (package libfaketime).
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// A mirror's process on a host, its configuration and data.
 struct Site {
     host: Host,
     folder: tempfile::TempDir,
     file: syndicate::config::File,
+    secrets: Secrets,
     running: Option<process::Mirror>,
+    /// Sees everything that it ever publishes.
+    observer: Client,
 }
 
 impl Site {
@@ -31,19 +84,309 @@ impl Site {
         file.dmtp.listen = format!("{}:26", host.address());
         file.crawl.allow_networks = vec![format!("{a}.{b}.0.0/16")];
         file.crawl.names = world.addresses().iter().map(ToString::to_string).collect();
+        file.crawl.interval_secs = 2;
         let roots = folder.path().join("ca.pem");
         std::fs::write(&roots, world.authority_pem()).unwrap();
         file.crawl.roots = Some(roots);
-        Site { host, folder, file, running: None }
+        let origin = format!("{}/log", host.address());
+        let data = Folder::new(folder.path().join("data"));
+        data.make().unwrap();
+        let secrets = Secrets::load_or_make(&data.keys(), Some(&origin)).unwrap();
+        file.log.origin = Some(origin);
+        let observer = Client::new(secrets.verifier());
+        Site { host, folder, file, secrets, running: None, observer }
     }
 
-    async fn start(&mut self) -> process::Faces {
+    /// So many, each a peer of all others, that publish with both cosignatures.
+    fn syndicate(net: &Net, world: &World, count: usize) -> Vec<Site> {
+        let mut sites: Vec<Site> = (0..count).map(|_| Site::new(net, world)).collect();
+        let all: Vec<PeerSection> = sites.iter().map(Site::as_peer).collect();
+        for (own, site) in sites.iter_mut().enumerate() {
+            let others = all.iter().enumerate().filter(|(other, _)| *other != own);
+            site.file.peers.mirror = others.map(|(_, peer)| peer.clone()).collect();
+            site.file.peers.publish_quorum = count - 1;
+            site.file.peers.recheck_secs = 1;
+        }
+        sites
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.host.address())
+    }
+
+    fn as_peer(&self) -> PeerSection {
+        PeerSection {
+            url: self.url(),
+            log: self.secrets.verifier().to_string(),
+            cosigner: Some(self.secrets.cosigner.verifier().to_string()),
+            peer_key: Some(self.secrets.peer.verifier().to_string()),
+            share_addresses: true,
+        }
+    }
+
+    async fn start(&mut self) {
+        self.start_at(None).await;
+    }
+
+    /// By a clock that is off, such as `-600s`.
+    async fn start_at(&mut self, offset: Option<&str>) {
         let path = process::write(self.folder.path(), &self.file);
-        let command = self.host.command(env!("CARGO_BIN_EXE_syndicate"));
+        let mut command = self.host.command(env!("CARGO_BIN_EXE_syndicate"));
+        if let Some(offset) = offset {
+            fake_time(&mut command, offset);
+        }
         let mut mirror = process::Mirror::start_with(command, &path, "info");
         let faces = mirror.faces().await;
+        assert_eq!(faces.key, self.secrets.verifier());
         self.running = Some(mirror);
-        faces
+    }
+
+    async fn stop(&mut self) {
+        let (code, words) = self.running.take().unwrap().stop().await;
+        assert_eq!(code, Some(0), "{words}");
+    }
+
+    fn kill(&mut self) {
+        self.running.take().unwrap().kill();
+    }
+
+    /// What it publishes now, as far as it can be reached; held to everything
+    /// that it published before.
+    async fn look(&mut self) -> Option<u64> {
+        let url = self.url();
+        timeout(Duration::from_secs(2), self.observer.look(&url)).await.ok()?
+    }
+
+    /// Size of what it publishes, and which of these keys have cosigned it.
+    async fn cosigned(&mut self, keys: &[VerifierKey]) -> Option<(u64, Vec<String>)> {
+        let url = format!("{}/checkpoint", self.url());
+        let note = timeout(Duration::from_secs(2), self.observer.get(&url)).await.ok()??;
+        let signed = SignedCheckpoint::parse(&note).unwrap();
+        let by = signed.verify(keys.iter().chain([self.observer.key()])).unwrap();
+        let by = keys.iter().filter(|key| by.iter().any(|found| found.key.name() == key.name()));
+        Some((signed.checkpoint().size, by.map(|key| key.name().to_owned()).collect()))
+    }
+
+    /// Which incidents it keeps, of those that accuse a mirror, or say that
+    /// mirrors were shown different things. It must not run.
+    async fn accusations(&self) -> Vec<Kind> {
+        let private = self.store().private;
+        let mut kinds = Vec::new();
+        for object in private.list_all("incident", 1000).await.unwrap() {
+            let bytes = private.get(&object.key, 64 << 20).await.unwrap().unwrap();
+            let Ok(incident) = Incident::read(&bytes) else { continue };
+            if matches!(
+                incident.kind,
+                Kind::LogFork
+                    | Kind::RuleBroken
+                    | Kind::DirectoryRootWrong
+                    | Kind::BlobUnserved
+                    | Kind::StaleMirror
+                    | Kind::SplitView
+                    | Kind::UpdateWithheld
+            ) {
+                kinds.push(incident.kind);
+            }
+        }
+        kinds
+    }
+
+    fn store(&self) -> Store {
+        Store::folder(&self.folder.path().join("data")).unwrap()
+    }
+
+    /// Ends it and holds it to all that anybody saw: one history, no accusation.
+    async fn settle(mut self) {
+        let url = self.url();
+        self.observer.prove_all(&url).await;
+        self.stop().await;
+        let checked = check(&self.store(), self.observer.key()).await.unwrap().unwrap();
+        self.observer.hold_to(&checked);
+        assert_eq!(self.accusations().await, [], "{}", self.host.address());
+    }
+}
+
+fn fake_time(command: &mut Command, offset: &str) {
+    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", offset).env("DONT_FAKE_MONOTONIC", "1");
+}
+
+fn cosigners(sites: &[Site]) -> Vec<VerifierKey> {
+    sites.iter().map(|site| site.secrets.cosigner.verifier()).collect()
+}
+
+async fn world() -> World {
+    World::start(Options { network: Some(netns::WORLD), ..Options::default() }).await.unwrap()
+}
+
+/// Something new for every mirror to log.
+fn change(world: &World, chance: &mut Chance) {
+    let alder = "alder.example".parse().unwrap();
+    let known = world.addresses();
+    let address: &Address = match known.iter().filter(|a| *a.domain() == alder).count() {
+        0 => chance.pick(&known),
+        count => {
+            let at = chance.within(0..=count as u64 - 1) as usize;
+            known.iter().filter(|a| *a.domain() == alder).nth(at).unwrap()
+        }
+    };
+    world.rotate(address).unwrap();
+}
+
+/// Waits until each of these has published something larger than now with the
+/// cosignatures of all others, while the world goes on.
+async fn all_cosign(sites: &mut [Site], of: &[usize], world: &World, chance: &mut Chance) {
+    let keys = cosigners(sites);
+    let mut missing = Vec::new();
+    for &one in of {
+        let before = loop {
+            if let Some(size) = sites[one].look().await {
+                break size;
+            }
+        };
+        missing.push((one, before));
+    }
+    let ends = Instant::now() + PATIENCE;
+    while !missing.is_empty() {
+        assert!(Instant::now() < ends, "not cosigned: {missing:?}");
+        change(world, chance);
+        for _ in 0..10 {
+            let mut still = Vec::new();
+            for (one, before) in missing {
+                sites[one].look().await;
+                let found = sites[one].cosigned(&keys).await;
+                let whole = |(size, by): (u64, Vec<String>)| size > before && by.len() == 2;
+                if !found.is_some_and(whole) {
+                    still.push((one, before));
+                }
+            }
+            missing = still;
+            if missing.is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+/// One thing that goes wrong and is mended.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Parted,
+    CutOff,
+    Slow,
+    Killed,
+    Restarted,
+}
+
+const TROUBLES: [Trouble; 5] =
+    [Trouble::Parted, Trouble::CutOff, Trouble::Slow, Trouble::Killed, Trouble::Restarted];
+
+async fn suffer(trouble: Trouble, sites: &mut [Site], world: &World, chance: &mut Chance) {
+    let one = chance.within(0..=2) as usize;
+    let other = (one + chance.within(1..=2) as usize) % 3;
+    println!("{trouble:?}: {one}, {other}");
+    match trouble {
+        Trouble::Parted => sites[one].host.part_from(&sites[other].host),
+        Trouble::CutOff => sites[one].host.cut_off(),
+        Trouble::Slow => sites[one].host.slow_down(64),
+        Trouble::Killed => sites[one].kill(),
+        Trouble::Restarted => sites[one].stop().await,
+    }
+    let rests = Instant::now() + Duration::from_millis(chance.within(1000..=4000));
+    while Instant::now() < rests {
+        change(world, chance);
+        for site in sites.iter_mut() {
+            site.look().await;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    match trouble {
+        Trouble::Parted => sites[one].host.join(&sites[other].host),
+        Trouble::CutOff => sites[one].host.connect(),
+        Trouble::Slow => sites[one].host.speed_up(),
+        Trouble::Killed | Trouble::Restarted => sites[one].start().await,
+    }
+}
+
+#[tokio::test]
+async fn whatever_happened_all_cosign_again() {
+    if !netns::inside("whatever_happened_all_cosign_again") {
+        return;
+    }
+    let (net, world, mut chance) = (Net::new(), world().await, Chance::new());
+    let mut sites = Site::syndicate(&net, &world, 3);
+    for site in &mut sites {
+        site.start().await;
+    }
+    all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
+    // Each once, in any order; in the long form many more.
+    let mut troubles = TROUBLES.to_vec();
+    for at in (1..troubles.len()).rev() {
+        troubles.swap(at, chance.within(0..=at as u64) as usize);
+    }
+    if chance::slow() {
+        troubles.extend((0..40).map(|_| *chance.pick(&TROUBLES)));
+    }
+    for trouble in troubles {
+        suffer(trouble, &mut sites, &world, &mut chance).await;
+    }
+    all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
+    for site in &mut sites {
+        // While the others still run.
+        let url = site.url();
+        site.observer.prove_all(&url).await;
+    }
+    for site in sites {
+        site.settle().await;
+    }
+}
+
+/// Threat 14: its roots are not of now. That is a condition, and ends.
+#[tokio::test]
+async fn a_wrong_clock_gets_no_cosignature_and_accuses_nobody() {
+    let test = "a_wrong_clock_gets_no_cosignature_and_accuses_nobody";
+    if !Path::new(FAKETIME).exists() {
+        println!("SKIPPED {test}: the package libfaketime is not installed");
+        return;
+    }
+    if !netns::inside(test) {
+        return;
+    }
+    let (net, world, mut chance) = (Net::new(), world().await, Chance::new());
+    let mut sites = Site::syndicate(&net, &world, 3);
+    sites[0].start().await;
+    sites[1].start().await;
+    sites[2].start_at(Some("-600s")).await;
+    let keys = cosigners(&sites);
+    // The two whose clocks agree cosign each other all the while.
+    let mut seen = [0; 3];
+    let ends = Instant::now() + PATIENCE;
+    while seen.iter().any(|times| *times < 4) {
+        assert!(Instant::now() < ends, "{seen:?}");
+        change(&world, &mut chance);
+        sleep(Duration::from_millis(1500)).await;
+        for (number, site) in sites.iter_mut().enumerate() {
+            let before = site.observer.heads.len();
+            site.look().await;
+            let Some((_, by)) = site.cosigned(&keys).await else { continue };
+            let other = [1, 0].get(number).map(|other: &usize| keys[*other].name());
+            match other {
+                Some(other) if by == [other] => seen[number] += 1,
+                Some(_) => assert!(by.is_empty(), "{by:?} cosigned {number}"),
+                None => {
+                    assert!(by.is_empty(), "{by:?} cosigned a clock that is off");
+                    seen[number] += usize::from(site.observer.heads.len() > before);
+                }
+            }
+        }
+    }
+    sites[2].stop().await;
+    sites[2].start().await;
+    // The others come back to it a minute after it refused them.
+    let of: &[usize] = if chance::slow() { &[0, 1, 2] } else { &[2] };
+    all_cosign(&mut sites, of, &world, &mut chance).await;
+    for site in sites {
+        site.settle().await;
     }
 }
 
@@ -52,36 +395,29 @@ async fn a_cable_is_cut_and_mended() {
     if !netns::inside("a_cable_is_cut_and_mended") {
         return;
     }
-    let net = Net::new();
-    let world = World::start(Options { network: Some(netns::WORLD), ..Options::default() });
-    let world = world.await.unwrap();
-    let mut sites = vec![Site::new(&net, &world), Site::new(&net, &world)];
-    let mut clients = Vec::new();
+    let (net, world) = (Net::new(), world().await);
+    let mut sites = [Site::new(&net, &world), Site::new(&net, &world)];
     for site in &mut sites {
-        let faces = site.start().await;
-        clients.push((client::Client::new(faces.key), faces.http));
-    }
-    for (client, http) in &mut clients {
-        while client.look(http).await.is_none_or(|size| size < 40) {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        site.start().await;
+        while site.look().await.is_none_or(|size| size < 40) {
+            sleep(Duration::from_millis(200)).await;
         }
     }
-    let [one, other] = &sites[..] else { unreachable!() };
-    let reaches = |from: &Host, to: &Host| {
+    let [one, other] = &mut sites;
+    let reaches = |from: &Site, to: &Site| {
         let ping = ["-fsS", "-m", "2", "-o", "/dev/null"];
-        let url = format!("http://{}/healthz", to.address());
-        from.command("curl").args(ping).arg(url).status().unwrap().success()
+        let url = format!("{}/healthz", to.url());
+        from.host.command("curl").args(ping).arg(url).status().unwrap().success()
     };
-    assert!(reaches(&one.host, &other.host));
+    assert!(reaches(one, other));
     one.host.part_from(&other.host);
-    assert!(!reaches(&one.host, &other.host) && !reaches(&other.host, &one.host));
-    let (client, http) = &mut clients[0];
-    assert!(client.look(http).await.is_some(), "the router reaches both");
+    assert!(!reaches(one, other) && !reaches(other, one));
+    assert!(one.look().await.is_some(), "the router reaches both");
     one.host.join(&other.host);
     one.host.cut_off();
-    assert!(!reaches(&other.host, &one.host));
+    assert!(!reaches(other, one));
     one.host.connect();
     one.host.slow_down(256);
-    assert!(reaches(&other.host, &one.host));
+    assert!(reaches(other, one));
     one.host.speed_up();
 }
