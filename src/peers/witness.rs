@@ -28,6 +28,9 @@ use crate::proof::merkle;
 pub const MAX_OFFSET: u64 = 300_000;
 /// Seconds after which to come back, while following catches up.
 const SOON: u32 = 1;
+/// The same while a head of now may be under way: a mirror that was away shows
+/// its last one first.
+const NEXT: u32 = 5;
 /// The same while something must be done by people.
 const LATER: u32 = 60;
 
@@ -207,7 +210,8 @@ impl Witness {
         let now = self.rooms.clock.now();
         if time.since(now).max(now.since(time)) > MAX_OFFSET {
             let why = format!("its directory root is of {time}, this clock says {now}");
-            return Err(Answer::Later(LATER, why).into());
+            let after = if time < now { NEXT } else { LATER };
+            return Err(Answer::Later(after, why).into());
         }
         self.check_succession(seat, standing.size).await
     }
