@@ -47,7 +47,6 @@ use std::time::Duration;
 use syndicate::config::PeerSection;
 use syndicate::daemon::{Folder, Secrets};
 use syndicate::demo::world::{Options, World};
-use syndicate::dime::Address;
 use syndicate::log::check::check;
 use syndicate::proof::checkpoint::SignedCheckpoint;
 use syndicate::proof::incident::{Incident, Kind};
@@ -221,15 +220,9 @@ async fn world() -> World {
 /// Something new for every mirror to log.
 fn change(world: &World, chance: &mut Chance) {
     let alder = "alder.example".parse().unwrap();
-    let known = world.addresses();
-    let address: &Address = match known.iter().filter(|a| *a.domain() == alder).count() {
-        0 => chance.pick(&known),
-        count => {
-            let at = chance.within(0..=count as u64 - 1) as usize;
-            known.iter().filter(|a| *a.domain() == alder).nth(at).unwrap()
-        }
-    };
-    world.rotate(address).unwrap();
+    let mut known = world.addresses();
+    known.retain(|address| *address.domain() == alder);
+    world.rotate(chance.pick(&known)).unwrap();
 }
 
 /// Waits until each of these has published something larger than now with the
