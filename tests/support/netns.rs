@@ -25,7 +25,10 @@ pub fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let name = format!("syn{}", std::process::id());
+    // Tests of one binary run at the same time, each in its own.
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("syn{}n{number}", std::process::id());
     if !try_ip(&["netns", "add", &name]) {
         println!("SKIPPED {test}: network namespaces need root and the package iproute2");
         return false;
