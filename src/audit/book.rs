@@ -45,7 +45,7 @@ pub struct Book {
     pub owed: BTreeMap<u64, Vec<u8>>,
     /// A DNSSEC chain of this log led to the DNS root that is believed.
     pub rooted: bool,
-    /// The tree's root at the end of each of the last [`MAX_ENDS`] batches, by
+    /// The tree's root at the end of each of the last 2,016 batches, by
     /// size: an older checkpoint is one of them.
     pub ends: BTreeMap<u64, Hash>,
 }

@@ -1,7 +1,7 @@
 //! The other mirrors: their logs are followed and replayed here, and cosigned
 //! if everything in them is right; ours is given to them to be cosigned.
 //!
-//! [`follow`] runs one task for each peer, [`feeder`] one for each that
+//! `follow` runs one task for each peer, `feeder` one for each that
 //! cosigns us, and [`Witness`] answers `add-checkpoint`. A *fault* is proved by
 //! the peer's own signature (two histories, a broken rule of a format we know):
 //! it is kept, raised once, and ends cosigning until the operator clears it. A
