@@ -30,7 +30,8 @@ fn for_programs_every_line_is_json_and_the_last_is_the_summary() {
     assert_eq!(summary["verified"], true);
     assert!(summary["entries"].as_u64().unwrap() > 12, "{summary}");
     let attacks = summary["attacks"].as_array().unwrap();
-    assert!(!attacks.is_empty());
+    let names: Vec<_> = attacks.iter().map(|attack| attack["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["key-swap", "split-view"]);
     for attack in attacks {
         assert_eq!(attack["detected"], true, "{attack}");
         assert!(attack["name"].is_string() && attack["ms"].is_u64(), "{attack}");
@@ -42,7 +43,9 @@ fn for_people_it_shows_the_commands_it_ran() {
     let output = demo(&[]);
     let (said, errors) = (text(output.stdout), text(output.stderr));
     assert_eq!(output.status.code(), Some(0), "{said}\n{errors}");
-    for shown in ["$ syndicate lookup ", "$ syndicate verify ", " --log ", " --via http://"] {
+    let commands = ["lookup", "check", "verify"].map(|command| format!("$ syndicate {command} "));
+    let more = [" --policy ", " --via http://", "cosigned by 2 others", "split view after"];
+    for shown in commands.iter().map(String::as_str).chain(more) {
         assert!(said.contains(shown), "no {shown:?} in:\n{said}");
     }
     assert!(said.contains("VALID"), "{said}");
