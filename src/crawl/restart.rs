@@ -1,5 +1,5 @@
-//! Reading back who is due, after a restart: a million names in a second or two,
-//! so rows are decoded on other threads while the next are read.
+//! Reading back who is due, after a restart. There may be a million names, so
+//! rows are decoded on other threads while the next are read.
 
 use std::collections::HashSet;
 
