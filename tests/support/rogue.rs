@@ -274,7 +274,7 @@ impl Host {
             if line.starts_with("QUIT") {
                 return say(&mut stream, "221 BYE\r\n").await;
             }
-            if self.is_second(&line) && self.hangs_up(conduct) {
+            if self.is_second(&line) && self.hangs_up() {
                 return Ok(());
             }
             let newest = self.user.last().map(Vec::as_slice).unwrap_or_default();
@@ -327,13 +327,15 @@ impl Host {
         asked.get_or_insert_with(|| mailbox.to_owned()) != mailbox
     }
 
-    /// Whether its conduct is to hang up, which it does once.
-    fn hangs_up(&self, conduct: &Conduct) -> bool {
+    /// Whether its conduct is to hang up by now, which it does once: the
+    /// connection may be an old one.
+    fn hangs_up(&self) -> bool {
+        let conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let does = matches!(conduct, Conduct::ChangesCertificate | Conduct::MovesAway)
             && !self.hung_up.swap(true, Ordering::SeqCst);
-        let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(hook) = hook.filter(|_| does) {
-            hook();
+        if does {
+            let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).take();
+            hook.into_iter().for_each(|hook| hook());
         }
         does
     }
