@@ -134,7 +134,7 @@ pub fn domain(
     match seen {
         DomainSeen::Record { record, conflict, org, .. } => {
             let org = org_in_force(known, record, *org);
-            let events = record_events(known, record, dnssec, *conflict, org.as_ref());
+            let events = record_events(known, record, protection, *conflict, org.as_ref());
             (!events.is_empty()).then(|| DomainDraft {
                 poks: record.pok_set().into_iter().collect(),
                 record: Some(Bytes::copy_from_slice(&record.text)),
@@ -150,7 +150,7 @@ pub fn domain(
                 Absence::Grace => Event::RecordWithdrawn,
             };
             let mut events = Events::from(event);
-            if known.dnssec == Dnssec::Secure && dnssec != Dnssec::Secure {
+            if known.dnssec == Dnssec::Secure && protection.dnssec != Dnssec::Secure {
                 events.insert(Event::DnssecLost);
             }
             Some(draft(events))
@@ -188,7 +188,7 @@ pub fn is_copy(known: &Signet, served: &Signet) -> bool {
 fn record_events(
     known: &KnownDomain,
     record: &Record,
-    dnssec: Dnssec,
+    protection: &Protection,
     conflict: bool,
     org: Option<&Signet>,
 ) -> Events {
@@ -219,9 +219,11 @@ fn record_events(
     if org.is_some_and(|org| known.org_sha256 != Some(hash(org))) {
         events.insert(Event::OrgSignetChanged);
     }
-    match (known.dnssec, dnssec) {
+    match (known.dnssec, protection.evidenced()) {
         (Dnssec::Secure, Dnssec::Secure) => {}
         (_, Dnssec::Secure) => events.insert(Event::DnssecGained),
+        // Signed, and only the proof could not be had: nobody lost anything.
+        (Dnssec::Secure, _) if protection.dnssec == Dnssec::Secure => {}
         (Dnssec::Secure, _) => events.insert(Event::DnssecLost),
         _ => {}
     }
