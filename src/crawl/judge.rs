@@ -551,7 +551,8 @@ mod tests {
         assert_eq!(seen(&known, &one, Some(&org), &insecure()), "DNSSEC_LOST");
         let unproved = Protection { dnssec: Dnssec::Secure, chain: None };
         assert_eq!(unproved.evidenced(), Dnssec::Indeterminate);
-        assert_eq!(seen(&known, &one, Some(&org), &unproved), "DNSSEC_LOST");
+        // Signed, and the proof was not to be had: that is no event.
+        assert_eq!(seen(&known, &one, Some(&org), &unproved), "-");
         let unsigned = KnownDomain { dnssec: Dnssec::Insecure, ..known };
         assert_eq!(seen(&unsigned, &one, Some(&org), &secure()), "DNSSEC_GAINED");
         assert_eq!(seen(&unsigned, &one, Some(&org), &unproved), "-");
