@@ -89,9 +89,10 @@ impl Crawl {
         let origin = wired::verifier().name().to_owned();
         let on_disk = FromCrawl::new(filed, state.clone(), store.public.clone(), origin);
         let incidents = Kept(Arc::default(), Arc::new(on_disk));
+        // No zone here is silent: whoever waits, waits for a busy machine.
         let asking = resolver::Options {
-            timeout: Duration::from_secs(1),
-            deadline: DEADLINE,
+            timeout: 2 * DEADLINE,
+            deadline: 6 * DEADLINE,
             ..world.resolver_options()
         };
         let parts = Parts {
