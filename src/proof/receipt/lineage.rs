@@ -7,7 +7,7 @@
 //! log's key shows that both are of this address.
 
 use super::Subject;
-use super::verify::Fault;
+use super::verdict::Fault;
 use crate::dime::{Address, Name};
 use crate::proof::Label;
 use crate::proof::checkpoint::SignedCheckpoint;

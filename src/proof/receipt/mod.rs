@@ -5,8 +5,11 @@
 //! (`proto/syndicate/v1/receipt.proto`); `json` mirrors it for JSON, `verify`
 //! judges it. Layout and order of checks: `proto/README.md`.
 
+mod contents;
+mod history;
 pub(in crate::proof) mod json;
 mod lineage;
+mod verdict;
 mod verify;
 
 use std::fmt::Write as _;
@@ -22,9 +25,8 @@ use super::{Hash, Label};
 use crate::dime::{Name, Timestamp};
 
 pub use lineage::{CarryFault, MAX_CARRIES};
-pub use verify::{
-    Asker, Backing, Content, Fault, Note, Statement, Successor, Verdict, Word, verify,
-};
+pub use verdict::{Backing, Content, Fault, Note, Statement, Successor, Verdict, Word};
+pub use verify::{Asker, verify};
 
 /// The `format` of the receipts that this code writes and knows.
 pub const FORMAT: u64 = 1;
