@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use futures::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use syndicate::crawl::{Entered, Report};
 use syndicate::daemon::Mirror;
@@ -22,6 +23,7 @@ use syndicate::demo::world::{self, World};
 use syndicate::dime::{Address, Domain, Name};
 use syndicate::proof::Event;
 use syndicate::resolver::NameServers;
+use tokio_util::sync::CancellationToken;
 
 use super::output;
 use asked::Asked;
@@ -37,10 +39,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Starts a DNSSEC-signed DNS root, a dozen DIME domains with their DX hosts and
 /// three mirrors, all on loopback. The mirrors crawl the domains for real, replay
 /// and cosign each other's logs; a lookup is verified by a second process, also
-/// with a mirror switched off. Then one mail host swaps a user's key, and another
-/// shows a forged key to one of the mirrors only: both are reported, the latter as
-/// a split view, in a file that is verified offline. Without --once the mirrors
-/// stay up until Ctrl-C.
+/// with a mirror switched off. Then one mail host swaps a user's key, another shows
+/// a forged key to one of the mirrors only, and a third one to a client only: all
+/// are noticed, the latter two in a file that is verified offline. Without --once
+/// the mirrors stay up until Ctrl-C.
 ///
 /// Exit code 0 only if everything verified and every attack was detected.
 #[derive(clap::Args)]
@@ -65,6 +67,8 @@ struct Teller {
 /// What came of it.
 struct Ending {
     verified: bool,
+    logs: usize,
+    /// Published in all of them.
     entries: u64,
     attacks: Vec<Attack>,
 }
@@ -72,7 +76,7 @@ struct Ending {
 struct Attack {
     name: &'static str,
     detected: bool,
-    /// From the attack to the log entry or the incident that reports it,
+    /// From the attack to the log entry, incident or verdict that reports it,
     /// milliseconds.
     millis: u128,
 }
@@ -91,6 +95,13 @@ impl Teller {
             output::json_line(&fields);
         } else {
             println!("  {text}");
+        }
+    }
+
+    /// The same for programs only: people were told.
+    fn note(self, event: &str, fields: Value) {
+        if self.json {
+            self.tell(event, "", fields);
         }
     }
 }
@@ -115,6 +126,7 @@ pub fn run(args: Args) -> ExitCode {
                 output::json_line(&json!({
                     "event": "summary",
                     "verified": ending.verified,
+                    "logs": ending.logs,
                     "entries": ending.entries,
                     "attacks": attacks,
                 }));
@@ -146,7 +158,10 @@ async fn story(args: Args, teller: Teller) -> anyhow::Result<Ending> {
     }
     teller.tell(
         "policy",
-        &format!("whom a client believes: any of these logs, replayed and cosigned by the other two ({})", policy.display()),
+        &format!(
+            "policy   a log is believed if the other two operators replayed and cosigned it: {}",
+            policy.display()
+        ),
         json!({ "policy": policy.display().to_string() }),
     );
 
@@ -154,24 +169,36 @@ async fn story(args: Args, teller: Teller) -> anyhow::Result<Ending> {
     let (first, others) = operators.split_first().context("no mirror")?;
     let quietly = others.iter().map(|operator| operator.crawl(&world));
     let told = crawl(&world, first.mirror()?, teller);
-    let (told, quietly) = tokio::join!(told, futures::future::try_join_all(quietly));
+    let (told, quietly) = tokio::join!(told, try_join_all(quietly));
     told?;
     quietly?;
     for operator in &operators {
         operator.until_cosigned().await?;
     }
+    let sizes: Vec<String> = operators
+        .iter()
+        .map(|operator| format!("{} {}", operator.name, operator.head().unwrap_or_default()))
+        .collect();
+    teller.tell(
+        "cosigned",
+        &format!("every log is cosigned by the other two, in entries: {}", sizes.join(", ")),
+        json!({ "by": 2, "entries": entries(&operators) }),
+    );
 
     teller.act("Anybody looks a key up. A second process, which knows only the policy, checks");
     let address: Address = "alice@juniper.test".parse()?;
-    let receipt = folder.path().join("receipt.json");
-    let asked = Asked::of(operators[0].mirror()?, &world, &policy, &folder);
-    let found = asked.lookup(&address, &receipt, teller).await?;
+    let asked = Asked::of(operators[0].mirror()?, &world, &folder);
+    if !teller.json {
+        println!("  $ cd {}", folder.path().display());
+    }
+    let found = asked.lookup(&address, teller).await?;
     let mut verified = found.is("VALID");
-    verified &= asked.check("alice@kelp.test", teller).await?;
+    let checked = asked.check("alice@kelp.test", world.dns().address(), teller).await?;
+    verified &= checked["verdict"] == "AGREED";
 
     teller.act("That mirror is switched off. The saved receipt still proves the same");
     operators[0].stop().await;
-    verified &= asked.verify(&receipt, teller).await?.is("VALID");
+    verified &= asked.verify(teller).await?.is("VALID");
     operators[0].start().await?;
     let size = operators[0].mirror()?.log.heads().committed.map_or(0, |head| head.size);
     teller.tell(
@@ -180,21 +207,27 @@ async fn story(args: Args, teller: Teller) -> anyhow::Result<Ending> {
         json!({ "entries": size, "http": operators[0].mirror()?.http.to_string() }),
     );
 
-    let asked = Asked::of(operators[0].mirror()?, &world, &policy, &folder);
-    let mut attacks =
-        vec![attacks::key_swap(&world, &operators[0], &asked, &receipt, teller).await?];
-    attacks.push(attacks::split_view(&world, &operators, &asked, folder.path(), teller).await?);
-    let heads = operators.iter().filter_map(|operator| operator.head());
-    let ending = Ending { verified, entries: heads.sum(), attacks };
+    let asked = Asked::of(operators[0].mirror()?, &world, &folder);
+    let attacks = vec![
+        attacks::key_swap(&world, &operators[0], &asked, teller).await?,
+        attacks::split_view(&world, &operators, &asked, folder.path(), teller).await?,
+        attacks::forged_key(&world, &asked, teller).await?,
+    ];
+    let (logs, entries) = (operators.len(), entries(&operators));
+    let ending = Ending { verified, logs, entries, attacks };
     finish(&ending, teller);
     if !args.once {
-        stay(&operators, &asked, &folder, teller)?;
-        stop.cancelled().await;
+        stay(&mut operators, &asked, &folder, stop, teller).await?;
     }
     for operator in &mut operators {
         operator.stop().await;
     }
     Ok(ending)
+}
+
+/// Published in all logs.
+fn entries(operators: &[Operator]) -> u64 {
+    operators.iter().filter_map(Operator::head).sum()
 }
 
 fn introduce(world: &World, teller: Teller) {
@@ -235,10 +268,7 @@ async fn crawl(world: &World, mirror: &Mirror, teller: Teller) -> anyhow::Result
             list.extend(earlier.entries.iter().cloned());
         }
         tell_visit(&report, entered.get(&report.domain).map_or(&[], Vec::as_slice), teller);
-        ensure!(report.outcome.is_good(), "visit to {}: {}", report.domain, report.outcome);
-        for (address, outcome) in &report.users {
-            ensure!(outcome.is_good(), "visit to {address}: {outcome}");
-        }
+        expect_good(&report)?;
     }
     let head = mirror.log.heads().published.context("nothing is published")?;
     teller.tell(
@@ -257,6 +287,14 @@ async fn crawl(world: &World, mirror: &Mirror, teller: Teller) -> anyhow::Result
             "ms": began.elapsed().as_millis() as u64,
         }),
     );
+    Ok(())
+}
+
+fn expect_good(report: &Report) -> anyhow::Result<()> {
+    ensure!(report.outcome.is_good(), "visit to {}: {}", report.domain, report.outcome);
+    for (address, outcome) in &report.users {
+        ensure!(outcome.is_good(), "visit to {address}: {outcome}");
+    }
     Ok(())
 }
 
@@ -304,32 +342,52 @@ fn finish(ending: &Ending, teller: Teller) {
     }
     let detected = ending.attacks.iter().filter(|attack| attack.detected).count();
     println!(
-        "\n{} {} of {} attacks detected, {} entries in the log.",
+        "\n{} {} of {} attacks detected, {} entries in {} logs.",
         if ending.verified { "Every proof verified," } else { "A PROOF DID NOT VERIFY," },
         detected,
         ending.attacks.len(),
-        ending.entries
+        ending.entries,
+        ending.logs
     );
 }
 
-fn stay(
-    operators: &[Operator],
+/// Until Ctrl-C; a mirror that ends by itself ends the others.
+async fn stay(
+    operators: &mut [Operator],
     asked: &Asked,
     folder: &Scene,
+    stop: CancellationToken,
     teller: Teller,
 ) -> anyhow::Result<()> {
+    teller.act("The mirrors stay up until Ctrl-C. Ask them");
     if !teller.json {
-        println!("\nThe mirrors stay up until Ctrl-C. Ask them:");
+        println!("  $ cd {}", folder.path().display());
         println!(
-            "  syndicate lookup carol@birch.example --via {} --policy {} --trust-anchor {}",
-            asked.via, asked.policy, asked.anchor
+            "  $ syndicate lookup carol@birch.example --via {} --policy policy --trust-anchor root.key",
+            asked.via
         );
-        for operator in operators {
-            println!("  curl http://{}/checkpoint", operator.mirror()?.http);
+        for operator in &*operators {
+            println!("  $ curl http://{}/checkpoint", operator.mirror()?.http);
         }
-        println!("Their data is in {}", folder.path().display());
     }
-    Ok(())
+    teller.note("staying", json!({ "folder": folder.path().display().to_string() }));
+    together(operators.iter_mut().map(|operator| operator.run(stop.clone())), &stop).await
+}
+
+/// Until the first ends, which stops the others; gives why, if it was not told to.
+async fn together<R>(
+    running: impl Iterator<Item = R>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()>
+where
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let running = running.map(async |one| {
+        let ended = one.await;
+        stop.cancel();
+        ended
+    });
+    join_all(running).await.into_iter().collect()
 }
 
 /// Where the demo keeps its files.
@@ -367,5 +425,34 @@ impl Drop for Scene {
         if !self.keep {
             let _ = std::fs::remove_dir_all(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mirror_that_ends_by_itself_ends_the_others_and_is_named() {
+        let stop = CancellationToken::new();
+        let lasting = async |stop: CancellationToken| -> anyhow::Result<()> {
+            stop.cancelled().await;
+            Ok(())
+        };
+        let failing =
+            async |_: CancellationToken| -> anyhow::Result<()> { bail!("a room ended by itself") };
+        let running = [
+            lasting(stop.clone()).left_future(),
+            failing(stop.clone()).map(|ended| ended.context("ben ended")).right_future(),
+        ];
+        let error = together(running.into_iter(), &stop).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "ben ended: a room ended by itself");
+
+        let stop = CancellationToken::new();
+        let running = [lasting(stop.clone()), lasting(stop.clone())];
+        stop.cancel();
+        together(running.into_iter(), &stop).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! The doubter of the demo: another process of this program.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -11,17 +12,15 @@ use tokio::process::Command;
 
 use super::{Scene, Teller};
 
-/// A process that knows a policy file, a mirror's address and its own DNS.
+/// A process in the demo's folder, where its policy and the private root's key are.
 pub struct Asked {
-    pub policy: String,
     pub via: String,
-    /// The key of this private DNS root, for the evidence in receipts.
-    pub anchor: String,
-    /// How it looks at the private internet itself.
+    folder: PathBuf,
+    /// How it looks at the private internet itself, but for the name server.
     sight: Vec<String>,
 }
 
-/// What that process said.
+/// What that process said of a receipt.
 pub struct Answer(pub Value);
 
 impl Answer {
@@ -31,72 +30,70 @@ impl Answer {
 }
 
 impl Asked {
-    pub fn of(mirror: &Mirror, world: &World, policy: &Path, folder: &Scene) -> Asked {
-        let file = |name: &str| folder.path().join(name).display().to_string();
-        let dns = world.dns().address().to_string();
-        let (port, roots) = (world.dmtp_port().to_string(), file("ca.pem"));
-        let sight = ["--dns", &dns, "--dx-port", &port, "--roots", &roots];
-        let mut sight: Vec<String> = sight.map(str::to_owned).to_vec();
-        sight.extend(["--allow-network".into(), "127.0.0.0/8".into()]);
-        sight.extend(["--state".into(), file("client"), "--evidence".into(), file("")]);
+    pub fn of(mirror: &Mirror, world: &World, folder: &Scene) -> Asked {
+        let port = world.dmtp_port().to_string();
+        let sight = ["--dx-port", &port, "--roots", "ca.pem", "--allow-network", "127.0.0.0/8"];
         Asked {
-            policy: policy.display().to_string(),
-            sight,
             via: format!("http://{}", mirror.http),
-            anchor: folder.path().join("root.key").display().to_string(),
+            folder: folder.path().to_owned(),
+            sight: sight.into_iter().chain(["--state", "client"]).map(str::to_owned).collect(),
         }
     }
 
-    pub async fn lookup(
+    pub async fn lookup(&self, address: &Address, teller: Teller) -> anyhow::Result<Answer> {
+        let words = ["lookup", address.as_str(), "--via", &self.via, "--save", "receipt.json"];
+        self.receipt(&words, teller).await
+    }
+
+    pub async fn verify(&self, teller: Teller) -> anyhow::Result<Answer> {
+        self.receipt(&["verify", "receipt.json"], teller).await
+    }
+
+    /// What everybody sees, and what that process sees itself through this name
+    /// server.
+    pub async fn check(
         &self,
-        address: &Address,
-        receipt: &Path,
+        name: &str,
+        dns: SocketAddr,
         teller: Teller,
-    ) -> anyhow::Result<Answer> {
-        let save = receipt.display().to_string();
-        let words = ["lookup", address.as_str(), "--via", &self.via, "--policy", &self.policy];
-        self.run(&words, &["--save", &save], teller).await
-    }
-
-    pub async fn verify(&self, receipt: &Path, teller: Teller) -> anyhow::Result<Answer> {
-        let file = receipt.display().to_string();
-        self.run(&["verify", &file, "--policy", &self.policy], &[], teller).await
-    }
-
-    /// What everybody sees, and what that process sees itself.
-    pub async fn check(&self, name: &str, teller: Teller) -> anyhow::Result<bool> {
-        let words = ["check", name, "--policy", &self.policy];
-        let sight: Vec<&str> = self.sight.iter().map(String::as_str).collect();
-        let answer = self.ask(&words, &sight, teller).await?;
-        let verdict = answer["verdict"].as_str().unwrap_or("NOTHING").to_owned();
+    ) -> anyhow::Result<Value> {
+        let dns = dns.to_string();
+        let sight = ["--dns", &dns].into_iter().chain(self.sight.iter().map(String::as_str));
+        let sight: Vec<&str> = sight.collect();
+        let answer = self.ask(&["check", name], &sight, teller).await?;
+        let verdict = answer["verdict"].as_str().unwrap_or("NOT CHECKED");
+        let reason = answer["reasons"][0].as_str().unwrap_or("no reason was given");
+        let reason = reason.split_inclusive(". ").next().unwrap_or(reason).trim_end();
         teller.tell(
             "checked",
-            &format!("{verdict}: the key seen here is the one that the logs prove"),
-            json!({ "command": "check", "answer": answer }),
+            &format!("{verdict}: {reason}"),
+            json!({ "command": "check", "answer": answer.clone() }),
         );
-        Ok(verdict == "AGREED")
+        Ok(answer)
     }
 
-    /// What a file of evidence proves by itself.
-    pub async fn incident(&self, file: &Path, teller: Teller) -> anyhow::Result<bool> {
-        let file = file.display().to_string();
-        let answer = self.ask(&["verify", &file, "--policy", &self.policy], &[], teller).await?;
+    /// Whether a file of evidence proves something by itself, and what.
+    pub async fn incident(&self, file: &str, teller: Teller) -> anyhow::Result<bool> {
+        let answer = self.ask(&["verify", file], &[], teller).await?;
+        let sentences = |key: &str| -> Vec<String> {
+            let list = answer[key].as_array().into_iter().flatten();
+            list.filter_map(Value::as_str).map(shortened).collect()
+        };
+        if !teller.json {
+            let kind = answer["kind"].as_str().unwrap_or("no incident");
+            let (proved, said) = (sentences("proof"), sentences("testimony"));
+            println!("  {kind}, proved by the signatures in the file:");
+            proved.iter().for_each(|sentence| println!("    {sentence}"));
+            println!("  and {} statements that rest on somebody's word, such as:", said.len());
+            said.iter().take(1).for_each(|sentence| println!("    {sentence}"));
+        }
         let proved = answer["proved"] == true;
-        for (what, key) in [("proved", "proof"), ("on somebody's word", "testimony")] {
-            for line in answer[key].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                if !teller.json {
-                    println!("  {what}: {line}");
-                }
-            }
-        }
-        if teller.json {
-            teller.tell("incident", "", json!({ "command": "verify", "answer": answer }));
-        }
+        teller.note("incident", json!({ "command": "verify", "answer": answer }));
         Ok(proved)
     }
 
-    async fn run(&self, words: &[&str], more: &[&str], teller: Teller) -> anyhow::Result<Answer> {
-        let answer = self.ask(words, more, teller).await?;
+    async fn receipt(&self, words: &[&str], teller: Teller) -> anyhow::Result<Answer> {
+        let answer = self.ask(words, &[], teller).await?;
         let (verdict, message) = (&answer["verdict"], &answer["error"]["message"]);
         let verdict = verdict.as_str().unwrap_or("NOT VERIFIED");
         let cosigners = answer["cosigners"].as_array().map_or(0, Vec::len);
@@ -120,16 +117,22 @@ impl Asked {
         Ok(Answer(answer))
     }
 
-    /// Runs a command, told as it stands; gives the last line that it printed.
+    /// Runs a command, told as it can be given again; gives the last line that it
+    /// printed.
     async fn ask(&self, words: &[&str], more: &[&str], teller: Teller) -> anyhow::Result<Value> {
         let program = std::env::current_exe().context("where this program is")?;
+        let trust = ["--policy", "policy", "--trust-anchor", "root.key"];
         if !teller.json {
-            println!("  $ syndicate {} --trust-anchor {}", words.join(" "), self.anchor);
+            println!("  $ syndicate {} {}", words.join(" "), trust.join(" "));
+            if !more.is_empty() {
+                println!("      {}", more.join(" "));
+            }
         }
         let output = Command::new(program)
+            .current_dir(&self.folder)
             .args(words)
+            .args(trust)
             .args(more)
-            .args(["--trust-anchor", &self.anchor])
             .arg("--json")
             .output()
             .await
@@ -140,4 +143,14 @@ impl Asked {
         };
         serde_json::from_str(last).context("reading the second process")
     }
+}
+
+/// Keys and fingerprints by how they begin.
+fn shortened(sentence: &str) -> String {
+    let is_key = |word: &str| word.len() >= 40 && word.is_ascii();
+    let words = sentence.split(' ').map(|word| match is_key(word) {
+        true => format!("{}…{}", &word[..12], if word.ends_with('.') { "." } else { "" }),
+        false => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

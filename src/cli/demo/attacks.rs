@@ -20,7 +20,6 @@ pub async fn key_swap(
     world: &World,
     operator: &Operator,
     asked: &Asked,
-    receipt: &Path,
     teller: Teller,
 ) -> anyhow::Result<Attack> {
     teller.act("Attack: the mail host of hazel.example swaps erin's key for one of its own");
@@ -44,7 +43,7 @@ pub async fn key_swap(
         json!({ "name": "key-swap", "reported": swapped && changed, "ms": millis as u64 }),
     );
     operator.until_cosigned().await?;
-    let held = asked.lookup(&victim, receipt, teller).await?.is("HELD");
+    let held = asked.lookup(&victim, teller).await?.is("HELD");
     Ok(Attack { name: "key-swap", detected: swapped && changed && held, millis })
 }
 
@@ -88,16 +87,41 @@ pub async fn split_view(
         },
         json!({ "name": "split-view", "reported": !witnesses.is_empty(), "by": witnesses, "ms": millis as u64 }),
     );
-    let file = folder.join("incident.json");
     let proved = match found {
         None => false,
         Some((incident, _)) => {
-            std::fs::write(&file, incident.to_string())?;
-            asked.incident(&file, teller).await?
+            std::fs::write(folder.join("incident.json"), incident.to_string())?;
+            asked.incident("incident.json", teller).await?
         }
     };
     let detected = proved && witnesses.len() >= 2;
     Ok(Attack { name: "split-view", detected, millis })
+}
+
+/// One client is shown a forged key that no mirror sees: only its own check can
+/// tell.
+pub async fn forged_key(world: &World, asked: &Asked, teller: Teller) -> anyhow::Result<Attack> {
+    teller.act("Attack: the mail host of cedar.example shows a forged key to one client only");
+    let victim: Address = "alice@cedar.example".parse()?;
+    let vantage = world.vantage().await?;
+    world.swap_key_for(&vantage, &victim).await?;
+    let began = Instant::now();
+    let answer = asked.check(victim.as_str(), vantage.dns().address(), teller).await?;
+    let millis = began.elapsed().as_millis();
+    let split = answer["verdict"] == "SPLIT";
+    teller.tell(
+        "attack",
+        &match split {
+            true => format!("the client knew after {millis} ms, and kept the evidence"),
+            false => "the client DID NOT notice".to_owned(),
+        },
+        json!({ "name": "forged-key", "reported": split, "ms": millis as u64 }),
+    );
+    let proved = match answer["evidence"][0].as_str() {
+        Some(file) => asked.incident(file, teller).await?,
+        None => false,
+    };
+    Ok(Attack { name: "forged-key", detected: split && proved, millis })
 }
 
 /// A split view of this name that a mirror gives out to whoever names it.

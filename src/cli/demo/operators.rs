@@ -10,8 +10,9 @@ use syndicate::daemon::{Folder, Mirror, Secrets};
 use syndicate::demo::world::{Vantage, World};
 use syndicate::dime::Name;
 use syndicate::proof::checkpoint::SignedCheckpoint;
+use tokio_util::sync::CancellationToken;
 
-use super::{GLANCE, PATIENCE, Teller};
+use super::{GLANCE, PATIENCE, Teller, expect_good};
 
 /// Who runs a mirror, and where from.
 pub struct Operator {
@@ -100,6 +101,14 @@ impl Operator {
         }
     }
 
+    /// Runs until told to stop, or until a room of the mirror ends.
+    pub async fn run(&mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        match self.running.take() {
+            Some(mirror) => mirror.run(stop).await.with_context(|| format!("{} ended", self.name)),
+            None => Ok(()),
+        }
+    }
+
     pub fn mirror(&self) -> anyhow::Result<&Mirror> {
         self.running.as_ref().context("the mirror is switched off")
     }
@@ -109,8 +118,11 @@ impl Operator {
         teller.tell(
             "mirror",
             &format!(
-                "{:<6}   http://{}  dmtp {}  {}",
-                self.name, mirror.http, mirror.dmtp, mirror.key
+                "{:<8} http://{}  dmtp {}  log {}",
+                self.name,
+                mirror.http,
+                mirror.dmtp,
+                mirror.key.name()
             ),
             json!({
                 "name": self.name,
@@ -122,7 +134,7 @@ impl Operator {
         );
     }
 
-    /// Visits everything once, and says nothing.
+    /// Visits everything once, and says nothing unless it goes wrong.
     pub async fn crawl(&self, world: &World) -> anyhow::Result<()> {
         let crawl = &self.mirror()?.crawl;
         for address in world.addresses() {
@@ -130,7 +142,9 @@ impl Operator {
         }
         let domains = world.domains().into_iter().map(Name::Domain);
         let visits = domains.map(|domain| crawl.visit(domain, "demo"));
-        futures::future::try_join_all(visits).await?;
+        for report in futures::future::try_join_all(visits).await? {
+            expect_good(&report).with_context(|| format!("by {}", self.name))?;
+        }
         Ok(())
     }
 
