@@ -1,7 +1,11 @@
 //! A client's own view against several mirrors with logs of their own, all
 //! real: DNS, DX hosts, crawls, HTTP, on loopback.
 
+#[path = "support/netns.rs"]
+mod netns;
+
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -16,14 +20,19 @@ use syndicate::client::{
 use syndicate::clock::Clock;
 use syndicate::config::File;
 use syndicate::daemon;
+use syndicate::demo::host::{Authority, Certificate};
 use syndicate::demo::world::{self, World};
 use syndicate::dime::signet::Level;
 use syndicate::dime::{Address, Domain, Name, Timestamp};
 use syndicate::dmtp;
 use syndicate::dmtp::reach::Ports;
-use syndicate::proof::incident::{CLIENT, Evidence, Incident, Kind, Shown, Victim, verify};
+use syndicate::proof::incident::{
+    CLIENT, Evidence, Incident, Kind, Party, Receipts, Shown, Victim, verify,
+};
 use syndicate::resolver::{self, HickoryResolver, NameServers};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// A mirror in this process. Its data outlives it.
 struct Site {
@@ -57,6 +66,8 @@ impl Site {
         file.crawl.allow_networks = vec!["127.0.0.0/8".into()];
         file.crawl.dx_port = world.dmtp_port();
         file.crawl.on_demand_delay_secs = 0;
+        // Every visit sees the signet itself.
+        file.crawl.full_check_hours = 0;
         let mut site = Site { mirror: None, file, folder };
         site.resume().await;
         site
@@ -362,7 +373,7 @@ async fn a_key_for_the_victim_alone() {
     assert!(verify(&incident, &anchors, None).unwrap().convicts.is_some());
     let policy = client.options.policy.as_ref().unwrap();
     let patience = Duration::from_secs(30);
-    for reported in client::report(policy, &incident, patience).await {
+    for reported in client::report(policy, &incident, &world.roots(), patience).await {
         assert_eq!(reported.outcome, Ok(true), "{}", reported.url);
     }
 
@@ -395,7 +406,6 @@ async fn a_key_for_the_victim_alone() {
     assert_eq!(last, (429, "reports".into()));
 }
 
-/// The record names a host of the attacker's, with a log of its own.
 /// A mirror that logs the forged key which the DX shows to it and to the victim:
 /// the others' receipts contradict it, whatever quorum the victim asks for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -434,6 +444,237 @@ async fn a_mirror_and_a_dx_against_the_others() {
     assert_ne!(standings(&check)[2], agree);
 }
 
+/// Nothing can be seen from here, and two logs contradict each other: a file says
+/// so. What nobody has seen by turns is nobody's fault yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_logs_that_contradict_each_other_leave_a_file() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice: Address = "alice@cedar.example".parse().unwrap();
+    let vantage = world.vantage().await.unwrap();
+    let one = Site::start(&world, "one.example/log").await;
+    let view = vantage.dns().name_servers();
+    let other = Site::start_seeing(&world, view, "other.example/log").await;
+    world.swap_key_for(&vantage, &alice).await.unwrap();
+    let anchors = world.trust_anchor().of_root();
+    let client = Client::new(&world, Some(policy(&[&one, &other])));
+    for round in 0..2 {
+        for site in [&one, &other] {
+            site.visit(alice.as_str()).await;
+        }
+        world.stop_hosts(alice.domain()).await.unwrap();
+        let check = client.check(alice.as_str()).await;
+        expect(&check, Verdict::Split);
+        assert!(check.lack.is_some() && check.reasons[0].contains("contradict each other"));
+        let [incident] = &check.incidents[..] else { panic!("one incident") };
+        assert_eq!((incident.kind, incident.observer.as_str()), (Kind::SplitView, CLIENT));
+        let read = Incident::read(&incident.to_bytes()).unwrap();
+        let findings = verify(&read, &anchors, client.options.policy.as_ref()).unwrap();
+        // Signets over DMTP are below ID level: the organization signed both.
+        assert!(findings.proved.iter().any(|line| line.contains("signed both keys")));
+        let said = findings.testimony.join("\n");
+        assert_eq!(said.contains("and again at"), round == 1, "{said}");
+        assert_eq!(said.contains("a crawl behind"), round == 0, "{said}");
+        assert_eq!(findings.convicts, None);
+        world.resume_hosts(alice.domain()).await.unwrap();
+
+        // The mirrors look for themselves, and keep nothing that convicts nobody.
+        let policy = client.options.policy.as_ref().unwrap();
+        let patience = Duration::from_secs(60);
+        for reported in client::report(policy, incident, &world.roots(), patience).await {
+            assert_eq!(reported.outcome, Ok(false), "{}", reported.url);
+        }
+        // Looks that are told beside what the logs signed are nobody's.
+        let Evidence::Receipts(seen) = &incident.evidence else { panic!("receipts") };
+        let round = syndicate::proof::incident::Round { origin: CLIENT.into(), at: incident.at };
+        let told = Receipts { rounds: vec![round], ..seen.clone() };
+        let told = Incident { evidence: Evidence::Receipts(told), ..incident.clone() };
+        assert_eq!(verify(&told, &anchors, None).unwrap_err().rule(), "incident-rounds");
+    }
+}
+
+/// What a client makes of its own view and the logs' answers.
+fn accusation(check: &Check) -> Incident {
+    let view = &check.view;
+    let record = view.record.as_ref().unwrap();
+    let shown = Shown {
+        at: view.at,
+        record: record.text.clone().into(),
+        chain: view.chain.clone().expect("a chain"),
+        org_signet: view.org.as_ref().unwrap().signet().bytes().to_vec().into(),
+        signet: view.user.iter().flat_map(|user| user.signet().bytes().to_vec()).collect(),
+    };
+    let proofs = check.answers.iter().filter_map(|answer| answer.said.proof());
+    let receipts = proofs.map(|proof| proof.receipt.clone()).collect();
+    Incident::forged_key(CLIENT, check.at, check.name.clone(), Victim { shown, receipts })
+}
+
+/// An organization changes its keys, and a client sees it first: the logs are a
+/// crawl behind, and nobody is accused. A record that names none of the keys known
+/// is another matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollover_that_the_mirrors_have_yet_to_see() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let alice: Address = "alice@cedar.example".parse().unwrap();
+    let (mailbox, domain) = (alice.as_str(), alice.domain());
+    let sites = three(&world, &[mailbox]).await;
+    let all: Vec<&Site> = sites.iter().collect();
+    let client = Client::new(&world, Some(policy(&all)));
+    let anchors = world.trust_anchor().of_root();
+    let behind = [Some(Standing::Behind); 3];
+    let all_look = async || {
+        for site in &sites {
+            site.visit(mailbox).await;
+        }
+    };
+    expect(&client.check(domain.as_str()).await, Verdict::Agreed);
+
+    // The new key beside the old one, and the org signet under the new one.
+    world.replace_pok(domain, true).unwrap();
+    let check = client.check(domain.as_str()).await;
+    expect(&check, Verdict::Lagging);
+    assert_eq!(standings(&check), behind);
+    // Nor does a file that says so convict anybody.
+    let findings = verify(&accusation(&check), &anchors, client.options.policy.as_ref()).unwrap();
+    assert_eq!(findings.convicts, None);
+    assert!(findings.testimony.iter().any(|line| line.contains("honest change of keys")));
+    // A mailbox keeps its key under a new signature.
+    expect(&client.check(mailbox).await, Verdict::Agreed);
+    // Some have seen it.
+    for site in &sites[..2] {
+        site.visit(mailbox).await;
+    }
+    expect(&client.check(domain.as_str()).await, Verdict::Lagging);
+    expect(&client.check(mailbox).await, Verdict::Agreed);
+    all_look().await;
+    expect(&client.check(domain.as_str()).await, Verdict::Agreed);
+
+    // The old key goes.
+    world.retire_poks(domain).unwrap();
+    let check = client.check(domain.as_str()).await;
+    expect(&check, Verdict::Lagging);
+    assert_eq!(standings(&check), behind);
+    all_look().await;
+    expect(&client.check(domain.as_str()).await, Verdict::Agreed);
+
+    // Both at once, and mailboxes that change their key by their chain.
+    world.replace_pok(domain, true).unwrap();
+    world.rotate(&alice).unwrap();
+    for name in [domain.as_str(), mailbox] {
+        let check = client.check(name).await;
+        expect(&check, Verdict::Lagging);
+        assert_eq!(standings(&check), behind, "{name}");
+    }
+    all_look().await;
+    for name in [domain.as_str(), mailbox] {
+        expect(&client.check(name).await, Verdict::Agreed);
+    }
+
+    // To a client alone a record is shown with none of the keys that the logs have.
+    let vantage = world.vantage().await.unwrap();
+    world.replace_pok_for(&vantage, domain).await.unwrap();
+    let mut victim = Client::new(&world, Some(policy(&all)));
+    victim.eyes = eyes(&world, vantage.resolver_options());
+    for name in [domain.as_str(), mailbox] {
+        let check = victim.check(name).await;
+        expect(&check, Verdict::Split);
+        let [incident] = &check.incidents[..] else { panic!("one incident") };
+        let findings = verify(incident, &anchors, None).unwrap();
+        let party = findings.convicts.map(|convicted| convicted.party);
+        assert!(matches!(party, Some(Party::Zone(_))), "{name}: {party:?}");
+    }
+    // Whoever replaces all keys at once for everybody is held.
+    world.replace_pok(domain, false).unwrap();
+    all_look().await;
+    expect(&client.check(domain.as_str()).await, Verdict::Held);
+}
+
+/// TLS in front of a mirror, at the port where a host that a record names is asked.
+async fn https(ip: Ipv4Addr, tls: Arc<rustls::ServerConfig>, mirror: SocketAddr) {
+    let listener = TcpListener::bind((ip, 443)).await.unwrap();
+    let acceptor = TlsAcceptor::from(tls);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(stream).await else { return };
+                let mut mirror = TcpStream::connect(mirror).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut mirror).await;
+            });
+        }
+    });
+}
+
+/// Several hosts that the record names, each under a certificate of a private
+/// authority; the policy says whom to believe, not where to ask. In a namespace
+/// of its own, since port 443 is theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_the_record_names_are_asked_over_https() {
+    if !netns::inside("hosts_that_the_record_names_are_asked_over_https") {
+        return;
+    }
+    let _net = netns::Net::new();
+    let world = World::start(world::Options::default()).await.unwrap();
+    let (alice, domain) = ("alice@kelp.test", "kelp.test".parse::<Domain>().unwrap());
+    let (ours, stranger) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let text = world.record_text(&domain).unwrap();
+    let hosts = ["one.kelp.test", "two.kelp.test", "three.kelp.test"];
+    world.publish_text(&domain, &format!("{text} syn={}", hosts.join(","))).unwrap();
+    let sites = three(&world, &[alice]).await;
+    for (number, (host, site)) in (1..).zip(hosts.iter().zip(&sites)) {
+        let authority = if number == 3 { &stranger } else { &ours };
+        let ip = Ipv4Addr::new(127, 0, 43, number);
+        world.dns().set_addresses(host, &[ip.into()]).unwrap();
+        let identity = authority.identity(host, Certificate::Certified).unwrap();
+        https(ip, identity.tls, site.mirror().http).await;
+    }
+    let line = |site: &Site| format!("log {}\n", site.mirror().key);
+    let lines = |sites: &[Site]| sites.iter().map(line).collect::<String>() + "quorum none\n";
+    let believed = Policy::parse(lines(&sites[..2]).as_bytes()).unwrap();
+    let mut client = Client::new(&world, Some(believed));
+    let pem = [world.authority_pem(), ours.pem()].concat();
+    client.eyes.dmtp.roots = dmtp::Roots::from_pem(pem.as_bytes()).unwrap();
+
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Agreed);
+    assert_eq!((check.agreeing, check.operators), (2, 2));
+    let from: Vec<(&str, client::NamedBy, bool)> = check
+        .answers
+        .iter()
+        .map(|answer| (&*answer.from, answer.named_by, answer.said.proof().is_some()))
+        .collect();
+    let named = |host: usize, counts| (hosts[host], client::NamedBy::Record, counts);
+    assert_eq!(from, [named(0, true), named(1, true), named(2, false)]);
+    // One whose certificate is of nobody known is not heard, though it is believed.
+    assert!(matches!(check.answers[2].said, Said::Silent(_)), "{:?}", check.answers[2]);
+    client.options.policy = Some(Policy::parse(lines(&sites).as_bytes()).unwrap());
+    expect(&client.check(alice).await, Verdict::Unreachable);
+    // Nor is anybody without the authority.
+    client.eyes.dmtp.roots = world.roots();
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unreachable);
+    assert!(check.answers.iter().all(|answer| matches!(answer.said, Said::Silent(_))));
+
+    // The command line trusts what it is told to.
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(place.path().join(name), text).unwrap();
+    };
+    file("policy", &lines(&sites[..2]));
+    file("root.key", world.dns().trust_anchor_text());
+    file("both.pem", &pem);
+    let output = Command::new(env!("CARGO_BIN_EXE_syndicate"))
+        .current_dir(place.path())
+        .args(["check", alice, "--json", "--policy", "policy", "--trust-anchor", "root.key"])
+        .args(["--dns", &world.dns().address().to_string(), "--roots", "both.pem"])
+        .args(["--dx-port", &world.dmtp_port().to_string(), "--state", "state"])
+        .args(["--allow-network", "127.0.0.0/8"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+/// The record names a host of the attacker's, with a log of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_record_names_never_counts() {
     let world = World::start(world::Options::default()).await.unwrap();

@@ -497,6 +497,15 @@ fn a_split_view_names_the_organization_and_no_mirror() {
         ] {
             assert_eq!(rule(&split(receipts.clone(), rounds)), "incident-rounds");
         }
+        // A client has the logs' word alone, and they have seen their keys once.
+        let of_client = |rounds| {
+            let observer = "client".to_owned();
+            Incident { observer, ..split(receipts.clone(), rounds) }
+        };
+        assert_eq!(rule(&of_client(by_turns())), "incident-rounds");
+        let findings = judge(&of_client(vec![])).unwrap();
+        assert_eq!(convicted(&findings), None);
+        assert!(findings.testimony.iter().any(|word| word.contains("a crawl behind")));
         let early = Incident { at: at(6 * MINUTE), ..split(receipts.clone(), by_turns()) };
         assert_eq!(rule(&early), "incident-rounds");
         // One log twice; one name and another.
@@ -754,6 +763,9 @@ fn a_second_implementation_agrees() {
     incidents.push(split(receipts.clone(), by_turns()));
     incidents.push(split(receipts.clone(), by_turns()[1..].to_vec()));
     incidents.push(split(vec![receipts[0].clone(), receipts[0].clone()], by_turns()));
+    let client = |incident: Incident| Incident { observer: "client".to_owned(), ..incident };
+    incidents.push(client(split(receipts.clone(), vec![])));
+    incidents.push(client(split(receipts.clone(), by_turns())));
 
     let encode = |bytes: Bytes| base64::engine::general_purpose::STANDARD.encode(bytes);
     let cases: Vec<Value> =

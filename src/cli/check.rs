@@ -92,7 +92,8 @@ struct Sight {
     /// Name server to ask, IP:PORT; the system's if left out.
     #[arg(long, value_name = "ADDR")]
     dns: Vec<SocketAddr>,
-    /// CAs for certificates of mail hosts, PEM; the public web's if left out.
+    /// CAs for certificates of mail hosts and mirrors, PEM; the public web's if left
+    /// out.
     #[arg(long, value_name = "FILE")]
     roots: Option<PathBuf>,
     /// Port of mail hosts.
@@ -169,7 +170,8 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     if let (true, Some(policy)) = (args.report, &options.policy) {
         for incident in &check.incidents {
-            reports.extend(client::report(policy, incident, options.patience).await);
+            reports
+                .extend(client::report(policy, incident, &eyes.dmtp.roots, options.patience).await);
         }
     }
     if args.json {

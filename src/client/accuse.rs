@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ask::Said;
+use super::ask::{Proof, Said};
 use super::check::Answer;
 use super::http::Site;
 use super::verdict::Standing;
@@ -19,7 +19,10 @@ use crate::dime::org::ValidOrgSignet;
 use crate::dime::signet::Signet;
 use crate::dime::user::ValidUserSignet;
 use crate::dime::{Name, Timestamp};
-use crate::proof::incident::{CLIENT, Fork, Incident, MAX_RECEIPTS, Shown, Victim};
+use crate::dmtp::Roots;
+use crate::proof::incident::{CLIENT, Fork, Incident, MAX_RECEIPTS, Receipts, Shown, Victim};
+use crate::proof::receipt::Receipt;
+use crate::proof::relation::Relation;
 
 /// Files of one second.
 const FILES: u32 = 100;
@@ -50,22 +53,49 @@ pub(super) fn incidents(
             incidents.push(Incident::log_fork(CLIENT, at, fork));
         }
     }
+    let apart = answers.iter().filter(|answer| answer.standing == Some(Standing::Apart));
+    let apart: Vec<&Proof> = apart.filter_map(|answer| answer.said.proof()).collect();
+    // The key of a fingerprint alone is in nobody's hands.
+    if view.signet(name).is_some() {
+        let receipts = of_each_log(&apart);
+        if !receipts.is_empty() {
+            let victim = Victim { shown: shown(view), receipts };
+            incidents.push(Incident::forged_key(CLIENT, at, name.clone(), victim));
+        }
+    } else if let Some([one, other]) = contradiction(answers) {
+        let receipts = of_each_log(&[&[one, other], &apart[..]].concat());
+        let seen = Receipts { receipts, rounds: Vec::new() };
+        incidents.push(Incident::split_view(CLIENT, at, name.clone(), seen));
+    }
+    incidents
+}
+
+/// Two logs of which neither has ever seen the other's key.
+fn contradiction(answers: &[Answer]) -> Option<[&Proof; 2]> {
+    let proofs: Vec<&Proof> = answers.iter().filter_map(|answer| answer.said.proof()).collect();
+    let proofs: Vec<&Proof> = proofs.into_iter().filter(|proof| proof.fresh).collect();
+    proofs.iter().enumerate().find_map(|(number, one)| {
+        let others = proofs.iter().skip(number + 1);
+        let other = others.copied().find(|other| {
+            one.log != other.log
+                && Relation::of(&one.statement.sights, &other.statement.sights)
+                    == Relation::Diverged
+        })?;
+        Some([*one, other])
+    })
+}
+
+/// One receipt of each log, as many as an incident takes.
+fn of_each_log(proofs: &[&Proof]) -> Vec<Receipt> {
     let mut logs = Vec::new();
     let mut receipts = Vec::new();
-    for answer in answers.iter().filter(|answer| answer.standing == Some(Standing::Apart)) {
-        if let Some(proof) = answer.said.proof().filter(|proof| !logs.contains(&proof.log))
-            && receipts.len() < MAX_RECEIPTS
-        {
+    for proof in proofs {
+        if !logs.contains(&proof.log) && receipts.len() < MAX_RECEIPTS {
             logs.push(proof.log);
             receipts.push(proof.receipt.clone());
         }
     }
-    // The key of a fingerprint alone is in nobody's hands.
-    if let (Some(_), false) = (view.signet(name), receipts.is_empty()) {
-        let victim = Victim { shown: shown(view), receipts };
-        incidents.push(Incident::forged_key(CLIENT, at, name.clone(), victim));
-    }
-    incidents
+    receipts
 }
 
 fn shown(view: &View) -> Shown {
@@ -108,14 +138,20 @@ pub struct Reported {
     pub outcome: Result<bool, String>,
 }
 
-/// Sends an incident to every mirror of the policy that has a URL, at once.
-pub async fn report(policy: &Policy, incident: &Incident, patience: Duration) -> Vec<Reported> {
+/// Sends an incident to every mirror of the policy that has a URL, at once. Their
+/// certificates are by `roots`.
+pub async fn report(
+    policy: &Policy,
+    incident: &Incident,
+    roots: &Roots,
+    patience: Duration,
+) -> Vec<Reported> {
     let body = incident.to_bytes();
     let urls = policy.logs().iter().filter_map(|log| log.url.clone());
     let sent = urls.map(|url| {
         let body = body.clone();
         async move {
-            let outcome = tokio::time::timeout(patience, send(&url, body)).await;
+            let outcome = tokio::time::timeout(patience, send(&url, roots, body)).await;
             let outcome = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned()));
             Reported { url, outcome }
         }
@@ -123,8 +159,8 @@ pub async fn report(policy: &Policy, incident: &Incident, patience: Duration) ->
     futures::future::join_all(sent).await
 }
 
-async fn send(url: &str, body: Bytes) -> Result<bool, String> {
-    let site = Site::new(url).map_err(|error| with_sources(&error))?;
+async fn send(url: &str, roots: &Roots, body: Bytes) -> Result<bool, String> {
+    let site = Site::under(url, roots).map_err(|error| with_sources(&error))?;
     let json = "application/json";
     let answer = site.post("v1/report", json, json, body, MAX_ANSWER).await;
     let answer = answer.map_err(|error| with_sources(&error))?;

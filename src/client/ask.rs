@@ -196,7 +196,8 @@ impl Asking<'_> {
             Err(words) => return Ok((Said::Silent(words), None)),
         };
         let https: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, 443)).collect();
-        let site = Site::pinned(&format!("https://{}/", host.name), &https);
+        let roots = &self.eyes.dmtp.roots;
+        let site = Site::pinned(&format!("https://{}/", host.name), &https, roots);
         if let Ok(site) = site {
             let mirror = Mirror::at(site);
             match self.mirror(&mirror, name, Ask::Lookup).await? {

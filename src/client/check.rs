@@ -13,6 +13,7 @@ use futures::stream::{self, StreamExt as _};
 
 use super::ask::{Asking, NamedBy, Proof, Said};
 use super::fetch::{Ask, Mirror};
+use super::http::Site;
 use super::judge::DnsRoot;
 use super::memory::{Memory, MemoryError};
 use super::verdict::{Standing, Tally, Verdict, needed_of};
@@ -21,6 +22,7 @@ use super::{Policy, accuse};
 use crate::dime::record::Host;
 use crate::dime::signet::{Fingerprint, Signet};
 use crate::dime::{Name, Timestamp};
+use crate::dmtp::Roots;
 use crate::proof::incident::Incident;
 use crate::proof::receipt::{Statement, Word};
 use crate::proof::relation::{Relation, Side, Sights};
@@ -127,7 +129,7 @@ pub async fn check(name: &Name, eyes: &Eyes, options: &Options) -> Result<Check,
         eyes,
         patience: options.patience,
     };
-    let places = places(options)?;
+    let places = places(options, &eyes.dmtp.roots)?;
     let ((view, lack), first) = tokio::join!(eyes.look(name), lookups(&asking, &places, name));
     let mut answers: Vec<Answer> = Vec::new();
     for (Place { mirror, named_by }, said) in places.into_iter().zip(first?) {
@@ -186,13 +188,14 @@ struct Place {
 }
 
 /// The URLs of the policy and the caller's, each once.
-fn places(options: &Options) -> Result<Vec<Place>, CheckError> {
+fn places(options: &Options, roots: &Roots) -> Result<Vec<Place>, CheckError> {
     let logs = options.policy.as_ref().map(Policy::logs).unwrap_or_default();
     let named = logs.iter().filter_map(|log| Some((log.url.as_deref()?, NamedBy::Policy)));
     let named = named.chain(options.via.iter().map(|url| (url.as_str(), NamedBy::Caller)));
     let mut places: Vec<Place> = Vec::new();
     for (url, named_by) in named {
-        let mirror = Mirror::new(url).map_err(CheckError::Place)?;
+        let site = Site::under(url, roots).map_err(|error| CheckError::Place(error.into()))?;
+        let mirror = Mirror::at(site);
         if places.iter().all(|place| place.mirror.url() != mirror.url()) {
             places.push(Place { mirror, named_by });
         }
@@ -268,17 +271,20 @@ impl Own<'_> {
         [seen, named].into_iter().flatten().max_by_key(rank).unwrap_or(Relation::Unknown)
     }
 
-    /// By keys. A domain whose new org signet is signed by a POK that the log
-    /// knows has not changed hands: the log is a crawl behind.
+    /// By keys. A domain has not changed hands whose new org signet is signed by
+    /// a POK that the log knows, or whose record still names one: the log is a
+    /// crawl behind a rollover. Whoever forges that may as well forge all, and
+    /// gains no agreement by it.
     fn to_seen(&self, own: &Sights, proof: &Proof) -> Relation {
-        let statement = &proof.statement;
-        match (Relation::of(own, &statement.sights), self.name, &self.view.org) {
-            (Relation::Diverged, Name::Domain(_), Some(org))
-                if statement.poks.contains(&org.pok()) =>
-            {
-                Relation::Lag(Side::Theirs)
-            }
-            (relation, ..) => relation,
+        let poks = &proof.statement.poks;
+        let goes_on = || {
+            let org = self.view.org.as_ref().is_some_and(|org| poks.contains(&org.pok()));
+            let record = self.view.record.as_ref();
+            org || record.is_some_and(|record| record.poks.iter().any(|pok| poks.contains(pok)))
+        };
+        match (Relation::of(own, &proof.statement.sights), self.name) {
+            (Relation::Diverged, Name::Domain(_)) if goes_on() => Relation::Lag(Side::Theirs),
+            (relation, _) => relation,
         }
     }
 

@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 
+use crate::dmtp::Roots;
+
 /// For a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For the whole answer.
@@ -57,20 +59,29 @@ pub struct Site {
 impl Site {
     /// `url` is `http://…` or `https://…`, with a path if there is one.
     pub fn new(url: &str) -> Result<Site, HttpError> {
-        Site::build(url, None)
+        Site::under(url, &Roots::public())
+    }
+
+    /// The same, with a certificate of these authorities.
+    pub fn under(url: &str, roots: &Roots) -> Result<Site, HttpError> {
+        Site::build(url, None, roots)
     }
 
     /// The same, but reached at these addresses and no others, without a proxy:
     /// for a host that a stranger named. Their ports do not count.
-    pub fn pinned(url: &str, addresses: &[SocketAddr]) -> Result<Site, HttpError> {
-        Site::build(url, Some(addresses))
+    pub fn pinned(url: &str, addresses: &[SocketAddr], roots: &Roots) -> Result<Site, HttpError> {
+        Site::build(url, Some(addresses), roots)
     }
 
-    fn build(url: &str, addresses: Option<&[SocketAddr]>) -> Result<Site, HttpError> {
+    fn build(
+        url: &str,
+        addresses: Option<&[SocketAddr]>,
+        roots: &Roots,
+    ) -> Result<Site, HttpError> {
         let mut base = address(url)?;
         base.set_query(None);
         base.set_fragment(None);
-        let mut builder = client(&base);
+        let mut builder = client(&base, roots);
         if let (Some(addresses), Some(host)) = (addresses, base.host_str()) {
             builder = builder.no_proxy().resolve_to_addrs(host, addresses);
         }
@@ -143,7 +154,7 @@ pub struct Hook {
 impl Hook {
     pub fn new(url: &str) -> Result<Hook, HttpError> {
         let url = address(url)?;
-        let http = client(&url).build().map_err(HttpError::Client)?;
+        let http = client(&url, &Roots::public()).build().map_err(HttpError::Client)?;
         Ok(Hook { url, http })
     }
 
@@ -178,13 +189,13 @@ fn address(url: &str) -> Result<Url, HttpError> {
     }
 }
 
-fn client(base: &Url) -> reqwest::ClientBuilder {
+fn client(base: &Url, roots: &Roots) -> reqwest::ClientBuilder {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .timeout(TOTAL)
         .redirect(redirect::Policy::custom(within_host))
         .user_agent(concat!("syndicate/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(tls());
+        .tls_backend_preconfigured(tls(roots));
     if base.host_str().is_some_and(is_this_machine) {
         builder = builder.no_proxy();
     }
@@ -228,13 +239,11 @@ fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// The public web's CAs, as in the DMTP client. What a receipt or a checkpoint
-/// says does not rest on them.
-fn tls() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+/// What a receipt or a checkpoint says does not rest on the authorities.
+fn tls(roots: &Roots) -> rustls::ClientConfig {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring speaks the versions that rustls has by default");
-    builder.with_root_certificates(roots).with_no_client_auth()
+    builder.with_root_certificates(roots.store()).with_no_client_auth()
 }

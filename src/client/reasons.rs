@@ -50,6 +50,13 @@ fn head(check: &Check, options: &Options) -> String {
              believed."
                 .to_owned()
         }
+        Verdict::Split
+            if check.view.signet(&check.name).is_none() && options.fingerprint.is_none() =>
+        {
+            "Logs of your policy contradict each other: each proves a key that the other never \
+             had. Use neither: ask the owner another way."
+                .to_owned()
+        }
         Verdict::Split => {
             "The key seen here is not the one that your logs prove, now or before. Do not use it: \
              either somebody shows you a forged key, or its owner lost the old one within the \

@@ -40,7 +40,7 @@ pub enum Certificate {
 pub struct HostIdentity {
     /// DER: what a record's `tls` field is about.
     pub der: Vec<u8>,
-    tls: Arc<ServerConfig>,
+    pub tls: Arc<ServerConfig>,
 }
 
 /// The private certificate authority.

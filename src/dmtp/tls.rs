@@ -51,6 +51,11 @@ impl Roots {
         Roots(Arc::new(RootCertStore::empty()))
     }
 
+    /// For TLS of any kind.
+    pub fn store(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.0)
+    }
+
     /// Exactly the certificates in a PEM file.
     pub fn from_pem(pem: &[u8]) -> Result<Roots, RootsError> {
         let mut store = RootCertStore::empty();

@@ -1795,7 +1795,7 @@ def incident_id(value):
 def judge_incident(data):
     value = json.loads(data, object_pairs_hook=unique)
     needed = ("format", "kind", "at", "observer", "evidence")
-    number, kind, at, _, evidence, _ = fields(value, needed, ("name",))
+    number, kind, at, observer, evidence, _ = fields(value, needed, ("name",))
     require(number == 1, "incident")
     result = {"id": incident_id(value), "kind": kind}
     if kind == "log-fork":
@@ -1805,7 +1805,7 @@ def judge_incident(data):
     require(kind == "split-view" and "name" in value, "incident")
     [seen] = fields(evidence, ("receipts",))
     receipts, rounds = fields(seen, ("receipts", "rounds"))
-    words = judge_split(value["name"], at, receipts, rounds)
+    words = judge_split(value["name"], at, observer, receipts, rounds)
     return result | {"words": words}
 
 
@@ -1855,7 +1855,7 @@ def consistent(old, new, old_root, new_root, path):
     return sn == 0 and fr == old_root and sr == new_root
 
 
-def judge_split(name, at, receipts, rounds):
+def judge_split(name, at, observer, receipts, rounds):
     """The word of each log; whether they differ is left to the reader."""
     words, origins = [], []
     require(2 <= len(receipts) <= 8, "incident")
@@ -1866,6 +1866,9 @@ def judge_split(name, at, receipts, rounds):
         require(answer["origin"] not in origins, "incident-one-log")
         origins.append(answer["origin"])
         words.append([answer["origin"], answer["word"], answer["latest"]])
+    if observer == "client":
+        require(not rounds, "incident-rounds")
+        return words
     turns = [r for r in (fields(r, ("origin", "at")) for r in rounds) if r[0] in origins[:2]]
     legal = len(turns) >= 4 and all(when <= at for _, when in turns)
     for (one, first), (other, then) in zip(turns, turns[1:]):

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::verify::{Case, Fault, Findings, Party};
-use super::{Kind, Receipts, Received, Round, Shown, Victim};
+use super::{CLIENT, Kind, Receipts, Received, Round, Shown, Victim};
 use crate::dime::chain::{self, Link};
 use crate::dime::org::{self, ValidOrgSignet};
 use crate::dime::record::{self, Pin, Policy, Record, Selection};
@@ -38,7 +38,15 @@ pub fn receipts(case: &Case<'_>, seen: &Receipts) -> Result<Findings, Fault> {
     for log in &logs {
         log.tell(name, case, &mut findings);
     }
+    let mut apart = true;
     match (case.kind(), relation) {
+        // A client looks at no name for a log: what the logs signed has to do.
+        (Kind::SplitView, Relation::Diverged) if case.incident.observer == CLIENT => {
+            if !seen.rounds.is_empty() {
+                return Err(Fault::Rounds);
+            }
+            apart = seen_by_turns(one, other, &mut findings);
+        }
         (Kind::SplitView, _) => check_rounds(case, &seen.rounds, one, other)?,
         (Kind::UpdateWithheld, Relation::Lag(side)) => {
             let (behind, ahead) = match side {
@@ -54,6 +62,9 @@ pub fn receipts(case: &Case<'_>, seen: &Receipts) -> Result<Findings, Fault> {
         _ => return Err(Fault::Otherwise),
     }
     signers(case, name, one, other, &mut findings);
+    if !apart {
+        findings.convicts = None;
+    }
     for Round { origin, at } in &seen.rounds {
         findings.testimony.push(format!("{origin} says that it looked afresh at {at}."));
     }
@@ -79,6 +90,31 @@ fn check_rounds(case: &Case<'_>, rounds: &[Round], one: &Log, other: &Log) -> Re
         true => Ok(()),
         false => Err(Fault::Rounds),
     }
+}
+
+/// Whether two logs have seen their keys by turns, twice each, by what they
+/// signed; says so.
+fn seen_by_turns(one: &Log, other: &Log, findings: &mut Findings) -> bool {
+    let times = |log: &Log| {
+        let sights = &log.statement.sights;
+        sights.tip().map(|tip| [tip.seen, sights.last_seen()])
+    };
+    let (Some(one_at), Some(other_at)) = (times(one), times(other)) else { return false };
+    for (log, [first, last]) in [(one, one_at), (other, other_at)] {
+        let origin = log.origin();
+        let again = if last > first { format!(", and again at {last}") } else { String::new() };
+        findings.testimony.push(format!("{origin} says that it saw its key at {first}{again}."));
+    }
+    let turns = |[a, c]: [Timestamp; 2], [b, d]: [Timestamp; 2]| a < b && b < c && c < d;
+    let by_turns = turns(one_at, other_at) || turns(other_at, one_at);
+    if !by_turns {
+        findings.testimony.push(
+            "That both keys were in use at one time is not shown: a mirror that is a crawl behind \
+             the other looks the same."
+                .to_owned(),
+        );
+    }
+    by_turns
 }
 
 /// Whose signatures stand on both sides.
@@ -399,7 +435,10 @@ pub fn victim(case: &Case<'_>, victim: &Victim) -> Result<Findings, Fault> {
     for log in &logs {
         log.tell(name, case, &mut findings);
     }
-    let known_pok = logs.iter().any(|log| log.statement.poks.contains(&org.pok()));
+    let knows = |pok: &[u8; 32]| logs.iter().any(|log| log.statement.poks.contains(pok));
+    let known_pok = knows(&org.pok());
+    // A rollover keeps the old key in the record for a while.
+    let kept_pok = record.pok_set().iter().any(knows);
     let by_name = match &view.user {
         Some(user) => user.signet().level() == Level::Id,
         None => org.signet().level() == Level::Id,
@@ -409,7 +448,7 @@ pub fn victim(case: &Case<'_>, victim: &Victim) -> Result<Findings, Fault> {
         organization(name, by_name, org.pok(), what, &mut findings);
     }
     match &view.chain {
-        Chain::Proved(_, sets) if !known_pok => {
+        Chain::Proved(_, sets) if !kept_pok => {
             let others = logs.iter().find_map(|log| log.record.as_ref()?.sets(case));
             let zone = match others {
                 Some(others) => parting_zone(sets, &others),
@@ -424,6 +463,13 @@ pub fn victim(case: &Case<'_>, victim: &Victim) -> Result<Findings, Fault> {
         }
         Chain::Proved(observed, _) => findings.proved.push(window(name, observed)),
         chain => chain.tell(name, &mut findings),
+    }
+    if kept_pok && !known_pok {
+        findings.testimony.push(format!(
+            "That {} agreed to the new primary key: the record still names one that the logs have, \
+             as an honest change of keys does.",
+            name.domain()
+        ));
     }
     findings.testimony.push(format!(
         "That this key was shown to somebody, and by whom, is the word of {}.",

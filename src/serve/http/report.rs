@@ -1,7 +1,8 @@
 //! What clients report: `POST /v1/report`, an incident as JSON (threat 23).
 //!
-//! Taken are incidents of observer `client` about a forged key or a log's two
-//! histories, not older than ten minutes, that hold by themselves. The name is
+//! Taken are incidents of observer `client` about a forged key, a log's two
+//! histories or two logs that contradict each other, not older than ten minutes,
+//! that hold by themselves. The name is
 //! visited at once, whatever the file proves. It is kept and listed, as reported
 //! by a client, if it convicts somebody by signatures alone: a signet at ID
 //! level, a DNSSEC chain, and a fresh receipt of this mirror's own log beside
@@ -108,9 +109,10 @@ fn judge(
 ) -> Result<(Incident, bool), Refusal> {
     let incident =
         Incident::read(body).map_err(|refused| Refusal::request(refused.rule, refused.message))?;
-    let is_clients = matches!(incident.kind, Kind::ForgedKey | Kind::LogFork);
+    let is_clients = matches!(incident.kind, Kind::ForgedKey | Kind::LogFork | Kind::SplitView);
     if incident.observer != CLIENT || !is_clients {
-        let what = "only what a client saw is taken: forged-key or log-fork, by \"client\"";
+        let what =
+            "only what a client saw is taken, by \"client\": forged-key, log-fork, split-view";
         return Err(Refusal::request("report-kind", what));
     }
     if now.since(incident.at) > MAX_AGE || incident.at.since(now) > MAX_FUTURE {
@@ -120,6 +122,7 @@ fn judge(
         .map_err(|fault| Refusal::unfounded(fault.rule(), &fault))?;
     let grounds = match &incident.evidence {
         Evidence::Victim(victim) => has_grounds(victim, &incident, own),
+        Evidence::Receipts(seen) => seen.receipts.iter().any(|receipt| is_of(receipt, own)),
         _ => true,
     };
     Ok((incident, grounds && findings.convicts.is_some()))
