@@ -10,7 +10,9 @@
 //! been applied since: what a batch replaced is kept until it is published,
 //! and can be put back (a batch whose commit another node won).
 //!
-//! Memory: 112 bytes a label in the arenas, at most 120 with unused room.
+//! Memory: 112 bytes a label in the arenas, at most 120 with unused room; or as
+//! much in a mapped file ([`Place`]), whose unused parts leave the memory. What is
+//! rare stays in memory: versions in force that are not the newest, and the undo.
 //! Versions are kept in 31 bits; a batch that needs more is refused. Waits for
 //! memory are half of every figure: with glibc, huge pages
 //! (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`) took a quarter off a lookup.
@@ -27,6 +29,7 @@
 
 mod arena;
 mod hash;
+mod mapped;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -34,12 +37,14 @@ mod top;
 mod trie;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::proof::map::{End, MapProof};
 use crate::proof::replay::{self, Change, EngineStop, MapEngine, Tip};
 use crate::proof::{Hash, Label};
+use mapped::MapFile;
 use top::{Leaves, SHARDS, Top};
 use trie::Shard;
 
@@ -66,8 +71,27 @@ pub struct Head {
     pub labels: u64,
 }
 
+/// Where the labels and their tree are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    #[default]
+    Memory,
+    /// In a file without a name in this folder, mapped into memory. It is made
+    /// with the first label and goes with the map.
+    Disk(PathBuf),
+}
+
+impl Place {
+    fn file(&self) -> Option<Arc<MapFile>> {
+        match self {
+            Place::Memory => None,
+            Place::Disk(folder) => Some(Arc::new(MapFile::new(folder.clone()))),
+        }
+    }
+}
+
 /// How a directory is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Threads for one large batch, 1 to 64.
     pub threads: usize,
@@ -76,13 +100,14 @@ pub struct Options {
     /// Every batch is published as soon as it is applied: for those who follow
     /// a log rather than write it.
     pub follow: bool,
+    pub place: Place,
 }
 
 impl Default for Options {
-    /// All cores, [`PENDING_CHANGES`], publication when told.
+    /// All cores, [`PENDING_CHANGES`], publication when told, in memory.
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Options { threads, pending: PENDING_CHANGES, follow: false }
+        Options { threads, pending: PENDING_CHANGES, follow: false, place: Place::Memory }
     }
 }
 
@@ -95,6 +120,9 @@ pub enum Error {
     Pending { pending: u64, batch: u64, limit: u64 },
     #[error("apply: a shard holds at most {0} labels, and as many versions of each")]
     Full(u32),
+    /// Its folder is not there, or the disk is full. Nothing was changed.
+    #[error("make room for the map in its file")]
+    File(#[source] std::io::Error),
     #[error("go to batch {asked}: kept are {first} to {last}")]
     Head { asked: u64, first: u64, last: u64 },
     #[error("snapshot at size {size}: {what}")]
@@ -116,6 +144,8 @@ pub struct Lookup {
 #[derive(Debug)]
 pub struct Directory {
     options: Options,
+    /// Where the shards' nodes are, if not in memory.
+    file: Option<Arc<MapFile>>,
     shards: Vec<RwLock<Shard>>,
     heads: RwLock<Heads>,
     writer: Mutex<Undone>,
@@ -159,11 +189,13 @@ impl Heads {
 impl Directory {
     /// An empty map.
     pub fn new(options: Options) -> Directory {
-        Directory::from_shards(options, (0..SHARDS).map(|_| Shard::new()).collect())
+        let file = options.place.file();
+        let shards = (0..SHARDS).map(|_| Shard::new(file.clone())).collect();
+        Directory::from_shards(options, shards, file)
     }
 
     /// A map of 256 shards, by first byte of their labels.
-    fn from_shards(options: Options, shards: Vec<Shard>) -> Directory {
+    fn from_shards(options: Options, shards: Vec<Shard>, file: Option<Arc<MapFile>>) -> Directory {
         let options = Options { threads: options.threads.clamp(1, MAX_THREADS), ..options };
         let mut top = Top::new();
         top.set(shards.iter().enumerate().map(|(shard, held)| (shard as u8, held.root())));
@@ -172,6 +204,7 @@ impl Directory {
         let served = Kept { head, top: Arc::new(top) };
         Directory {
             options,
+            file,
             shards: shards.into_iter().map(RwLock::new).collect(),
             heads: RwLock::new(Heads { served, waiting: VecDeque::new() }),
             writer: Mutex::new(Undone::default()),
@@ -378,11 +411,17 @@ impl Directory {
         Lookup { head: *head, tip: None, proof }
     }
 
-    /// Bytes allocated for the labels and their tree, unused room included;
-    /// what waits for publication is left aside.
+    /// Bytes of memory allocated for the labels and their tree, unused room
+    /// included; what waits for publication is left aside.
     pub fn bytes(&self) -> usize {
         let shards: usize = self.shards.iter().map(|shard| read(shard).bytes()).sum();
         shards + self.shards.len() * size_of::<RwLock<Shard>>()
+    }
+
+    /// Bytes of the file that the labels and their tree are in, unused room
+    /// included; 0 for a map in memory.
+    pub fn bytes_on_disk(&self) -> usize {
+        self.file.as_ref().map_or(0, |file| file.bytes())
     }
 }
 

@@ -32,6 +32,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use super::hash::Hash;
+use super::mapped::MapFile;
 use super::trie::{Builder, Shard};
 use super::{Directory, Error, Options, SHARDS};
 use crate::proof::entry::Holder;
@@ -165,7 +166,8 @@ fn gather(directory: &Directory, batch: u64, first: u8) -> (Part, Bytes) {
 /// Reads the snapshot at a tree size, if there is one, and checks all of it.
 ///
 /// # Errors
-/// [`Error::Snapshot`] if anything is damaged or missing; those of the store.
+/// [`Error::Snapshot`] if anything is damaged or missing; those of the store, and
+/// of a file for the map.
 pub async fn restore(
     blobs: &Blobs,
     size: u64,
@@ -182,16 +184,17 @@ pub async fn restore(
     if index.size != size {
         return Err(damaged("the index is that of another size"));
     }
+    let file = options.place.file();
     let built: Vec<Vec<(u8, Shard)>> = stream::iter(index.parts.iter().cloned().enumerate())
-        .map(|(number, part)| read_part(blobs, size, number, part))
+        .map(|(number, part)| read_part(blobs, size, number, part, file.clone()))
         .buffer_unordered(options.threads.clamp(1, super::MAX_THREADS) + 1)
         .try_collect()
         .await?;
-    let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
+    let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new(file.clone())).collect();
     for (number, shard) in built.into_iter().flatten() {
         shards[usize::from(number)] = shard;
     }
-    let directory = Directory::from_shards(options, shards);
+    let directory = Directory::from_shards(options, shards, file);
     let head = directory.committed();
     if (head.root, head.labels) != (index.root, index.labels) {
         return Err(damaged("the labels do not hash to the root"));
@@ -204,8 +207,9 @@ async fn read_part(
     size: u64,
     number: usize,
     part: Part,
+    file: Option<Arc<MapFile>>,
 ) -> Result<Vec<(u8, Shard)>, Error> {
-    let damaged = |what| Error::Snapshot { size, what };
+    let damaged = move |what| Error::Snapshot { size, what };
     let limit = part
         .labels
         .checked_mul(RECORD as u64)
@@ -219,34 +223,38 @@ async fn read_part(
     if bytes.len() as u64 != limit {
         return Err(damaged("a part has another length"));
     }
-    tokio::task::spawn_blocking(move || build(&part, &bytes))
+    tokio::task::spawn_blocking(move || build(&part, &bytes, file, damaged))
         .await
         .map_err(|_| damaged("reading a part was cut off"))?
-        .map_err(damaged)
 }
 
 /// The shards of a part.
-fn build(part: &Part, bytes: &[u8]) -> Result<Vec<(u8, Shard)>, &'static str> {
+fn build(
+    part: &Part,
+    bytes: &[u8],
+    file: Option<Arc<MapFile>>,
+    damaged: impl Fn(&'static str) -> Error,
+) -> Result<Vec<(u8, Shard)>, Error> {
     if Sha256::digest(bytes)[..] != part.sha256 {
-        return Err("a part has other bytes than the index says");
+        return Err(damaged("a part has other bytes than the index says"));
     }
     let (mut records, _) = bytes.as_chunks::<RECORD>();
     let mut shards = Vec::new();
     for number in part.first..=part.last {
         let (here, rest) = records.split_at(records.partition_point(|r| r[0] <= number));
         records = rest;
-        let mut builder = Builder::new(here.len());
+        let mut builder = Builder::new(file.clone(), here.len()).map_err(Error::File)?;
         for record in here {
             let (label, tip) = parse(record);
             if label[0] != number {
-                return Err("a label is in another part than its own");
+                return Err(damaged("a label is in another part than its own"));
             }
-            builder.push(&label, &tip)?;
+            builder.push(&label, &tip).map_err(&damaged)?;
         }
         shards.push((number, builder.finish()));
     }
     if !records.is_empty() {
-        return Err("a label is in another part than its own");
+        return Err(damaged("a label is in another part than its own"));
     }
     Ok(shards)
 }

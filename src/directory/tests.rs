@@ -96,8 +96,17 @@ fn agrees(directory: &Directory, map: &PlainMap, others: &[Label]) {
     }
 }
 
-fn options(threads: usize, follow: bool) -> Options {
-    Options { threads, pending: 1_000_000, follow }
+fn options(threads: usize, follow: bool, place: &Place) -> Options {
+    Options { threads, pending: 1_000_000, follow, place: place.clone() }
+}
+
+/// In memory, and in a file: what is promised is promised of both.
+fn both() -> [Place; 2] {
+    [Place::Memory, Place::Disk(std::env::temp_dir())]
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    any::<prop::sample::Index>().prop_map(|index| index.get(&both()).clone())
 }
 
 /// Labels spread over the map, ascending.
@@ -136,8 +145,9 @@ proptest! {
     #[test]
     fn any_batches_give_the_map_that_is_built_from_nothing(
         batches in batches(), others in prop::collection::vec(label(), 20), threads in 1usize..3,
+        place in place(),
     ) {
-        let directory = Directory::new(options(threads, true));
+        let directory = Directory::new(options(threads, true, &place));
         let mut oracle = PlainMap::new();
         agrees(&directory, &oracle, &others);
         for batch in &batches {
@@ -151,8 +161,9 @@ proptest! {
     #[test]
     fn the_served_head_is_proved_while_later_batches_wait(
         batches in batches(), others in prop::collection::vec(label(), 10), lag in 1usize..4,
+        place in place(),
     ) {
-        let directory = Directory::new(options(1, false));
+        let directory = Directory::new(options(1, false, &place));
         let mut oracles = vec![PlainMap::new()];
         for batch in &batches {
             let mut oracle = oracles[oracles.len() - 1].clone();
@@ -174,8 +185,9 @@ proptest! {
     #[test]
     fn batches_are_taken_back(
         batches in batches(), others in prop::collection::vec(label(), 10), keep in 0usize..8,
+        place in place(),
     ) {
-        let directory = Directory::new(options(1, false));
+        let directory = Directory::new(options(1, false, &place));
         let mut oracles = vec![PlainMap::new()];
         for batch in &batches {
             let mut oracle = oracles[oracles.len() - 1].clone();
@@ -197,9 +209,9 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_comes_back_as_it_was(batches in batches()) {
+    fn a_snapshot_comes_back_as_it_was(batches in batches(), place in place()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let directory = Arc::new(Directory::new(options(1, false)));
+        let directory = Arc::new(Directory::new(options(1, false, &place)));
         let blobs = Blobs::memory();
         let mut oracle = PlainMap::new();
         let (last, before) = batches.split_last().unwrap();
@@ -214,7 +226,7 @@ proptest! {
         let restored = runtime.block_on(async {
             write(&directory, &blobs, batch, 77, b"notes").await.unwrap();
             assert_eq!(sizes(&blobs).await.unwrap(), [77]);
-            restore(&blobs, 77, options(2, false)).await.unwrap().unwrap()
+            restore(&blobs, 77, options(2, false, &place)).await.unwrap().unwrap()
         });
         prop_assert_eq!((restored.size, &restored.notes[..]), (77, &b"notes"[..]));
         agrees(&restored.directory, &oracle, &[]);
@@ -232,8 +244,9 @@ proptest! {
 #[test]
 fn large_batches_on_several_threads_agree_with_one() {
     let labels = spread(5_000);
-    let one = Directory::new(options(1, true));
-    let many = Directory::new(options(4, true));
+    let [memory, disk] = both();
+    let one = Directory::new(options(1, true, &memory));
+    let many = Directory::new(options(4, true, &disk));
     let mut oracle = PlainMap::new();
     for version in [1, 2, 3] {
         let changes = all(&labels, version + version / 2);
@@ -259,8 +272,8 @@ fn large_batches_on_several_threads_agree_with_one() {
 #[test]
 fn a_refused_batch_changes_nothing() {
     let labels = spread(3_000);
-    for threads in [1, 3] {
-        let directory = Directory::new(options(threads, false));
+    for (threads, place) in [1, 3].into_iter().zip(both()) {
+        let directory = Directory::new(options(threads, false, &place));
         let mut oracle = PlainMap::new();
         let old: Vec<Label> = labels.iter().copied().step_by(2).collect();
         directory.apply(&all(&old, 1)).unwrap();
@@ -308,7 +321,7 @@ fn a_refused_batch_changes_nothing() {
 #[test]
 fn what_waits_for_publication_is_bounded() {
     let labels = spread(30);
-    let directory = Directory::new(Options { threads: 1, pending: 20, follow: false });
+    let directory = Directory::new(Options { threads: 1, pending: 20, ..Options::default() });
     let first = directory.apply(&all(&labels[..15], 1)).unwrap();
     let refused = directory.apply(&all(&labels[15..21], 1));
     assert!(matches!(
@@ -340,7 +353,7 @@ fn crowded() -> Vec<Label> {
 #[test]
 fn every_changed_byte_of_a_proof_is_refused() {
     let labels = crowded();
-    let directory = Directory::new(options(1, true));
+    let directory = Directory::new(options(1, true, &both()[1]));
     directory.apply(&all(&labels, 1)).unwrap();
     let absent = (0..=255).map(|at| {
         let mut label = [0x3c; 32];
@@ -407,8 +420,12 @@ fn every_changed_byte_of_a_proof_is_refused() {
 
 #[test]
 fn readers_see_one_head_while_a_writer_goes_on() {
+    both().into_iter().for_each(|place| readers_see_one_head(&place));
+}
+
+fn readers_see_one_head(place: &Place) {
     let labels = spread(2_000);
-    let directory = Directory::new(options(2, false));
+    let directory = Directory::new(options(2, false, place));
     let head = directory.apply(&all(&labels, 1)).unwrap();
     directory.publish(head.batch).unwrap();
     let done = AtomicBool::new(false);
@@ -437,7 +454,7 @@ fn readers_see_one_head_while_a_writer_goes_on() {
 #[tokio::test]
 async fn a_damaged_snapshot_is_refused() {
     let labels = spread(300);
-    let directory = Arc::new(Directory::new(options(1, false)));
+    let directory = Arc::new(Directory::new(options(1, false, &Place::Memory)));
     let head = directory.apply(&all(&labels, 1)).unwrap();
     let blobs = Blobs::memory();
     write(&directory, &blobs, head.batch, 9, b"n").await.unwrap();
@@ -448,26 +465,26 @@ async fn a_damaged_snapshot_is_refused() {
             let mut bad = good.to_vec();
             bad[at] ^= 1;
             blobs.overwrite(name, bad.into()).await.unwrap();
-            let refused = restore(&blobs, 9, options(1, false)).await;
+            let refused = restore(&blobs, 9, options(1, false, &Place::Memory)).await;
             assert!(matches!(refused, Err(Error::Snapshot { size: 9, .. })), "{name} at {at}");
         }
         for cut in [0, 1, 72, good.len() - 1] {
             blobs.overwrite(name, good.slice(..cut)).await.unwrap();
-            assert!(restore(&blobs, 9, options(1, false)).await.is_err());
+            assert!(restore(&blobs, 9, options(1, false, &Place::Memory)).await.is_err());
         }
         blobs.overwrite(name, good).await.unwrap();
     }
-    assert!(restore(&blobs, 9, options(1, false)).await.unwrap().is_some());
+    assert!(restore(&blobs, 9, options(1, false, &Place::Memory)).await.unwrap().is_some());
     blobs.delete(names[1]).await.unwrap();
-    assert!(restore(&blobs, 9, options(1, false)).await.is_err());
+    assert!(restore(&blobs, 9, options(1, false, &Place::Memory)).await.is_err());
     delete(&blobs, 9).await.unwrap();
-    assert!(restore(&blobs, 9, options(1, false)).await.unwrap().is_none());
+    assert!(restore(&blobs, 9, options(1, false, &Place::Memory)).await.unwrap().is_none());
     assert!(sizes(&blobs).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_snapshot_needs_a_batch_that_is_kept() {
-    let directory = Arc::new(Directory::new(options(1, true)));
+    let directory = Arc::new(Directory::new(options(1, true, &Place::Memory)));
     directory.apply(&all(&spread(3), 1)).unwrap();
     let blobs = Blobs::memory();
     for batch in [0, 2] {
@@ -481,4 +498,72 @@ async fn a_snapshot_needs_a_batch_that_is_kept() {
 #[test]
 fn labels_fit_the_memory_that_is_promised() {
     const { assert!(trie::NODE_BYTES <= 112) }
+}
+
+/// The test starts itself again where files may not get longer than 2 or 4 MiB
+/// (blocks of 512 or 1,024 bytes), and the signal that comes with that is ignored.
+#[test]
+fn a_full_disk_refuses_a_batch_and_changes_nothing() {
+    const AGAIN: &str = "SYNDICATE_TEST_ON_A_FULL_DISK";
+    if std::env::var_os(AGAIN).is_none() {
+        let itself = std::env::current_exe().unwrap();
+        let script = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" --exact \"$1\" --nocapture";
+        let name = "directory::tests::a_full_disk_refuses_a_batch_and_changes_nothing";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(itself).arg(name).env(AGAIN, "1");
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("the disk was full"), "{said}");
+        return;
+    }
+    let directory = Directory::new(options(2, false, &both()[1]));
+    let mut oracle = PlainMap::new();
+    // In eight shards, of which some are done when one finds no room.
+    let mut labels = spread(60_000);
+    labels.iter_mut().for_each(|label| label.0[0] %= 8);
+    labels.sort_by_key(|label| label.0[1]);
+    let mut taken = 0;
+    for part in labels.chunks(4_000) {
+        let mut part = part.to_vec();
+        part.sort();
+        let before = directory.committed();
+        match directory.apply(&all(&part, 1)) {
+            Ok(head) => {
+                assert_eq!(oracle.apply(&all(&part, 1)).unwrap(), head.into());
+                taken += part.len();
+            }
+            Err(EngineStop::Engine(Error::File(_))) => {
+                println!("the disk was full");
+                assert_eq!(directory.committed(), before);
+                break;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(taken > 0 && taken < labels.len(), "{taken}");
+    // What needs no room goes on, and all that was there is proved.
+    let mut known = labels[..taken].to_vec();
+    known.sort();
+    known.truncate(1_000);
+    let head = directory.apply(&all(&known, 2)).unwrap();
+    assert_eq!(oracle.apply(&all(&known, 2)).unwrap(), head.into());
+    directory.publish(head.batch).unwrap();
+    agrees(&directory, &oracle, &labels[taken..taken + 10]);
+}
+
+#[test]
+fn a_map_on_disk_needs_a_folder_and_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Disk(folder.path().join("maps"));
+    let directory = Directory::new(options(1, true, &place));
+    let labels = spread(20_000);
+    let refused = directory.apply(&all(&labels, 1));
+    assert!(matches!(refused, Err(EngineStop::Engine(Error::File(_)))));
+    assert_eq!((directory.committed().labels, directory.bytes_on_disk()), (0, 0));
+    std::fs::create_dir(folder.path().join("maps")).unwrap();
+    directory.apply(&all(&labels, 1)).unwrap();
+    assert!(directory.bytes_on_disk() >= 20_000 * trie::NODE_BYTES);
+    assert!(directory.bytes() < 20_000 * trie::NODE_BYTES / 8, "{}", directory.bytes());
+    assert_eq!(std::fs::read_dir(folder.path().join("maps")).unwrap().count(), 0);
 }

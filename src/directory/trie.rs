@@ -12,9 +12,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
+use std::sync::Arc;
 
 use super::arena::Arena;
 use super::hash::{self, Hash};
+use super::mapped::MapFile;
 use super::{Change, EngineStop, Error};
 use crate::proof::map::{Ancestor, End, MapProof, common_bits};
 use crate::proof::replay::{self, Fault, Tip};
@@ -58,7 +60,7 @@ impl NodeRef {
 
 /// 44 bytes.
 #[derive(Clone, Copy, Debug)]
-struct Inner {
+pub(super) struct Inner {
     hash: Hash,
     children: [NodeRef; 2],
     /// Prefix length in bits, 8 to 255.
@@ -67,7 +69,7 @@ struct Inner {
 
 /// 68 bytes.
 #[derive(Clone, Copy, Debug)]
-struct Leaf {
+pub(super) struct Leaf {
     label: Hash,
     chain: Hash,
     version: Version,
@@ -166,25 +168,29 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new() -> Shard {
-        Shard::with_capacity(0)
+    /// Without labels; those to come go into the file, if there is one.
+    pub(super) fn new(file: Option<Arc<MapFile>>) -> Shard {
+        Shard::of(Arena::new(file.clone()), Arena::new(file))
     }
 
-    pub(super) fn with_capacity(labels: usize) -> Shard {
-        Shard {
-            root: None,
-            inners: Arena::with_capacity(labels.saturating_sub(1)),
-            leaves: Arena::with_capacity(labels),
-            currents: HashMap::new(),
-            undos: VecDeque::new(),
-        }
+    /// The same with room for so many labels.
+    pub(super) fn with_capacity(
+        file: Option<Arc<MapFile>>,
+        labels: usize,
+    ) -> std::io::Result<Shard> {
+        let inners = Arena::with_capacity(file.clone(), labels.saturating_sub(1))?;
+        Ok(Shard::of(inners, Arena::with_capacity(file, labels)?))
+    }
+
+    fn of(inners: Arena<Inner>, leaves: Arena<Leaf>) -> Shard {
+        Shard { root: None, inners, leaves, currents: HashMap::new(), undos: VecDeque::new() }
     }
 
     pub(super) fn labels(&self) -> u64 {
         self.leaves.len() as u64
     }
 
-    /// Bytes allocated for labels, the undo left aside.
+    /// Bytes of memory allocated for labels, the undo left aside.
     pub(super) fn bytes(&self) -> usize {
         // hashbrown: 8 bytes an entry and one of control, for 8/7 of the capacity.
         self.inners.bytes() + self.leaves.bytes() + self.currents.capacity() * 8 / 7 * 9
@@ -209,6 +215,7 @@ impl Shard {
         if items.is_empty() {
             return Ok(self.root());
         }
+        self.make_room(&items).map_err(EngineStop::Engine)?;
         let mut undo = Undo {
             batch,
             root: self.root,
@@ -332,6 +339,14 @@ impl Shard {
             }
         }
         worst.map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    /// Room for the new labels, each with one inner node at most. Whatever
+    /// comes after this cannot fail.
+    fn make_room(&mut self, items: &[Item]) -> Result<(), Error> {
+        let new = items.iter().filter(|item| item.known().is_none()).count();
+        let made = self.leaves.reserve(new).and_then(|()| self.inners.reserve(new));
+        made.map_err(Error::File)
     }
 
     /// Brings versions, chains and new leaves up to date; no node yet.
@@ -464,9 +479,11 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(labels: usize) -> Builder {
-        let shard = Shard::with_capacity(labels);
-        Builder { shard, last: None, edge: None, open: Vec::new() }
+    /// # Errors
+    /// The file has no room for so many labels.
+    pub(super) fn new(file: Option<Arc<MapFile>>, labels: usize) -> std::io::Result<Builder> {
+        let shard = Shard::with_capacity(file, labels)?;
+        Ok(Builder { shard, last: None, edge: None, open: Vec::new() })
     }
 
     /// Adds the next label; the reason if it is not above the last, or does not fit.

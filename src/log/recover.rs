@@ -85,7 +85,7 @@ pub async fn open(
     let mut tip = match restore(&options, &store, &chain, &record, tail).await? {
         Some(tip) => tip,
         None => {
-            let map = Arc::new(Directory::new(options.directory));
+            let map = Arc::new(Directory::new(options.directory.clone()));
             Tip::empty(&record, record_hash, map)
         }
     };
@@ -504,7 +504,8 @@ async fn restore_one(
     tail: u64,
     size: u64,
 ) -> Result<Option<Tip>, Error> {
-    let Some(restored) = directory::restore(&store.public, size, options.directory).await? else {
+    let Some(restored) = directory::restore(&store.public, size, options.directory.clone()).await?
+    else {
         return Ok(None);
     };
     let notes = Notes::decode(&restored.notes)
