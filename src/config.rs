@@ -87,8 +87,21 @@ pub struct PeersSection {
     /// A C2SP tlog-policy file: its logs with a URL are mirrors, its witnesses
     /// with the same URL their cosigners, its other witnesses public ones.
     pub policy: Option<PathBuf>,
+    /// Where peers' maps are.
+    pub map: MapPlace,
     pub mirror: Vec<PeerSection>,
     pub witness: Vec<WitnessSection>,
+}
+
+/// Where a map is: 120 bytes a label either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapPlace {
+    #[default]
+    Memory,
+    /// In a file below the data folder, of which the system keeps in memory what
+    /// is used, as far as there is room.
+    Disk,
 }
 
 /// A mirror that is followed, and cosigned when everything in it is right.
@@ -291,6 +304,7 @@ impl Default for PeersSection {
             recheck_secs: RECHECK / 1000,
             withheld_hours: WITHHELD / 3_600_000,
             policy: None,
+            map: MapPlace::default(),
             mirror: Vec::new(),
             witness: Vec::new(),
         }
@@ -306,6 +320,7 @@ pub struct Peers {
     pub domains_per_day: u64,
     pub looks_per_hour: u32,
     pub pace: Pace,
+    pub map: MapPlace,
     pub mirrors: Vec<PeerMirror>,
     pub witnesses: Vec<PublicWitness>,
 }
@@ -340,6 +355,7 @@ impl PeersSection {
                 recheck: self.recheck_secs.saturating_mul(1000),
                 withheld: self.withheld_hours.saturating_mul(3_600_000),
             },
+            map: self.map,
             mirrors: Vec::new(),
             witnesses: Vec::new(),
         };
@@ -714,7 +730,7 @@ mod tests {
         );
         std::fs::write(&path, policy).unwrap();
         let text = format!(
-            "[peers]\npublish_quorum = 2\npolicy = {:?}\n[[peers.mirror]]\n\
+            "[peers]\npublish_quorum = 2\nmap = \"disk\"\npolicy = {:?}\n[[peers.mirror]]\n\
              url = \"http://127.0.0.1:1/\"\nlog = \"{}\"\ncosigner = \"{}\"\n",
             path.display().to_string(),
             log("aaaaa"),
@@ -723,6 +739,7 @@ mod tests {
         let file = File::parse(&text).unwrap();
         assert_eq!(File::parse(&file.print()).unwrap(), file);
         let peers = file.check().unwrap().peers;
+        assert_eq!((peers.map, PeersSection::default().map), (MapPlace::Disk, MapPlace::Memory));
         let urls: Vec<&str> = peers.mirrors.iter().map(|peer| peer.url.as_str()).collect();
         assert_eq!(urls, ["http://127.0.0.1:1", "https://bb.example"]);
         assert!(peers.mirrors.iter().all(|peer| peer.cosigner.is_some()));
@@ -735,6 +752,7 @@ mod tests {
     #[test]
     fn refuses_what_it_does_not_know() {
         assert!(File::parse("[crawl]\nnmaes = []\n").unwrap_err().contains("nmaes"));
+        assert!(File::parse("[peers]\nmap = \"tape\"\n").unwrap_err().contains("tape"));
         for bad in [
             "[http]\nlisten = \"localhost\"\n",
             "[crawl]\nnames = [\"no dots\"]\n",

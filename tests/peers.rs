@@ -21,6 +21,7 @@ use syndicate::client::{Answer, Site};
 use syndicate::clock::Clock;
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::{Dnssec, Timestamp};
+use syndicate::directory;
 use syndicate::log::answer::Answerer;
 use syndicate::log::{self, Keys, Log};
 use syndicate::peers::{
@@ -384,7 +385,11 @@ async fn three_mirrors_cosign_each_other() {
     for (own, place) in places.iter_mut().enumerate() {
         let others = all.iter().enumerate().filter(|(n, _)| *n != own);
         let others = others.map(|(_, mirror)| mirror.clone()).collect();
-        nodes.push(Node::start(place, &clock, options(others), 2).await);
+        let mut options = options(others);
+        if own == 1 {
+            options.maps = directory::Place::Disk(place.folder.path().into());
+        }
+        nodes.push(Node::start(place, &clock, options, 2).await);
     }
     clock.set(at(1000));
     let [one, two, _] = orgs();
@@ -416,7 +421,10 @@ async fn three_mirrors_cosign_each_other() {
                 .unwrap();
             let theirs = nodes.iter().find(|n| n.log.record().origin == peer.origin()).unwrap();
             let served = theirs.log.directory().served();
-            assert_eq!(peer.map().committed().root, served.root, "the same directory");
+            let map = peer.map();
+            assert_eq!(map.committed().root, served.root, "the same directory");
+            let on_disk = node.log.record().origin == places[1].name;
+            assert_eq!(map.bytes_on_disk() > 0, on_disk);
         }
     }
     // For monitors: what was cosigned last.
@@ -1136,6 +1144,49 @@ async fn a_long_log_is_followed_in_pages() {
 }
 
 /// A public witness gets published heads only, and does not count for the quorum.
+/// A peer's map on disk: made again at a restart, from its snapshot and without
+/// one; no room for it is our condition, which ends, and accuses nobody.
+#[tokio::test]
+async fn a_map_on_disk_is_made_again() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(at(2 * MINUTE));
+    let maps = place.folder.path().join("maps");
+    let options =
+        || Options { maps: directory::Place::Disk(maps.clone()), ..options(vec![rogue.as_peer()]) };
+    let node = Node::start(&mut place, &clock, options(), 0).await;
+    let ours = |now: &Standing| matches!(now.status, Status::Condition(Condition::Ours(_)));
+    let standing = node.until(ours).await;
+    assert!(standing.status.to_string().contains("room for the map"), "{}", standing.status);
+    assert_eq!(standing.size, 0);
+    std::fs::create_dir(&maps).unwrap();
+    node.until_good(log.entries.len() as u64).await;
+    assert!(node.peers[0].map().bytes_on_disk() > 0);
+    assert_eq!(std::fs::read_dir(&maps).unwrap().count(), 0, "it has no name");
+    node.stop().await;
+
+    log.batch(at(2 * MINUTE + 1000), [first(&orgs()[2])]);
+    rogue.serve(&log);
+    // The next start finds no room at first: what is kept of the log stays.
+    std::fs::remove_dir(&maps).unwrap();
+    let kept = |place: &Place| {
+        let folder = place.folder.path().join("blobs/private").join(peer_folder());
+        std::fs::read(folder.join("position")).unwrap()
+    };
+    let before = kept(&place);
+    let node = Node::start(&mut place, &clock, options(), 0).await;
+    node.until(ours).await;
+    assert_eq!(kept(&place), before);
+    std::fs::create_dir(&maps).unwrap();
+    node.until_good(log.entries.len() as u64).await;
+    assert_eq!(node.peers[0].map().committed().root, log.directory_root());
+    assert!(node.peers[0].map().bytes_on_disk() > 0);
+    assert_eq!(node.accusations(), []);
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn public_witnesses_are_fed_what_is_published() {
     // A mirror stands in for it: it knows the protocol.

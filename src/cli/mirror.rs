@@ -13,8 +13,11 @@ use syndicate::daemon::forget::{self, Forgotten};
 use syndicate::daemon::{Folder, Mirror};
 use syndicate::dime::{Address, Name};
 use syndicate::log;
+use syndicate::peers::MapRoom;
 
 use super::output;
+
+const MIB: f64 = 1_048_576.0;
 
 /// Run a mirror: crawl, log, answer.
 ///
@@ -105,6 +108,11 @@ async fn mirror(config: Config, json: bool) -> anyhow::Result<()> {
     mirror.run(stop).await
 }
 
+/// Those that are on disk, or the others.
+fn maps(mirror: &Mirror, on_disk: bool) -> impl Iterator<Item = &MapRoom> {
+    mirror.maps.iter().filter(move |map| map.on_disk == on_disk)
+}
+
 fn announce(mirror: &Mirror, config: &Config, json: bool) {
     let origin = &mirror.log.record().origin;
     if json {
@@ -116,7 +124,8 @@ fn announce(mirror: &Mirror, config: &Config, json: bool) {
             "key": mirror.key.to_string(),
             "cosigner": mirror.cosigner.to_string(),
             "peer_key": mirror.peer_key.to_string(),
-            "memory": mirror.memory.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            "memory": maps(mirror, false).map(|map| map.bytes).sum::<u64>(),
+            "disk": maps(mirror, true).map(|map| map.bytes).sum::<u64>(),
         }));
         return;
     }
@@ -127,12 +136,14 @@ fn announce(mirror: &Mirror, config: &Config, json: bool) {
     println!("http   http://{}", mirror.http);
     println!("dmtp   {}", mirror.dmtp);
     println!("data   {}", config.data.display());
-    let maps: Vec<String> = mirror
-        .memory
-        .iter()
-        .map(|(origin, bytes)| format!("{origin} {:.1} MiB", *bytes as f64 / 1_048_576.0))
-        .collect();
-    println!("memory {} (maps, 120 bytes a label)", maps.join(", "));
+    let sizes = |on_disk| {
+        let size = |map: &MapRoom| format!("{} {:.1} MiB", map.origin, map.bytes as f64 / MIB);
+        maps(mirror, on_disk).map(size).collect::<Vec<_>>().join(", ")
+    };
+    println!("memory {} (maps, 120 bytes a label)", sizes(false));
+    if maps(mirror, true).next().is_some() {
+        println!("disk   {} (maps, 120 bytes a label)", sizes(true));
+    }
     for peer in &mirror.peers {
         println!("peer   {} at {}", peer.origin(), peer.source().site().url());
     }

@@ -26,9 +26,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MapPlace};
 use crate::crawl::quota::Quotas;
 use crate::crawl::{self, Crawler, Incidents, Pace};
+use crate::directory::Place;
 use crate::dmtp::address::AddressFilter;
 use crate::dmtp::tls::Roots;
 use crate::dmtp::{self, Proxy};
@@ -93,6 +94,11 @@ impl Folder {
 
     pub fn keys(&self) -> PathBuf {
         self.0.join("keys")
+    }
+
+    /// Maps of peers, if they are on disk; each has a file here without a name.
+    pub fn maps(&self) -> PathBuf {
+        self.0.join("maps")
     }
 
     /// Opens the index; a damaged one is set aside, since it can be made again.
@@ -189,8 +195,8 @@ pub struct Mirror {
     pub peer_key: VerifierKey,
     /// The mirrors that are followed.
     pub peers: Vec<Arc<peers::Peer>>,
-    /// Bytes that the maps take: by origin, the own one first.
-    pub memory: Vec<(String, u64)>,
+    /// What the maps take, the own one first.
+    pub maps: Vec<peers::MapRoom>,
     clock: Clock,
     shutdown: Shutdown,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -269,7 +275,7 @@ impl Mirror {
         let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
         let peers = peers(config, &log, &clock, &secrets, &faces, Arc::clone(&filed), heard)?;
         web_options.observe = Some(Arc::new(comparing.observe));
-        let memory = peers.memory(&log).await;
+        let maps = peers.room(&log).await;
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         let root = trust_anchor(config)?.of_root();
@@ -315,7 +321,7 @@ impl Mirror {
             cosigner: secrets.cosigner.verifier(),
             peer_key: secrets.peer.verifier(),
             peers: followed,
-            memory,
+            maps,
             log,
             crawl,
             http,
@@ -395,6 +401,7 @@ fn peers(
             })
             .collect(),
         entries_per_day: config.peers.entries_per_day,
+        maps: map_place(config)?,
         ..peers::Options::new(anchors)
     };
     let rooms = peers::Rooms {
@@ -406,6 +413,17 @@ fn peers(
         metrics: peers::Metrics::new(faces.registry())?,
     };
     Ok(Peers::new(options, rooms)?)
+}
+
+/// Where peers' maps are; their folder is made.
+fn map_place(config: &Config) -> anyhow::Result<Place> {
+    if config.peers.map == MapPlace::Memory {
+        return Ok(Place::Memory);
+    }
+    let maps = Folder::new(&config.data).maps();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&maps);
+    made.with_context(|| format!("cannot make the folder of maps {}", maps.display()))?;
+    Ok(Place::Disk(maps))
 }
 
 async fn bind(address: SocketAddr, face: &str) -> anyhow::Result<TcpListener> {

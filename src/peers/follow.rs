@@ -20,7 +20,7 @@ use super::archive::{Archive, Kept};
 use super::{Condition, Error, Options, Peer, Rooms, Status, chain_of, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, Place};
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Blob, DomainObservation, Entry, Kind};
 use crate::proof::incident::{self, Incident};
@@ -43,8 +43,9 @@ const SNAPSHOT: u64 = 50_000;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A map that nobody looks behind.
-pub(super) fn map_options() -> directory::Options {
-    directory::Options { follow: true, ..directory::Options::default() }
+pub(super) fn map_options(place: &Place) -> directory::Options {
+    let place = place.clone();
+    directory::Options { follow: true, place, ..directory::Options::default() }
 }
 
 /// Follows one peer.
@@ -490,7 +491,7 @@ impl Follower {
         };
         match self.read_back().await {
             Ok(()) => {}
-            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error @ (Error::Store(_) | Error::Directory(_))) => return Err(error),
             Err(error) => {
                 // Ours to lose, and nobody's fault: the signed checkpoint stays.
                 let why = chain_of(&error);
@@ -511,6 +512,8 @@ impl Follower {
 
     pub(super) async fn read_back(&mut self) -> Result<(), Error> {
         let size = self.kept.position.size();
+        // The old map goes before there is a new one: there may be room for one.
+        self.show_map(Arc::new(Directory::new(map_options(&self.options.maps))));
         let mut replay = self.newest_snapshot(size).await?;
         self.snapshot = replay.replayer.position().size;
         let width = u64::from(WIDTH);
@@ -521,29 +524,38 @@ impl Follower {
             next += entries.len() as u64;
             let pushed = tokio::task::spawn_blocking(move || push_all(replay, entries)).await?;
             replay = pushed.0;
-            pushed.1.map_err(|stop| Error::Kept { what: stop.to_string() })?;
+            pushed.1.map_err(|stop| match stop {
+                Stop::Engine(ours) => Error::Directory(ours),
+                stop => Error::Kept { what: stop.to_string() },
+            })?;
         }
         self.partial = match size % width {
             0 => Vec::new(),
             _ => self.archive().bundle(size / width, size).await?,
         };
-        *self.peer.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Arc::clone(&replay.map);
+        self.show_map(Arc::clone(&replay.map));
         self.replay = Some(replay);
         Ok(())
+    }
+
+    fn show_map(&self, map: Arc<Directory>) {
+        *self.peer.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = map;
     }
 
     /// The newest usable map in the archive, or an empty one.
     async fn newest_snapshot(&self, most: u64) -> Result<Replay, Error> {
         let expected = self.expected()?;
+        let options = map_options(&self.options.maps);
         for size in directory::sizes(self.archive().blobs()).await? {
             if size > most {
                 continue;
             }
-            let Ok(Some(restored)) =
-                directory::restore(self.archive().blobs(), size, map_options()).await
-            else {
-                continue;
+            let restored = directory::restore(self.archive().blobs(), size, options.clone()).await;
+            let restored = match restored {
+                Ok(Some(restored)) => restored,
+                // An older one would find no room either.
+                Err(error @ directory::Error::File(_)) => return Err(error.into()),
+                Ok(None) | Err(_) => continue,
             };
             let Ok(position) = read_notes(&restored.notes) else { continue };
             if position.size == size {
@@ -551,7 +563,7 @@ impl Follower {
                 return Ok(Replay { replayer, map: Arc::new(restored.directory) });
             }
         }
-        let map = Arc::new(Directory::new(map_options()));
+        let map = Arc::new(Directory::new(options));
         Ok(Replay { replayer: Replayer::new(expected), map })
     }
 

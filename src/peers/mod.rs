@@ -38,7 +38,7 @@ use crate::client::follow::LogSource;
 use crate::client::{HttpError, Site};
 use crate::clock::Clock;
 use crate::dime::{Rejection, Timestamp};
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, Place};
 use crate::log::Log;
 use crate::proof::Hash;
 use crate::proof::checkpoint::SignedCheckpoint;
@@ -55,7 +55,7 @@ pub use witness::{Answer, Witness};
 pub const POLL: Duration = Duration::from_secs(10);
 /// How long `add-checkpoint` waits until the peer was followed so far.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Memory of one label in a map, bytes.
+/// Of one label in a map, in memory or on disk.
 pub const BYTES_PER_LABEL: u64 = 120;
 /// Checkpoints that wait to be followed, of one peer; more are dropped, since
 /// the newest is fetched anyway.
@@ -89,6 +89,8 @@ pub struct Options {
     pub entries_per_day: u64,
     pub poll: Duration,
     pub patience: Duration,
+    /// Where the maps of the peers are.
+    pub maps: Place,
     /// Keys of the DNS root that DNSSEC chains must lead to.
     pub anchors: Vec<Anchor>,
 }
@@ -101,6 +103,7 @@ impl Options {
             entries_per_day: 200_000,
             poll: POLL,
             patience: PATIENCE,
+            maps: Place::Memory,
             anchors,
         }
     }
@@ -132,6 +135,16 @@ pub trait Heard: Send + Sync {
     /// Entries of a peer's log, from leaf `first` on: replayed, checked and
     /// kept. Called in order; after a crash perhaps not for the last ones.
     async fn heard(&self, origin: &str, first: u64, entries: &[Bytes]);
+}
+
+/// What a map takes, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapRoom {
+    /// Of the log that it is the map of.
+    pub origin: String,
+    pub bytes: u64,
+    /// In a file, and in memory only as far as there is room.
+    pub on_disk: bool,
 }
 
 /// How it stands with a peer.
@@ -314,6 +327,7 @@ pub struct Peers {
     witness: Arc<Witness>,
     followers: Vec<follow::Follower>,
     feeders: Vec<feeder::Feeder>,
+    maps: Place,
 }
 
 impl Peers {
@@ -345,7 +359,9 @@ impl Peers {
                 archive: Archive::new(&rooms.log.store().private, mirror.log.name())?,
                 standing: watch::Sender::new(standing),
                 hints,
-                map: std::sync::Mutex::new(Arc::new(Directory::new(follow::map_options()))),
+                map: std::sync::Mutex::new(Arc::new(Directory::new(follow::map_options(
+                    &options.maps,
+                )))),
             });
             followers.push(follow::Follower::new(
                 Arc::clone(&peer),
@@ -366,7 +382,8 @@ impl Peers {
         }
         rooms.metrics.follow(&peers);
         let witness = Arc::new(Witness::new(&peers, rooms, options.patience));
-        Ok(Peers { peers, witness, followers, feeders })
+        let maps = options.maps;
+        Ok(Peers { peers, witness, followers, feeders, maps })
     }
 
     /// Answers `add-checkpoint`.
@@ -378,15 +395,19 @@ impl Peers {
         &self.peers
     }
 
-    /// What the maps take in memory, bytes: the own one, and each peer's as it
+    /// What the maps take: the own one, always in memory, and each peer's as it
     /// was left (threat 26).
-    pub async fn memory(&self, log: &Log) -> Vec<(String, u64)> {
-        let own = log.directory().committed().labels;
-        let mut all = vec![(log.record().origin.clone(), own * BYTES_PER_LABEL)];
+    pub async fn room(&self, log: &Log) -> Vec<MapRoom> {
+        let room = |origin: &str, labels: u64, on_disk| {
+            let bytes = labels * BYTES_PER_LABEL;
+            MapRoom { origin: origin.to_owned(), bytes, on_disk }
+        };
+        let mut all = vec![room(&log.record().origin, log.directory().committed().labels, false)];
+        let on_disk = self.maps != Place::Memory;
         for peer in &self.peers {
             // What cannot be read is followed anew, and is small at first.
             let kept = peer.archive.kept().await.ok().flatten().unwrap_or_default();
-            all.push((peer.origin().to_owned(), kept.labels * BYTES_PER_LABEL));
+            all.push(room(peer.origin(), kept.labels, on_disk));
         }
         all
     }
