@@ -744,6 +744,57 @@ async fn a_record_goes_expires_and_comes_back() {
     assert!(row.held_until.is_some());
 }
 
+/// A look at a record whose time still runs keeps its end, whatever the record
+/// says by then (§1.8): whoever takes over a zone cannot shorten it.
+#[tokio::test]
+async fn a_refresh_keeps_the_end_of_a_record() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let lasting = |days| Template { expiry_days: days, ..world.record(&[1]) }.text();
+    let end = async || world.seen("a.example").await.validity.unwrap().1;
+    world.publish("a.example", &lasting(2));
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    let first = end().await;
+    assert_eq!(first, world.clock.now().millis() + 2 * 86_400_000);
+    let without = lasting(0);
+    assert!(!without.contains("exp="));
+    for (text, told) in [
+        (lasting(2), &[][..]),
+        (without.clone(), &["RECORD_CHANGED"]),
+        (lasting(9), &["RECORD_CHANGED"]),
+        (without, &["RECORD_CHANGED"]),
+    ] {
+        world.clock.advance(8 * 3_600_000);
+        world.publish("a.example", &text);
+        world.visit("a.example").await;
+        assert_eq!((world.told().as_slice(), end().await), (&*strings(told), first), "{text}");
+    }
+    // Gone in that time, and after it.
+    world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["RECORD_WITHDRAWN"]);
+    assert_eq!(world.domain_row("a.example").await.current, 4);
+    world.clock.advance(16 * 3_600_000);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["RECORD_EXPIRED"]);
+
+    // One that is there when its time is over begins another.
+    world.found("b.example", 1);
+    world.publish("b.example", &lasting(1));
+    world.visit("b.example").await;
+    world.clock.advance(25 * 3_600_000);
+    world.publish("b.example", &lasting(3));
+    world.visit("b.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN", "RECORD_CHANGED"]);
+    let (start, end) = world.seen("b.example").await.validity.unwrap();
+    assert_eq!((start, end), (world.clock.now().millis(), start + 3 * 86_400_000));
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 #[tokio::test]
 async fn bogus_conflicting_and_broken_answers_are_told_apart() {
     let world = World::new().await;
