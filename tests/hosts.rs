@@ -14,7 +14,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ use syndicate::demo::world::{self, World};
 use syndicate::dime::reply::Limits;
 use syndicate::dime::{Address, Domain, Name};
 use syndicate::dmtp::{self, AddressFilter, Network};
-use syndicate::proof::Label;
 use syndicate::proof::entry::{Entry, Kind};
+use syndicate::proof::{Label, incident as filed};
 use syndicate::resolver::{self, HickoryResolver};
 use syndicate::store::rows::{self, FrontierRow};
 use syndicate::store::sled::Sled;
@@ -51,6 +51,9 @@ const QUOTA: Quota = Quota { entries: 8, new_labels: 6 };
 /// How much more memory the process may need for a hundred rogues, KiB: each
 /// could send as much without an end.
 const MEMORY: u64 = 256 << 10;
+
+/// A file and what is in it.
+type File = (PathBuf, filed::Incident);
 
 /// Incidents are kept here, to be asked about, and on disk as a mirror does.
 #[derive(Clone)]
@@ -118,6 +121,24 @@ impl Crawl {
         for address in names {
             self.mirror.crawl.watch(Name::Address(address), "test").await.unwrap();
         }
+    }
+
+    /// Everything that is filed.
+    fn on_disk(&self) -> Vec<File> {
+        fn read(folder: &Path, found: &mut Vec<File>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    read(&path, found);
+                } else {
+                    let incident = filed::Incident::read(&fs::read(&path).unwrap()).unwrap();
+                    found.push((path, incident));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        read(&self.folder.path().join("blobs/private/incident"), &mut found);
+        found
     }
 
     async fn failures(&self, domain: &Domain) -> u32 {
@@ -232,6 +253,8 @@ fn cases() -> Vec<Case> {
         // Truncated: the reply, or what is in it.
         org("truncated", Answer::Breaks("250 OK [AAAA".into())),
         user("truncated", Answer::Breaks("250 OK [AAAA".into())),
+        org("truncated", Answer::Ends("250 OK [AAAA".into())),
+        user("truncated", Answer::Ends("250 OK [AAAA".into())),
         org("org-signet-invalid", Answer::Cut(60)),
         user("signet-invalid", Answer::Cut(60)),
         user("signet-invalid", says("250 OK [AAAA]\r\n")),
@@ -279,7 +302,7 @@ async fn each_gets_a_reason_and_the_others_a_visit() {
     }
     all_good(&honest, &reports);
     counted(&crawl.get("/metrics").await);
-    kept(&crawl.incidents.all(), &rogues);
+    kept(&crawl.on_disk(), &rogues, &world);
     crawl.is_well().await;
     drop(clients);
     let grown = resident().saturating_sub(before);
@@ -562,8 +585,33 @@ async fn a_domain_beyond_its_quota_grows_nothing() {
     // What was seen and is no entry is kept, up to the quota of the disk.
     let files = files(&crawl.folder.path().join("blobs/private/incident"));
     assert!((1..=64 * 2).contains(&files), "{files} incidents on disk");
-    let coalesced = crawl.incidents.all();
-    assert!(coalesced.iter().any(|incident| incident.kind == IncidentKind::Coalesced));
+    let coalesced: Vec<File> = crawl.on_disk();
+    let is_coalesced = |(_, incident): &&File| incident.kind == filed::Kind::Coalesced;
+    let coalesced: Vec<&File> = coalesced.iter().filter(is_coalesced).collect();
+    assert!(!coalesced.is_empty());
+    let anchors = world.trust_anchor().of_root();
+    for (path, incident) in &coalesced {
+        let findings = filed::verify(incident, &anchors, None);
+        assert!(findings.is_ok_and(|findings| findings.convicts.is_none()), "{}", path.display());
+    }
+    // The command says the same of the file as it lies there.
+    let name = Name::Address(flapping);
+    let (path, _) =
+        coalesced.iter().find(|(_, incident)| incident.name.as_ref() == Some(&name)).unwrap();
+    let root = crawl.folder.path().join("root.key");
+    fs::write(&root, world.dns().trust_anchor_text()).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_syndicate"))
+        .arg("verify")
+        .arg(path)
+        .arg("--trust-anchor")
+        .arg(&root)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for words in ["changed more often", "signed this key", "It convicts nobody", "Not proved"] {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
     crawl.is_well().await;
 }
 
@@ -604,17 +652,47 @@ fn counted(metrics: &str) {
     }
 }
 
-/// What was no signet is kept as it came, once for each rogue that sent it.
-fn kept(incidents: &[Incident], rogues: &[(Rogue, Case)]) {
-    for (rogue, case) in rogues {
-        let kind = match (case.domain, case.mailbox) {
-            ("org-signet-invalid", _) => IncidentKind::OrgSignetInvalid,
-            (_, Some("signet-invalid")) => IncidentKind::SignetInvalid,
-            _ => continue,
+/// What was no signet is on disk as it came, once for each rogue that sent it,
+/// and holds; what never came, or was cut off on the way, is nobody's.
+fn kept(incidents: &[File], rogues: &[(Rogue, Case)], world: &World) {
+    use filed::Kind::{LinkInvalid, OrgSignetInvalid, SignetInvalid};
+
+    let anchors = world.trust_anchor().of_root();
+    for (rogue, Case { conduct, .. }) in rogues {
+        let spoiled = |answer: &Answer| match answer {
+            Answer::Says(words) => !words.starts_with("554") && !words.starts_with("450"),
+            Answer::Breaks(_) | Answer::Silence | Answer::Drips => false,
+            _ => true,
         };
-        let incident = incidents.iter().find(|incident| incident.domain == *rogue.domain());
-        let incident = incident.unwrap_or_else(|| panic!("{:?}: no incident", case.conduct));
-        assert_eq!(incident.kind, kind, "{:?}", case.conduct);
-        assert!(!incident.bytes.is_empty() && !incident.why.rule.is_empty());
+        let expected = match conduct {
+            Conduct::Org(answer) if spoiled(answer) => Some(OrgSignetInvalid),
+            Conduct::User(answer) if spoiled(answer) => Some(SignetInvalid),
+            Conduct::History(answer) if spoiled(answer) => Some(LinkInvalid),
+            _ => None,
+        };
+        let about = |(_, incident): &&File| {
+            incident.name.as_ref().is_some_and(|name| name.domain() == rogue.domain())
+        };
+        let about: Vec<&filed::Incident> =
+            incidents.iter().filter(about).map(|(_, incident)| incident).collect();
+        let kinds: Vec<filed::Kind> = about.iter().map(|incident| incident.kind).collect();
+        let wanted = match conduct {
+            // Two links, each of which comes again.
+            Conduct::History(Answer::Cycle(4)) => vec![LinkInvalid; 2],
+            _ => expected.into_iter().collect(),
+        };
+        assert_eq!(kinds, wanted, "{conduct:?}");
+        for incident in about {
+            let filed::Evidence::Received(received) = &incident.evidence else { panic!("bytes") };
+            assert!((1..=1 << 20).contains(&received.bytes.len()), "{conduct:?}");
+            let findings = filed::verify(incident, &anchors, None);
+            assert!(findings.is_ok(), "{conduct:?}: {findings:?}");
+            if let Conduct::Org(Answer::Says(words)) | Conduct::User(Answer::Says(words)) = conduct
+            {
+                let words = words.as_bytes();
+                let bytes = &received.bytes[..];
+                assert!(words.starts_with(bytes) || words == b"250 OK [AAAA]\r\n", "{conduct:?}");
+            }
+        }
     }
 }

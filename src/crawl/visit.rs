@@ -11,7 +11,7 @@
 //!
 //! Left out: mailboxes of a domain whose record is gone are not asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::user;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
-use crate::dmtp::client::{self, Fault, Phase, Session};
+use crate::dmtp::client::{self, Fault, Phase, Session, Spoiled};
 use crate::dmtp::hosts::{Hosts, Later};
 use crate::dmtp::reach::{self, Mismatch, Ports, Route, Unreached};
 use crate::proof::entry::{DomainDraft, Draft, Event, Events, UserDraft};
@@ -409,6 +409,11 @@ impl Dx<'_> {
         }
     }
 
+    /// What came in the place of a signet. Ask before [`Dx::judge`].
+    fn spoiled(&self, error: &client::Error) -> Option<Spoiled> {
+        self.session.as_ref()?.spoiled(error)
+    }
+
     /// After any error but an answer a session is of no more use.
     fn judge(&mut self, error: &client::Error) -> Failure {
         let closing = matches!(error, client::Error::Refused { code: 421, .. });
@@ -523,7 +528,13 @@ impl Visitor {
                 let detail = "the DX has no org signet".to_owned();
                 return Err(Failure::new(Outcome::NotFound, detail));
             }
-            Err(error) => return Err(dx.judge(&error)),
+            Err(error) => {
+                if let Some(Spoiled { bytes, why, .. }) = dx.spoiled(&error) {
+                    let kind = IncidentKind::OrgSignetInvalid;
+                    self.under_record(kind, dx.domain, dx.record, &why, bytes).await;
+                }
+                return Err(dx.judge(&error));
+            }
         };
         let valid = Signet::decode_with_limit(&bytes, self.options.dmtp.object)
             .and_then(|signet| org::validate(&signet, &dx.record.poks, Some(dx.domain)));
@@ -794,7 +805,16 @@ impl Visitor {
                 let gone = judge::user_gone(address, known, observed, Some(authority.version));
                 return Ok((gone.into_iter().collect(), None, Outcome::NotFound));
             }
-            Err(error) => return Err(dx.judge(&error)),
+            Err(error) => {
+                if let Some(Spoiled { bytes, is_history, why }) = dx.spoiled(&error) {
+                    let kind = match is_history {
+                        true => IncidentKind::LinkInvalid,
+                        false => IncidentKind::SignetInvalid,
+                    };
+                    self.incident(kind, address.domain(), Some(address), &why, bytes).await;
+                }
+                return Err(dx.judge(&error));
+            }
         };
         let path = self.validated(address, known, authority, fetched).await?;
         let served = path.last().map(|last| sha256(last.signet.signet().bytes()));
@@ -903,8 +923,15 @@ impl Visitor {
             }
         };
         let mut path = Vec::new();
+        let mut told = BTreeSet::new();
         for bytes in history {
             if bytes == served {
+                continue;
+            }
+            if !told.insert(sha256(&bytes)) {
+                let why = Rejection::new("history-cycle", "a link comes twice in one history");
+                let kind = IncidentKind::LinkInvalid;
+                self.incident(kind, address.domain(), Some(address), &why, bytes.into()).await;
                 continue;
             }
             let valid = Signet::decode_with_limit(&bytes, limit)

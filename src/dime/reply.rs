@@ -23,6 +23,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Longest beginning of a reply that is kept beside what is made of it, bytes.
+pub const MAX_BEGINNING: usize = 32 * 1024;
+
 /// What a reply may measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -77,6 +80,9 @@ pub struct Assembler {
     total: usize,
     code: Option<u16>,
     lines: Vec<String>,
+    /// As received, since [`Assembler::begin`].
+    beginning: Vec<u8>,
+    broken: bool,
 }
 
 impl Assembler {
@@ -88,7 +94,28 @@ impl Assembler {
             total: 0,
             code: None,
             lines: Vec::new(),
+            beginning: Vec::new(),
+            broken: false,
         }
+    }
+
+    /// A command goes out: what comes from now on answers it.
+    pub fn begin(&mut self) {
+        self.beginning = Vec::new();
+    }
+
+    /// How the answer begins, as received: up to what makes it no reply, if
+    /// something does; at most [`MAX_BEGINNING`] bytes.
+    pub fn beginning(&self) -> Vec<u8> {
+        let rest = if self.broken { &[][..] } else { &self.buffer };
+        let bytes = self.beginning.iter().chain(rest);
+        bytes.copied().take(MAX_BEGINNING).collect()
+    }
+
+    fn keep(&mut self, length: usize) {
+        let room = MAX_BEGINNING.saturating_sub(self.beginning.len());
+        let bytes = self.buffer.get(..length.min(room)).unwrap_or(&self.buffer);
+        self.beginning.extend_from_slice(bytes);
     }
 
     /// Takes received bytes.
@@ -109,6 +136,12 @@ impl Assembler {
     /// The next whole reply, or `None` if more bytes are needed. With `multi`,
     /// `CCC-text` announces another line; without, a line is a reply (§6.7).
     pub fn next(&mut self, multi: bool) -> Result<Option<Reply>, Fault> {
+        let next = self.assemble(multi);
+        self.broken |= next.is_err();
+        next
+    }
+
+    fn assemble(&mut self, multi: bool) -> Result<Option<Reply>, Fault> {
         while let Some(line) = self.line()? {
             let (code, more, text) = parse_line(&line, multi).map_err(Fault::Malformed)?;
             if self.code.is_some_and(|first| first != code) {
@@ -132,16 +165,18 @@ impl Assembler {
     fn line(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
         let Some(found) = unsearched.iter().position(|byte| *byte == b'\n') else {
-            self.searched = self.buffer.len();
-            return match self.buffer.len() {
-                length if length >= self.limits.line => Err(Fault::Oversized("line too long")),
-                length if self.total.saturating_add(length) >= self.limits.total => {
-                    Err(Fault::Oversized("reply too long"))
-                }
-                _ => Ok(None),
+            let length = self.buffer.len();
+            self.searched = length;
+            let what = match () {
+                () if length >= self.limits.line => "line too long",
+                () if self.total.saturating_add(length) >= self.limits.total => "reply too long",
+                () => return Ok(None),
             };
+            self.keep(length);
+            return Err(Fault::Oversized(what));
         };
         let length = self.searched + found + 1;
+        self.keep(length);
         let mut line: Vec<u8> = self.buffer.drain(..length).collect();
         self.searched = 0;
         self.total = self.total.saturating_add(length);
@@ -392,6 +427,24 @@ mod tests {
         let long = format!("250-{}\r\n", "x".repeat(50)).repeat(5);
         assert!(matches!(read(long.as_bytes(), true), Err(Fault::Oversized(_))));
         assert!(read(&b"250-x\r\n".repeat(8), true).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_beginning_is_kept_as_it_came() {
+        let mut assembler = Assembler::new(Limits { line: 64, lines: 2, total: 256 });
+        assembler.push(b"250 OK\r\n");
+        assembler.next(true).unwrap().unwrap();
+        assembler.begin();
+        assert_eq!(assembler.beginning(), b"");
+        // Of what is not there yet too, and nothing of what comes after the fault.
+        assembler.push(b"250-[AA");
+        assert_eq!((assembler.next(true), &*assembler.beginning()), (Ok(None), &b"250-[AA"[..]));
+        assembler.push(b"AA]\r\n250-\r\n250-\r\n250 OK\r\n");
+        assembler.next(true).unwrap_err();
+        assert_eq!(assembler.beginning(), b"250-[AAAA]\r\n250-\r\n250-\r\n");
+        let mut assembler = Assembler::new(Limits::default());
+        assembler.push(&[b'A'; 2 * MAX_BEGINNING]);
+        assert_eq!(assembler.beginning().len(), MAX_BEGINNING);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -455,6 +456,24 @@ impl Session {
         signets.into_iter().map(|bytes| self.measured(bytes)).collect()
     }
 
+    /// What came in the place of signets: how the answer to the last command
+    /// began, if `error` came of it, as far as that is the host's doing. A cut
+    /// connection is nobody's.
+    pub fn spoiled(&self, error: &Error) -> Option<Spoiled> {
+        let theirs = match error {
+            Error::Malformed(_) | Error::Oversized(_) => true,
+            Error::Truncated => self.wire.ended,
+            _ => false,
+        };
+        let bytes = Some(self.wire.assembler.beginning()).filter(|bytes| !bytes.is_empty())?;
+        let why = match error {
+            Error::Malformed(rejection) => rejection.clone(),
+            error => Rejection::new("reply", error.to_string()),
+        };
+        let is_history = self.wire.multi;
+        theirs.then(|| Spoiled { bytes: bytes.into(), is_history, why })
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
@@ -507,6 +526,15 @@ impl Session {
     }
 }
 
+/// An answer to `SGNT` or `HIST` that holds no signet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoiled {
+    /// How it began, code included; at most [`reply::MAX_BEGINNING`] bytes.
+    pub bytes: Bytes,
+    pub is_history: bool,
+    pub why: Rejection,
+}
+
 fn refused(reply: &Reply) -> Error {
     let text = reply.text().to_owned();
     match reply.code {
@@ -524,6 +552,10 @@ struct Wire<S> {
     reply: Duration,
     object: usize,
     session_ends: Instant,
+    /// The last command may be answered with several lines.
+    multi: bool,
+    /// The host said that nothing more comes, which TLS signs.
+    ended: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -534,11 +566,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             reply: options.reply,
             object: options.object,
             session_ends,
+            multi: false,
+            ended: false,
         }
     }
 
     /// Sends a command and reads its reply, both within one deadline.
     async fn exchange(&mut self, command: &Command, grammar: Grammar) -> Result<Reply, Error> {
+        self.assembler.begin();
+        self.multi = command.multi_line();
         if self.assembler.has_leftover() {
             let unasked = Rejection::new("reply", "text that nothing asked for");
             return Err(Error::Malformed(unasked));
@@ -577,7 +613,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             };
             match chunk.get(..read) {
                 Some(bytes) if !bytes.is_empty() => self.assembler.push(bytes),
-                _ => return Err(Error::Truncated),
+                _ => {
+                    self.ended = true;
+                    return Err(Error::Truncated);
+                }
             }
         }
     }

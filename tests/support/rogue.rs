@@ -74,6 +74,8 @@ pub enum Answer {
     Says(String),
     /// This, and the connection is closed.
     Breaks(String),
+    /// This, and the session is ended in good order.
+    Ends(String),
     /// Nothing.
     Silence,
     /// A byte now and then, without an end.
@@ -294,6 +296,10 @@ impl Host {
                 None => say(&mut stream, &make::signet(truth).concat()).await?,
                 Some(Answer::Says(words)) => say(&mut stream, words).await?,
                 Some(Answer::Breaks(words)) => return say(&mut stream, words).await,
+                Some(Answer::Ends(words)) => {
+                    say(&mut stream, words).await?;
+                    return stream.shutdown().await;
+                }
                 Some(Answer::Silence) => return wait(stream).await,
                 Some(Answer::Drips) => return drip(&mut stream, "2").await,
                 Some(Answer::Huge) => {
