@@ -9,8 +9,9 @@ mod process;
 #[path = "support/words.rs"]
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use syndicate::dime::{Address, Domain, Name, Timestamp};
 use syndicate::dmtp::{self, AddressFilter, Entrance, Roots, Session, Target};
 use syndicate::proof::Label;
 use syndicate::proof::entry::{Entry, Event, Events, Kind};
-use syndicate::proof::incident::{Evidence, Incident, Kind as IncidentKind};
+use syndicate::proof::incident::{Evidence, Incident, Kind as IncidentKind, verify};
 use syndicate::proof::receipt::{Statement, Word};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -424,7 +425,44 @@ async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
         assert_ne!(scene.look_up(&name).await.word, Word::Held, "{name}");
     }
     session.quit().await;
+    what_the_files_prove(&scene);
     scene.end().await;
+}
+
+/// Each file on disk holds; the command says of one of each kind what it proves.
+fn what_the_files_prove(scene: &Scene) {
+    let root = scene.folder.path().join("root.key");
+    std::fs::write(&root, scene.world.dns().trust_anchor_text()).unwrap();
+    let anchors = scene.world.trust_anchor().of_root();
+    let mut said: BTreeMap<&str, serde_json::Value> = BTreeMap::new();
+    for incident in incidents(scene.folder.path()) {
+        let judged = verify(&incident, &anchors, None);
+        assert!(judged.is_ok(), "{}: {judged:?}", incident.kind);
+        if said.contains_key(incident.kind.as_str()) {
+            continue;
+        }
+        let file = scene.folder.path().join("incident.json");
+        std::fs::write(&file, incident.to_bytes()).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_syndicate"))
+            .args(["verify", "--json"])
+            .arg(&file)
+            .arg("--trust-anchor")
+            .arg(&root)
+            .output()
+            .unwrap();
+        let answer = serde_json::from_slice(&output.stdout).unwrap();
+        said.insert(incident.kind.as_str(), answer);
+    }
+    let lines = |kind: &str, key: &str| said[kind][key].to_string();
+    // The zone signed the record, and that there is none any more: in its time.
+    let expired = &said["record-expired"];
+    assert_eq!((&expired["proved"], &expired["convicts"]), (&true.into(), &().into()), "{expired}");
+    assert!(lines("record-expired", "proof").contains("signed that there is no record"));
+    assert!(lines("record-expired", "checked").contains("was to hold until"));
+    // A zone above took the keys away.
+    let lost = &said["dnssec-lost"];
+    assert_eq!((&lost["proved"], &lost["convicts"]["party"]), (&true.into(), &"zone".into()));
+    assert!(lines("dnssec-lost", "proof").contains("and then that it is not"), "{lost}");
 }
 
 async fn visit_all(scene: &Scene, mailboxes: &[Address]) {

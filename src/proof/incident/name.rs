@@ -832,6 +832,21 @@ fn of_domain(
                 )),
             }
         }
+        Kind::RecordExpired => {
+            let end = old_record
+                .zip(old_at)
+                .map(|(old, at)| record::expires_at(None, at, old.expiry_days));
+            match end {
+                Some(end) if end <= case.at() => findings.checked.push(format!(
+                    "The record that was there at {} was to hold until {end}.",
+                    old_at.unwrap_or_default()
+                )),
+                _ => findings.testimony.push(format!(
+                    "That the record's time was over is the word of {}.",
+                    case.incident.observer
+                )),
+            }
+        }
         Kind::Downgrade => {
             let strict = old_record.is_some_and(|old| old.policy == Policy::Strict);
             if !gone || !strict {
@@ -929,12 +944,15 @@ fn refused_of_domain(
         }
         Kind::CertificateMismatch => {
             if let Some(record) = view.record.as_ref().filter(|record| record.pins()) {
-                if record.tls.iter().any(|pin| pins_whole(pin, &record.poks, bytes)) {
-                    return Err(Fault::Otherwise);
-                }
-                findings
-                    .checked
-                    .push("No pin of the record is of this certificate as a whole.".to_owned());
+                let pinned = record.tls.iter().any(|pin| pins_whole(pin, &record.poks, bytes));
+                // A record that DNSSEC does not protect takes an authority as well (§6.3).
+                let lacks_authority = ["tls-host-name", "tls-chain"].contains(&&*received.rule);
+                let what = match (pinned, lacks_authority) {
+                    (false, _) => "No pin of the record is of this certificate as a whole.",
+                    (true, true) => "A pin of the record is of this certificate.",
+                    (true, false) => return Err(Fault::Otherwise),
+                };
+                findings.checked.push(what.to_owned());
             }
         }
         _ => {}
