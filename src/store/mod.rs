@@ -5,6 +5,7 @@
 //! of the log are in `log`, of entries in `proof`.
 
 pub mod blobs;
+mod clean;
 pub mod keys;
 pub mod rows;
 pub mod seen;
