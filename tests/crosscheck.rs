@@ -230,7 +230,8 @@ async fn ordinary_changes_accuse_nobody() {
     assert_eq!(receipt(&b, ALICE).await.latest(), 1);
     let alice: Address = ALICE.parse().unwrap();
     assert!(b.crawl.is_for_peers(&alice) && !a.crawl.is_for_peers(&alice));
-    let row: FrontierRow = rows::find(&**b.log.state(), ALICE.as_bytes()).await.unwrap().unwrap();
+    let row: FrontierRow =
+        rows::find(&**b.log.state(), &rows::user_key(&alice)).await.unwrap().unwrap();
     let days = row.keep_until.unwrap().since(syndicate.clock.now()) / 86_400_000;
     assert!((29..=30).contains(&days), "{days}");
 

@@ -206,6 +206,7 @@ impl Scene {
         crawl::Options {
             pace: Pace { interval: 400, back_off: 200, back_off_limit: 1000 },
             concurrency: 8,
+            resident: 0,
             dx_port: self.world.dmtp_port(),
             dmtp: dmtp::Options {
                 handshake: DEADLINE,

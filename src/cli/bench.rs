@@ -47,6 +47,8 @@ enum What {
     Crawl(crawl::Args),
     #[command(hide = true)]
     Hosts(crawl::HostsArgs),
+    #[command(hide = true)]
+    Frontier(crawl::FrontierArgs),
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -54,6 +56,7 @@ pub fn run(args: Args) -> ExitCode {
     match &args.what {
         Some(What::Crawl(args)) => return crawl::run(args),
         Some(What::Hosts(args)) => return crawl::serve(args),
+        Some(What::Frontier(args)) => return crawl::frontier(args),
         None => {}
     }
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());

@@ -1,9 +1,11 @@
-//! Who is due: every domain the mirror watches, with its mailboxes, ordered by
-//! the time of the next visit. No I/O; the room keeps rows of it in `State`.
+//! Who is due: domains the mirror watches, with their mailboxes, ordered by the
+//! time of the next visit. No I/O, and it need not hold all: [`super::Roster`]
+//! keeps rows in `State`, restores domains from them and evicts them again.
 //!
 //! A mailbox is visited with its domain, so domains are what is scheduled, and
 //! a domain that is being visited is handed to nobody else.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sha2::{Digest as _, Sha256};
@@ -68,6 +70,10 @@ struct Slot {
     /// alone.
     tried: Vec<Name>,
     partial: bool,
+    /// When it is due by its row, if it has one.
+    stored: Option<Timestamp>,
+    /// It has mailboxes without a row.
+    pinned: bool,
 }
 
 impl Slot {
@@ -88,6 +94,8 @@ impl Slot {
             distant: None,
             tried: Vec::new(),
             partial: false,
+            stored: None,
+            pinned: false,
         }
     }
 
@@ -184,34 +192,6 @@ pub(super) fn jitter(domain: &Domain, now: Timestamp, most: u64) -> u64 {
 impl Frontier {
     pub fn new() -> Frontier {
         Frontier::default()
-    }
-
-    /// As read back after a restart, all at once: domains with their due times
-    /// and failures, and watched mailboxes. A mailbox whose domain is not named
-    /// makes it due.
-    pub fn restored(
-        domains: Vec<(Domain, Timestamp, u32)>,
-        mailboxes: Vec<(Address, Timestamp, Option<Timestamp>)>,
-    ) -> Frontier {
-        let mut slots: HashMap<Domain, Slot> = HashMap::with_capacity(domains.len());
-        for (domain, due, failures) in domains {
-            slots.insert(domain, Slot { failures, ..Slot::new(due) });
-        }
-        for (address, due, expires) in mailboxes {
-            let slot = match slots.get_mut(address.domain()) {
-                Some(slot) => slot,
-                None => slots.entry(address.domain().clone()).or_insert_with(|| Slot::new(due)),
-            };
-            slot.expires.extend(expires.map(|expires| (address.clone(), expires)));
-            slot.users.insert(address);
-        }
-        let queue = slots.iter().map(|(domain, slot)| (slot.due, domain.clone())).collect();
-        Frontier { slots, queue, ..Frontier::default() }
-    }
-
-    /// Mailboxes that are watched for a time only.
-    pub fn expiring(&self) -> impl Iterator<Item = &Address> {
-        self.slots.values().flat_map(|slot| slot.expires.keys())
     }
 
     /// Domains in it.
@@ -384,15 +364,75 @@ impl Frontier {
         settled
     }
 
-    /// Sets when a known domain is due and how often it failed, as read back
-    /// from its row.
-    pub fn restore(&mut self, domain: &Domain, due: Timestamp, failures: u32) {
-        self.add(&Name::Domain(domain.clone()), due);
-        self.change(domain, |slot| {
-            if !slot.visiting {
-                (slot.due, slot.failures) = (due, failures);
-            }
-        });
+    /// A domain that is not in it, as read from its rows: when it is due, how often
+    /// it failed, and its mailboxes, with the end of those that have one.
+    pub fn restore(
+        &mut self,
+        domain: &Domain,
+        due: Timestamp,
+        failures: u32,
+        mailboxes: impl IntoIterator<Item = (Address, Option<Timestamp>)>,
+    ) {
+        let mut slot = Slot { failures, ..Slot::new(due) };
+        for (address, expires) in mailboxes {
+            slot.expires.extend(expires.map(|expires| (address.clone(), expires)));
+            slot.users.insert(address);
+        }
+        if let Entry::Vacant(vacant) = self.slots.entry(domain.clone()) {
+            vacant.insert(slot);
+            self.queue.insert((due, domain.clone()));
+        }
+    }
+
+    /// Its row says that it is due then.
+    pub fn stored(&mut self, domain: &Domain, due: Timestamp) {
+        if let Some(slot) = self.slots.get_mut(domain) {
+            slot.stored = Some(due);
+        }
+    }
+
+    /// It has mailboxes that no row tells of: it is not evicted any more.
+    pub fn pin(&mut self, domain: &Domain) {
+        if let Some(slot) = self.slots.get_mut(domain) {
+            slot.pinned = true;
+        }
+    }
+
+    /// Takes out a domain whose rows say all there is to say of it, unless it is
+    /// due by `horizon`. `Some`: it may be so after that time.
+    pub fn evict(
+        &mut self,
+        domain: &Domain,
+        horizon: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let slot = self.slots.get(domain)?;
+        let is_asked_for = slot.urgent_since().or(slot.trial_due()).or(slot.distant).is_some();
+        let is_busy = slot.visiting || slot.on_trial || !slot.tried.is_empty();
+        let is_told = slot.stored == Some(slot.due) && slot.reached.is_none() && !slot.pinned;
+        if is_asked_for || is_busy || !is_told || slot.due <= horizon {
+            return None;
+        }
+        if slot.trials_after > now {
+            return Some(slot.trials_after);
+        }
+        self.queue.remove(&(slot.due, domain.clone()));
+        self.slots.remove(domain);
+        None
+    }
+
+    /// Whether it has the domain, watched or on trial.
+    pub fn contains(&self, domain: &Domain) -> bool {
+        self.slots.contains_key(domain)
+    }
+
+    /// Whether somebody's turn has come who need not stand back for those that are
+    /// due after `horizon` and not in it.
+    pub fn is_due(&self, now: Timestamp, horizon: Timestamp) -> bool {
+        let by = |queue: &BTreeSet<(Timestamp, Domain)>, time: Timestamp| {
+            queue.first().is_some_and(|(due, _)| *due <= time)
+        };
+        by(&self.urgent, now) || by(&self.asked, now) || by(&self.queue, now.min(horizon))
     }
 
     /// Makes a domain due at `due` unless it is sooner. While it is visited,
@@ -621,13 +661,70 @@ mod tests {
     #[test]
     fn a_new_mailbox_hastens_its_domain() {
         let mut frontier = Frontier::new();
-        frontier.restore(&"a.example".parse().unwrap(), at(1000), 3);
+        frontier.restore(&"a.example".parse().unwrap(), at(1000), 3, []);
         assert_eq!(frontier.next_due(), Some(at(1000)));
         frontier.add(&name("x@a.example"), at(10));
         assert_eq!(frontier.next_due(), Some(at(10)));
         frontier.hasten(&"a.example".parse().unwrap(), at(500));
         assert_eq!(frontier.next_due(), Some(at(10)));
         assert_eq!(frontier.len(), 1);
+    }
+
+    #[test]
+    fn only_what_a_row_can_bring_back_is_let_go_of() {
+        let mut frontier = Frontier::new();
+        let a: Domain = "a.example".parse().unwrap();
+        let x: Address = "x@a.example".parse().unwrap();
+        let (late, soon) = (at(100_000), at(50_000));
+        let is_gone = |frontier: &mut Frontier, now| {
+            let until = frontier.evict(&a, soon, now);
+            (until, !frontier.contains(&a))
+        };
+        let restore = |frontier: &mut Frontier, due| {
+            frontier.restore(&a, due, 2, [(x.clone(), Some(at(1_000_000)))]);
+            frontier.stored(&a, due);
+        };
+        // Without a row, or due too soon.
+        frontier.add(&name("a.example"), late);
+        assert_eq!(is_gone(&mut frontier, at(0)), (None, false));
+        frontier.stored(&a, late);
+        assert_eq!(is_gone(&mut frontier, at(0)), (None, true));
+        restore(&mut frontier, soon);
+        assert_eq!(is_gone(&mut frontier, at(0)), (None, false));
+        // Somebody waits, then it is visited, then due when the row does not say.
+        frontier.urge(&a, at(1));
+        assert_eq!(is_gone(&mut frontier, at(1)), (None, false));
+        let job = frontier.next(at(1)).unwrap();
+        assert_eq!((job.users.as_slice(), job.failures), (&[x.clone()][..], 2));
+        assert_eq!(is_gone(&mut frontier, at(1)), (None, false));
+        frontier.done(&a, at(2), late, 0);
+        assert_eq!(is_gone(&mut frontier, at(2)), (None, false));
+        frontier.stored(&a, late);
+        // Its owner may not have it visited again at once.
+        let gap = at(1).plus(TRIAL_GAP);
+        assert_eq!(is_gone(&mut frontier, at(2)), (Some(gap), false));
+        assert!(frontier.try_out(&name("y@a.example"), at(3)));
+        assert_eq!(is_gone(&mut frontier, gap), (None, false));
+        frontier.next(gap).unwrap();
+        frontier.done(&a, gap, late, 0);
+        frontier.settle(&a, |_| false);
+        assert_eq!(is_gone(&mut frontier, gap.plus(TRIAL_GAP)), (None, true));
+        assert!(frontier.is_empty() && frontier.next_due().is_none());
+        restore(&mut frontier, late);
+        assert_eq!(frontier.expiry(&x), Some(at(1_000_000)));
+        frontier.pin(&a);
+        assert_eq!(is_gone(&mut frontier, at(0)), (None, false));
+    }
+
+    #[test]
+    fn nobody_is_before_those_who_are_not_in_memory_yet() {
+        let mut frontier = Frontier::new();
+        frontier.add(&name("a.example"), at(60));
+        assert!(!frontier.is_due(at(59), at(1000)));
+        assert!(!frontier.is_due(at(90), at(59)));
+        assert!(frontier.is_due(at(90), at(60)));
+        frontier.urge(&"a.example".parse().unwrap(), at(70));
+        assert!(frontier.is_due(at(90), at(0)));
     }
 
     #[test]

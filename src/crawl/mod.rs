@@ -21,7 +21,8 @@ pub mod frontier;
 mod incident;
 pub mod judge;
 pub mod quota;
-mod restart;
+mod roster;
+mod sweep;
 mod visit;
 
 use std::collections::{HashMap, HashSet};
@@ -40,17 +41,19 @@ use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::dmtp;
 use crate::proof::entry::{Draft, Events};
 use crate::resolver::Resolver;
-use crate::store::rows::{self, FrontierRow, QuotaRow, SeenRow, Typed as _};
-use crate::store::state::{Batch, Table};
+use crate::store::rows::{self, FrontierRow, SeenRow, Typed as _};
+use crate::store::state::Batch;
 use crate::store::{self, Applied, Blobs, State};
 
 pub use compare::{POK as VANTAGE_POK, VANTAGES, Vantage};
 pub use frontier::Pace;
 pub use incident::{Incident, IncidentKind, Incidents};
-pub use restart::load;
+pub use roster::Roster;
 
 use compare::{COMPARISONS, Task};
-use frontier::{Frontier, Job};
+use frontier::Job;
+use roster::Found;
+use sweep::Sweep;
 use visit::Visitor;
 
 /// Visits at once.
@@ -67,6 +70,10 @@ pub const HOLD: u64 = 72 * 3_600_000;
 pub const DX_PORT: u16 = 26;
 /// Requests waiting for the loop. Each is a name; more wait at the caller.
 const REQUESTS: usize = 1024;
+/// Domains in memory while their turn is far off: some tens of MiB.
+pub const RESIDENT: usize = 65_536;
+/// What the sweep found and the loop has not taken yet: pages.
+const FOUND: usize = 4;
 /// Names that strangers asked for, waiting for the loop; more are not heard.
 const ASKED: usize = 256;
 /// Ten minutes (threat 21), milliseconds.
@@ -87,6 +94,9 @@ pub struct Options {
     pub concurrency: usize,
     /// Of one visit, all mailboxes included.
     pub deadline: Duration,
+    /// Domains in memory while their turn is far off; more are read from the state
+    /// when it comes.
+    pub resident: usize,
     /// How long a suspicious change is held, milliseconds.
     pub hold: u64,
     /// For DX hosts of the record, of MX and the domain itself. A port in a
@@ -119,6 +129,7 @@ impl Default for Options {
             pace: Pace::default(),
             concurrency: CONCURRENCY,
             deadline: Duration::from_secs(600),
+            resident: RESIDENT,
             hold: HOLD,
             dx_port: DX_PORT,
             dual_ports: vec![25, 587],
@@ -549,7 +560,7 @@ impl Handle {
 /// The loop, not yet running.
 pub struct Crawler {
     visitor: Arc<Visitor>,
-    frontier: Frontier,
+    roster: Roster,
     requests: mpsc::Receiver<Request>,
     asked: mpsc::Receiver<Asked>,
     reports: broadcast::Sender<Arc<Report>>,
@@ -595,10 +606,11 @@ impl Crawler {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (asker, asked) = mpsc::channel(ASKED);
         let (reports, _) = broadcast::channel(REPORTS);
-        let expiring = Arc::new(Expiring::default());
+        let roster = Roster::new(Arc::clone(&rooms.state), options.resident);
+        let expiring = roster.expiring();
         let crawler = Crawler {
             visitor: Arc::new(Visitor::new(rooms, options, metrics)),
-            frontier: Frontier::new(),
+            roster,
             requests,
             asked,
             reports: reports.clone(),
@@ -631,11 +643,17 @@ impl Crawler {
     /// Only if the frontier cannot be read at the start. Everything later is a
     /// failed visit.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        let state = Arc::clone(&self.visitor.rooms.state);
-        self.frontier = load(&*state, self.now()).await.map_err(Error::Frontier)?;
-        for address in self.frontier.expiring() {
-            self.expiring.set(address, true);
-        }
+        let mut first = self.roster.next(self.now()).await.map_err(Error::Frontier)?;
+        let (sender, mut found) = mpsc::channel(FOUND);
+        let sweep = Sweep {
+            state: Arc::clone(&self.visitor.rooms.state),
+            clock: self.visitor.rooms.clock.clone(),
+            expiring: Arc::clone(&self.expiring),
+            found: sender,
+        };
+        // Ends with the loop.
+        let mut sweeping = JoinSet::new();
+        sweeping.spawn(sweep.run());
         let mut visits = JoinSet::new();
         let mut farewells = JoinSet::new();
         let mut comparisons = JoinSet::new();
@@ -647,7 +665,11 @@ impl Crawler {
             while farewells.try_join_next().is_some() {}
             let mut room = room(&running, self.visitor.options.concurrency.max(1));
             while room > 0 {
-                let Some(job) = self.frontier.next(self.now()) else { break };
+                let next = match first.take() {
+                    Some(job) => Some(job),
+                    None => self.next().await,
+                };
+                let Some(job) = next else { break };
                 room -= 1;
                 if let Some(waiting) = self.waiting.get_mut(&job.domain) {
                     waiting.now.append(&mut waiting.next);
@@ -659,7 +681,7 @@ impl Crawler {
                 running.insert(task.id(), Running { job, since: Instant::now() });
             }
             self.visitor.metrics.running.set(visits.len() as i64);
-            self.visitor.metrics.domains.set(self.frontier.len() as i64);
+            self.visitor.metrics.domains.set(self.roster.domains() as i64);
             let nap = self.nap();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -685,6 +707,7 @@ impl Crawler {
                         self.comparing.remove(&domain);
                     }
                 }
+                Some(found) = found.recv() => self.found(found).await,
                 Some(request) = self.requests.recv() => self.take(request).await,
                 Some(asked) = self.asked.recv() => match asked {
                     Asked::ByStranger(name) => self.try_out(&name).await,
@@ -700,8 +723,29 @@ impl Crawler {
     }
 
     fn nap(&self) -> Duration {
-        let until_due = |due: Timestamp| Duration::from_millis(due.since(self.now()).max(1));
-        self.frontier.next_due().map_or(NAP, until_due).min(NAP)
+        let until_due = self.roster.next_due().since(self.now()).max(1);
+        Duration::from_millis(until_due).min(NAP)
+    }
+
+    async fn next(&mut self) -> Option<Job> {
+        match self.roster.next(self.now()).await {
+            Ok(job) => job,
+            Err(error) => {
+                tracing::warn!(%error, "who is due could not be read");
+                None
+            }
+        }
+    }
+
+    async fn found(&mut self, found: Found) {
+        if let Err(error) = self.roster.found(found, self.now()).await {
+            tracing::warn!(%error, "names that lack rows could not be written");
+        }
+    }
+
+    /// Reads what is written of a domain.
+    async fn fetch(&mut self, domain: &Domain) -> Result<(), Error> {
+        self.roster.fetch(domain, self.now()).await.map_err(Error::Frontier)
     }
 
     async fn take(&mut self, request: Request) {
@@ -712,49 +756,72 @@ impl Crawler {
             true => Name::Domain(domain.clone()),
             false => name,
         };
-        let taken = match what {
+        let taken = match self.fetch(&domain).await {
+            Ok(()) => self.taken(&name, reason, what, answer.is_some(), now).await,
+            Err(error) => Err(error),
+        };
+        match (answer, taken) {
+            (Some(answer), Ok(())) => {
+                self.waiting.entry(domain.clone()).or_default().next.push(answer);
+            }
+            (Some(answer), Err(refused)) => drop(answer.send(Err(refused))),
+            (None, Ok(())) => {}
+            (None, Err(error)) => {
+                tracing::warn!(%domain, error = whole(&error), "a request was not taken");
+            }
+        }
+        self.roster.release(&domain, now);
+    }
+
+    async fn taken(
+        &mut self,
+        name: &Name,
+        reason: &'static str,
+        what: What,
+        is_waited_for: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let domain = name.domain();
+        match what {
             What::Watch => {
-                if self.frontier.add(&name, now) {
-                    self.remember(&name, now, 0, Some(reason)).await;
+                if self.roster.frontier.add(name, now) {
+                    self.roster.remember(name, now, 0, Some(reason)).await;
                 }
-                self.keep(&name).await;
-                if answer.is_some() {
-                    self.frontier.urge(&domain, now);
+                self.keep(name).await;
+                if is_waited_for {
+                    self.roster.frontier.urge(domain, now);
                 }
                 Ok(())
             }
             What::Look { keep } => {
-                if let (Name::Address(address), Some(keep)) = (&name, keep) {
+                if let (Name::Address(address), Some(keep)) = (name, keep) {
                     self.look_for_peer(address, keep, now).await;
                 }
-                self.frontier.look(&name, now).then_some(()).ok_or(Error::Busy)
+                self.roster.frontier.look(name, now).then_some(()).ok_or(Error::Busy)
             }
-            What::Explore if self.frontier.is_watched(&name) => Err(Error::Watched),
-            What::Explore => self.frontier.explore(&domain, now).then_some(()).ok_or(Error::Busy),
-        };
-        let Some(answer) = answer else { return };
-        match taken {
-            Ok(()) => self.waiting.entry(domain).or_default().next.push(answer),
-            Err(refused) => drop(answer.send(Err(refused))),
+            What::Explore if self.roster.frontier.is_watched(name) => Err(Error::Watched),
+            What::Explore => {
+                self.roster.frontier.explore(domain, now).then_some(()).ok_or(Error::Busy)
+            }
         }
     }
 
     /// One that is watched for peers only is so for longer now.
     async fn look_for_peer(&mut self, address: &Address, keep: u64, now: Timestamp) {
         let name = Name::Address(address.clone());
-        if !self.frontier.is_watched(&name) {
+        if !self.roster.frontier.is_watched(&name) {
             if self.for_peers.len() < frontier::LOOKS {
                 self.for_peers.insert(address.clone(), keep);
             }
-        } else if self.frontier.expiry(address).is_some() {
+        } else if self.roster.frontier.expiry(address).is_some() {
             self.expire(address, Some(now.plus(keep)));
-            self.remember(&name, now, 0, None).await;
+            self.roster.remember(&name, now, 0, None).await;
         }
     }
 
     fn expire(&mut self, address: &Address, until: Option<Timestamp>) -> bool {
-        let is_news = self.frontier.expire(address, until);
-        self.expiring.set(address, self.frontier.expiry(address).is_some());
+        let is_news = self.roster.frontier.expire(address, until);
+        self.expiring.set(address, self.roster.frontier.expiry(address).is_some());
         is_news
     }
 
@@ -763,19 +830,27 @@ impl Crawler {
         let Name::Address(address) = name else { return };
         self.for_peers.remove(address);
         if self.expire(address, None) {
-            self.remember(name, self.now(), 0, None).await;
+            self.roster.remember(name, self.now(), 0, None).await;
         }
     }
 
     async fn request(&mut self, names: &[Name]) {
         let now = self.now();
         for name in names {
+            if let Err(error) = self.fetch(name.domain()).await {
+                tracing::warn!(domain = %name.domain(), error = whole(&error), "not requested");
+                continue;
+            }
             self.keep(name).await;
-            self.frontier.request(name, now);
+            self.roster.frontier.request(name, now);
+            self.roster.release(name.domain(), now);
         }
     }
 
     async fn try_out(&mut self, name: &Name) {
+        if let Err(error) = self.fetch(name.domain()).await {
+            return tracing::warn!(domain = %name.domain(), error = whole(&error), "not tried");
+        }
         self.keep(name).await;
         let most = self.visitor.options.ask_delay;
         let mut random = [0; 8];
@@ -783,7 +858,9 @@ impl Crawler {
             return;
         }
         let delay = u64::from_be_bytes(random) % most.saturating_add(1);
-        self.frontier.try_out(name, self.now().plus(delay));
+        let now = self.now();
+        self.roster.frontier.try_out(name, now.plus(delay));
+        self.roster.release(name.domain(), now);
     }
 
     /// If that cannot be said, it is asked again before the visit.
@@ -812,14 +889,14 @@ impl Crawler {
     /// The host had its hands full with us: the visit is still due, and whoever
     /// waits for it goes on waiting.
     async fn postponed(&mut self, job: &Job, at: Timestamp) {
-        self.frontier.postpone(&job.domain, at);
+        self.roster.frontier.postpone(&job.domain, at);
         self.lapse(job).await;
         if let Some(waiting) = self.waiting.get_mut(&job.domain) {
             waiting.next.append(&mut waiting.now);
-            self.frontier.urge(&job.domain, at);
+            self.roster.frontier.urge(&job.domain, at);
         }
         if !job.partial {
-            self.remember(&Name::Domain(job.domain.clone()), at, job.failures, None).await;
+            self.roster.remember(&Name::Domain(job.domain.clone()), at, job.failures, None).await;
         }
     }
 
@@ -827,9 +904,12 @@ impl Crawler {
     async fn lapse(&self, job: &Job) {
         for address in &job.lapsed {
             self.expiring.set(address, false);
-            // The row stays, or the next start would watch what the log has.
-            let row = SeenRow::TABLE;
-            self.delete(&[(row, address.as_str())]).await;
+            // The row stays, or the sweep would watch what the log has.
+            let mut batch = Batch::new();
+            batch.delete(SeenRow::TABLE, address.as_str());
+            if let Err(error) = self.visitor.rooms.state.apply(batch).await {
+                tracing::warn!(%error, "a name could not be forgotten");
+            }
         }
     }
 
@@ -846,7 +926,7 @@ impl Crawler {
         // A visit that got somewhere and ran out of time goes on at once.
         let unfinished = report.outcome == Outcome::Deadline && !report.users.is_empty();
         let reached = report.users.last().filter(|_| unfinished).map(|(user, _)| user.clone());
-        self.frontier.reached(&job.domain, reached);
+        self.roster.frontier.reached(&job.domain, reached);
         let (due, failures) = match elsewhere_until {
             Some(until) => (until, job.failures),
             None if unfinished => (now, 0),
@@ -864,8 +944,8 @@ impl Crawler {
             }
         };
         let failures = if job.partial { job.failures } else { failures };
-        let due = self.frontier.done(&job.domain, now, due, failures);
-        let settled = self.frontier.settle(&job.domain, |name| is_there(&report, name));
+        let due = self.roster.frontier.done(&job.domain, now, due, failures);
+        let settled = self.roster.frontier.settle(&job.domain, |name| is_there(&report, name));
         for name in &settled.kept {
             let Name::Address(address) = name else { continue };
             if let Some(keep) = self.for_peers.remove(address) {
@@ -877,14 +957,14 @@ impl Crawler {
         }
         self.lapse(&job).await;
         if elsewhere_until.is_none() {
-            self.forget(&settled.ended).await;
+            self.forget(settled.ended).await;
         }
         // The rows of a domain that another process visits are that one's.
         if !settled.dropped && elsewhere_until.is_none() {
-            self.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
+            self.roster.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
         }
         for name in &settled.kept {
-            self.remember(name, due, failures, Some("asked for")).await;
+            self.roster.remember(name, due, failures, Some("asked for")).await;
         }
         self.visitor.metrics.count(&report);
         tell(&report);
@@ -901,68 +981,25 @@ impl Crawler {
         }
         let task = compare::due(&job, &report, self.visitor.options.compare_every);
         let _ = self.reports.send(report);
+        self.roster.release(&job.domain, now);
         task.filter(|_| !settled.dropped && elsewhere_until.is_none())
     }
 
-    /// Removes what was noted of names that are not watched after all: strangers
-    /// name them without end. Nothing about them is in the log.
-    async fn forget(&self, names: &[Name]) {
-        let tables = [FrontierRow::TABLE, SeenRow::TABLE, QuotaRow::TABLE];
-        let mut rows = Vec::new();
+    /// Removes what was noted of names that are not watched after all.
+    async fn forget(&mut self, names: Vec<Name>) {
+        let mut unlogged = Vec::new();
         for name in names {
             // What lapsed before is in the log, and its row says that it lapsed.
             let is_logged = match name.address() {
                 Some(address) => self.visitor.is_logged(address).await,
                 None => false,
             };
-            let all = tables.into_iter().filter(|_| !is_logged);
-            rows.extend(all.map(|table| (table, name.as_str())));
+            if !is_logged {
+                unlogged.push(name);
+            }
         }
-        self.delete(&rows).await;
-    }
-
-    async fn delete(&self, rows: &[(Table, &str)]) {
-        let mut batch = Batch::new();
-        for (table, name) in rows {
-            batch.delete(*table, *name);
-        }
-        if batch.is_empty() {
-            return;
-        }
-        if let Err(error) = self.visitor.rooms.state.apply(batch).await {
+        if let Err(error) = self.roster.forget(&unlogged).await {
             tracing::warn!(%error, "names on trial could not be forgotten");
-        }
-    }
-
-    /// Writes a name's row and gives up its lease. A failure costs no more than
-    /// a visit too many: the row is an index, the log is the truth.
-    async fn remember(
-        &self,
-        name: &Name,
-        due: Timestamp,
-        failures: u32,
-        reason: Option<&'static str>,
-    ) {
-        let state = &*self.visitor.rooms.state;
-        let write = async {
-            let known = rows::find::<FrontierRow>(state, name.as_str().as_bytes()).await?;
-            let reason = reason.map(str::to_owned);
-            let row = FrontierRow {
-                name: name.clone(),
-                due,
-                leased_until: Timestamp::default(),
-                leased_by: String::new(),
-                failures,
-                reason: known.map(|row| row.reason).or(reason).unwrap_or_default(),
-                keep_until: name.address().and_then(|address| self.frontier.expiry(address)),
-            };
-            let mut batch = Batch::new();
-            batch.row(&row);
-            state.apply(batch).await.map(drop)
-        };
-        let written: Result<(), store::Error> = write.await;
-        if let Err(error) = written {
-            tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
         }
     }
 }
@@ -1079,22 +1116,23 @@ async fn lease(
     let key = job.domain.as_str().as_bytes();
     let stored = state.get(FrontierRow::TABLE, key).await?;
     let known: Option<FrontierRow> = stored.as_deref().map(rows::decode).transpose()?;
+    let due = known.as_ref().map_or(now, |row| row.due);
     if let Some(row) = known.as_ref().filter(|row| row.leased_by != owner && row.leased_until > now)
     {
         return Ok(Some(row.leased_until));
     }
     let row = FrontierRow {
         name: Name::Domain(job.domain.clone()),
-        due: now,
+        due,
         leased_until: now.plus(visitor.options.deadline.as_millis() as u64),
         leased_by: owner.to_owned(),
         failures: job.failures,
-        reason: known.map(|row| row.reason).unwrap_or_default(),
+        reason: known.as_ref().map(|row| row.reason.clone()).unwrap_or_default(),
         keep_until: None,
     };
     let mut batch = Batch::new();
     batch.expect(FrontierRow::TABLE, key, stored);
-    batch.row(&row);
+    batch.frontier(known.as_ref(), Some(&row));
     Ok(match state.apply(batch).await? {
         Applied::Applied => None,
         Applied::Conflict => Some(row.leased_until),

@@ -119,7 +119,7 @@ async fn copy(from: &Blobs, to: &Blobs, prefixes: &[&str]) -> anyhow::Result<()>
 
 /// What the crawl keeps beside the log, by name.
 async fn copy_rows(old: &Log, to: &dyn State) -> anyhow::Result<()> {
-    for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+    for table in [Table::Seen, Table::Frontier, Table::Due, Table::Quotas] {
         let mut range = Range::all();
         loop {
             let page = old.state().scan(table, range.clone(), PAGE).await?;

@@ -129,10 +129,11 @@ pub async fn sweep_rows(
             let Some((last, _)) = page.last() else { break };
             range = range.after(last);
             for (key, _) in page {
-                // Of comparisons the name is the first line.
-                let name = key.split(|byte| *byte == b'\n').next().unwrap_or_default();
-                let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-                if let Some(Name::Address(address)) = name
+                let address = match table {
+                    Table::Frontier => rows::user_of(&key),
+                    _ => address(&key),
+                };
+                if let Some(address) = address
                     && rows::find::<UserRow>(state, &rows::user_key(&address)).await?.is_none()
                     && gone(&address)
                 {
@@ -150,6 +151,13 @@ pub async fn sweep_rows(
     }
     state.clear(Table::Cache).await?;
     Ok(())
+}
+
+/// The mailbox that a key is for; of comparisons the name is the first line.
+fn address(key: &[u8]) -> Option<Address> {
+    let name = key.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let name: Name = std::str::from_utf8(name).ok()?.parse().ok()?;
+    name.address().cloned()
 }
 
 /// Deletes the payload of every batch that was meant for a commit up to `tail`

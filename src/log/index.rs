@@ -393,10 +393,10 @@ async fn forget(
         erase::sweep_private(chain.private(), &|other| *other == address).await?;
         erase::sweep_orphans(chain, tail).await?;
         rows.write(Table::Users, rows::user_key(&address), None);
-        for table in [Table::Seen, Table::Frontier, Table::Quotas] {
+        rows.write(Table::Frontier, rows::user_key(&address), None);
+        for table in [Table::Seen, Table::Quotas] {
             rows.write(table, address.as_str().into(), None);
         }
-        rows.write(Table::Quotas, address.as_str().into(), None);
         rows.state.clear(Table::Cache).await?;
     }
     rows.write(Table::Labels, label.0.into(), None);

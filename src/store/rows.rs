@@ -300,7 +300,7 @@ impl Typed for Labelled {
 impl Typed for FrontierRow {
     const TABLE: Table = Table::Frontier;
     fn key(&self) -> Vec<u8> {
-        self.name.as_str().into()
+        frontier_key(&self.name)
     }
 }
 
@@ -332,6 +332,33 @@ pub fn user_of(key: &[u8]) -> Option<Address> {
 /// The mailboxes of one domain in [`Table::Users`].
 pub fn users_of(domain: &Domain) -> Range {
     Range::prefix(format!("{domain}\0").as_bytes())
+}
+
+/// Key of a name in [`Table::Frontier`]; of a mailbox as in [`Table::Users`].
+pub fn frontier_key(name: &Name) -> Vec<u8> {
+    match name {
+        Name::Domain(domain) => domain.as_str().into(),
+        Name::Address(address) => user_key(address),
+    }
+}
+
+/// A domain and its mailboxes in [`Table::Frontier`].
+pub fn frontier_of(domain: &Domain) -> Range {
+    let start = domain.as_str().as_bytes().to_vec();
+    let end = [start.as_slice(), &[1]].concat();
+    Range { start, end: Some(end) }
+}
+
+/// Key of a domain in [`Table::Due`].
+pub fn due_key(due: Timestamp, domain: &Domain) -> Vec<u8> {
+    [due.millis().to_be_bytes().as_slice(), domain.as_str().as_bytes()].concat()
+}
+
+/// When which domain is due, by a key of [`Table::Due`].
+pub fn due_of(key: &[u8]) -> Option<(Timestamp, Domain)> {
+    let (due, domain) = key.split_first_chunk::<8>()?;
+    let domain = std::str::from_utf8(domain).ok()?.parse().ok()?;
+    Some((Timestamp::from_millis(u64::from_be_bytes(*due)), domain))
 }
 
 /// Key of one version of a label in [`Table::Places`].
@@ -382,6 +409,27 @@ impl Batch {
     /// Writes a typed row.
     pub fn row<R: Typed>(&mut self, row: &R) {
         self.put(R::TABLE, row.key(), encode(row));
+    }
+
+    /// Writes or deletes a name's row in the frontier, and for a domain when it is
+    /// due. `before` is the row as it is now.
+    pub fn frontier(&mut self, before: Option<&FrontierRow>, after: Option<&FrontierRow>) {
+        let due = |row: &FrontierRow| match &row.name {
+            Name::Domain(domain) => Some(due_key(row.due, domain)),
+            Name::Address(_) => None,
+        };
+        let (old, new) = (before.and_then(due), after.and_then(due));
+        if let Some(old) = old.filter(|old| new.as_ref() != Some(old)) {
+            self.delete(Table::Due, old);
+        }
+        if let Some(new) = new {
+            self.put(Table::Due, new, []);
+        }
+        match (before, after) {
+            (_, Some(row)) => self.row(row),
+            (Some(row), None) => self.delete(FrontierRow::TABLE, row.key()),
+            (None, None) => {}
+        }
     }
 }
 
@@ -500,6 +548,45 @@ mod tests {
         assert_eq!(decode::<DomainRow>(&encode(&row)).unwrap(), row);
         let damaged = decode::<DomainRow>(b"{\"domain\":3}").unwrap_err();
         assert!(damaged.is_damage());
+    }
+
+    #[test]
+    fn a_domain_is_due_once_and_with_its_mailboxes() {
+        let row = |name: &str, due: u64| FrontierRow {
+            name: name.parse().unwrap(),
+            due: Timestamp::from_millis(due),
+            leased_until: Timestamp::default(),
+            leased_by: String::new(),
+            failures: 0,
+            reason: String::new(),
+            keep_until: None,
+        };
+        let (early, late) = (row("a.example", 255), row("a.example", 256));
+        let due = |row: &FrontierRow| due_key(row.due, row.name.domain());
+        assert!(due(&early) < due(&late));
+        assert_eq!(due_of(&due(&late)), Some((late.due, "a.example".parse().unwrap())));
+        assert_eq!((due_of(b"short"), due_of(b"\0\0\0\0\0\0\0\x01..")), (None, None));
+        let mut batch = Batch::new();
+        batch.frontier(Some(&early), Some(&late));
+        batch.frontier(Some(&late), None);
+        let (key, row_key) = (|row: &FrontierRow| due(row), late.key());
+        let writes: Vec<_> = batch.writes.iter().map(|(t, k, v)| (*t, k, v.is_some())).collect();
+        let expected = [
+            (Table::Due, &key(&early), false),
+            (Table::Due, &key(&late), true),
+            (Table::Frontier, &row_key, true),
+            (Table::Due, &key(&late), false),
+            (Table::Frontier, &row_key, false),
+        ];
+        assert_eq!(writes, expected);
+
+        let range = frontier_of(&"a.example".parse().unwrap());
+        let is_in = |name: &str| {
+            let key = row(name, 0).key();
+            key >= range.start && Some(&key) < range.end.as_ref()
+        };
+        assert!(is_in("a.example") && is_in("x@a.example"));
+        assert!(!is_in("a.example.org") && !is_in("x@a.example.org") && !is_in("x@b.a.example"));
     }
 
     #[test]

@@ -114,7 +114,20 @@ pub async fn load(private: &Blobs, state: &dyn State) -> Result<usize, Error> {
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             // A line that is none was damaged; the rest still helps.
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
-            loaded += add(state, line.seen).await? + add(state, line.frontier).await?;
+            let mut batches = Vec::new();
+            if let Some(row) = line.seen {
+                let mut batch = expecting_none(&row);
+                batch.row(&row);
+                batches.push(batch);
+            }
+            if let Some(row) = line.frontier {
+                let mut batch = expecting_none(&row);
+                batch.frontier(None, Some(&row));
+                batches.push(batch);
+            }
+            for batch in batches {
+                loaded += usize::from(state.apply(batch).await? == Applied::Applied);
+            }
         }
     }
     Ok(loaded)
@@ -148,12 +161,10 @@ pub async fn without(
     Ok(())
 }
 
-async fn add<R: Typed>(state: &dyn State, row: Option<R>) -> Result<usize, Error> {
-    let Some(row) = row else { return Ok(0) };
+fn expecting_none<R: Typed>(row: &R) -> Batch {
     let mut batch = Batch::new();
     batch.expect(R::TABLE, row.key(), None);
-    batch.row(&row);
-    Ok(usize::from(state.apply(batch).await? == Applied::Applied))
+    batch
 }
 
 /// Complete days, the newest first.

@@ -23,7 +23,8 @@ pub enum Table {
     Labels,
     /// SHA-256 -> a user's signet as received.
     Signets,
-    /// Name -> [`super::rows::FrontierRow`].
+    /// Domain, or `domain NUL local` -> [`super::rows::FrontierRow`], so that a
+    /// domain with its mailboxes is one scan.
     Frontier,
     /// Name -> [`super::rows::SeenRow`].
     Seen,
@@ -37,11 +38,14 @@ pub enum Table {
     Comparisons,
     /// Label -> [`super::rows::CarriedRow`].
     Carried,
+    /// When a watched domain is due, 8 bytes of milliseconds, and its name -> nothing:
+    /// who is next is one scan. Made by [`Batch::frontier`](super::state::Batch::frontier).
+    Due,
 }
 
 impl Table {
     /// All tables, in the order of their declaration.
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 14] = [
         Table::Meta,
         Table::Domains,
         Table::Users,
@@ -55,6 +59,7 @@ impl Table {
         Table::Quotas,
         Table::Comparisons,
         Table::Carried,
+        Table::Due,
     ];
 
     /// Those that [`rows`](super::rows) of the log are in: emptied before a rebuild.
@@ -84,6 +89,7 @@ impl Table {
             Table::Quotas => "quotas",
             Table::Comparisons => "comparisons",
             Table::Carried => "carried",
+            Table::Due => "due",
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::cli::output;
 use crowd::Crowd;
 
 pub use crowd::{HostsArgs, serve};
+pub use frontier::{FrontierArgs, run as frontier};
 
 /// Measure the crawler on this machine.
 ///
@@ -26,7 +27,8 @@ pub use crowd::{HostsArgs, serve};
 /// signets: decoding and validating signets beside the same number of bare
 /// Ed25519 verifications.
 /// sessions: memory of open sessions with DX hosts.
-/// frontier: picking the next due name, and reading all back after a restart.
+/// frontier: a start on an index of many names, in processes of their own: until
+/// the first due name, and picking more.
 /// visits: whole visits (record, TLS, org signet, one mailbox) of a mirror with
 /// its log: of names it never saw, and again of names it knows, whose records
 /// are asked for anew each time.
@@ -167,7 +169,7 @@ fn figures(args: &Args) -> anyhow::Result<Value> {
     if args.wants(Part::Frontier) {
         teller.say("frontier");
         let folder = Scratch::new()?;
-        add(runtime.block_on(frontier::figures(&folder.0, sizes.names, teller))?);
+        add(frontier::figures(&folder.0, sizes.names, teller)?);
     }
     if let Some(crowd) = crowd.as_mut().filter(|_| args.wants(Part::Visits)) {
         teller.say("visits");

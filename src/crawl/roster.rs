@@ -1,0 +1,597 @@
+//! The frontier as it is kept: its rows in `State`, and of those only what is due
+//! soon, or asked for, in memory. A start reads the first of a million names and
+//! begins; what is not in memory is read when its turn comes.
+//!
+//! `Table::Due` has the order. What is due up to the `horizon` is in memory; the
+//! next page of it is read when time gets there. A domain is let go of after a
+//! visit if its row says all there is to say about it, and too many are in memory.
+//!
+//! The log may know names that have no row: the process was killed between the
+//! two, or the index was made again. [`super::sweep`] finds them beside the
+//! visits; until it has, whatever is read here is read from the log's index too.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _};
+
+use super::Expiring;
+use super::frontier::{Frontier, Job};
+use crate::dime::{Address, Domain, Name, Timestamp};
+use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
+use crate::store::state::{Batch, MAX_SCAN, Range, Table};
+use crate::store::{Error, State};
+
+/// Due domains that are read at once.
+const WINDOW: usize = 256;
+/// Of those, read at the same time.
+const READS: usize = 16;
+/// What is due within this time is read too, milliseconds.
+const AHEAD: u64 = 10_000;
+/// After a failed read the next one waits, milliseconds.
+const PAUSE: u64 = 1000;
+/// Why a name has a row that only the log knew.
+const LOGGED: &str = "in the log";
+
+/// Who is due, in memory and in `State`.
+pub struct Roster {
+    state: Arc<dyn State>,
+    /// What is in memory.
+    pub(super) frontier: Frontier,
+    /// Most domains in memory that need not be.
+    resident: usize,
+    /// All that is due until then is in memory.
+    horizon: Timestamp,
+    /// Where in `Table::Due` the rest begins.
+    cursor: Vec<u8>,
+    /// No page is read before then, since reading failed.
+    retry_at: Timestamp,
+    /// In memory for what no row says, until then; the earliest first.
+    lingering: VecDeque<(Timestamp, Domain)>,
+    /// Every name of the log has a row.
+    swept: bool,
+    /// Domain rows: counted by the sweep as far as `counted`, and kept up since.
+    domains: u64,
+    counted: Option<Vec<u8>>,
+    expiring: Arc<Expiring>,
+}
+
+/// What is written of a domain.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    row: Option<FrontierRow>,
+    mailboxes: Vec<(Address, Timestamp, Option<Timestamp>)>,
+    /// Watched for a time that is over.
+    lapsed: Vec<Address>,
+    /// Names that the log has and that have no row.
+    missing: Vec<Name>,
+}
+
+impl Written {
+    pub async fn read(
+        state: &dyn State,
+        domain: &Domain,
+        now: Timestamp,
+        with_log: bool,
+    ) -> Result<Written, Error> {
+        let mut written = Written::default();
+        let mut range = rows::frontier_of(domain);
+        loop {
+            let page: Vec<FrontierRow> = rows::scan(state, range.clone(), MAX_SCAN).await?;
+            let last = page.last().filter(|_| page.len() == MAX_SCAN).map(|row| row.key());
+            page.into_iter().for_each(|row| written.take(row, now));
+            let Some(last) = last else { break };
+            range = range.after(&last);
+        }
+        if with_log {
+            written.compare(state, domain).await?;
+        }
+        Ok(written)
+    }
+
+    fn take(&mut self, row: FrontierRow, now: Timestamp) {
+        match &row.name {
+            Name::Domain(_) => self.row = Some(row),
+            Name::Address(address) if row.keep_until.is_some_and(|until| until <= now) => {
+                self.lapsed.push(address.clone());
+            }
+            Name::Address(address) => {
+                self.mailboxes.push((address.clone(), row.due, row.keep_until));
+            }
+        }
+    }
+
+    /// Their keys say enough.
+    async fn compare(&mut self, state: &dyn State, domain: &Domain) -> Result<(), Error> {
+        let is_logged = state.get(DomainRow::TABLE, domain.as_str().as_bytes()).await?.is_some();
+        let mut missing = Vec::new();
+        {
+            let known: HashSet<&Address> =
+                self.mailboxes.iter().map(|(address, ..)| address).chain(&self.lapsed).collect();
+            let mut range = rows::users_of(domain);
+            loop {
+                let page = state.scan(UserRow::TABLE, range.clone(), MAX_SCAN).await?;
+                let users = page.iter().filter_map(|(key, _)| rows::user_of(key));
+                let unknown = users.filter(|user| !known.contains(user));
+                missing.extend(unknown.map(Name::Address));
+                match page.last() {
+                    Some((last, _)) if page.len() == MAX_SCAN => range = range.after(last),
+                    _ => break,
+                }
+            }
+        }
+        let is_named = is_logged || !self.mailboxes.is_empty() || !missing.is_empty();
+        if self.row.is_none() && is_named {
+            missing.push(Name::Domain(domain.clone()));
+        }
+        self.missing = missing;
+        Ok(())
+    }
+
+    /// When the domain is due, if it is watched.
+    fn due(&self) -> Option<Timestamp> {
+        let of_mailboxes = || self.mailboxes.iter().map(|(_, due, _)| *due).min();
+        self.row.as_ref().map(|row| row.due).or_else(of_mailboxes)
+    }
+}
+
+async fn read_due(
+    state: Arc<dyn State>,
+    due: Timestamp,
+    domain: Domain,
+    now: Timestamp,
+    with_log: bool,
+) -> Result<(Timestamp, Domain, Written), Error> {
+    let written = Written::read(&*state, &domain, now, with_log).await?;
+    Ok((due, domain, written))
+}
+
+impl Roster {
+    /// Nothing is read yet. `resident`: most domains in memory that need not be.
+    pub fn new(state: Arc<dyn State>, resident: usize) -> Roster {
+        Roster {
+            state,
+            frontier: Frontier::new(),
+            resident,
+            horizon: Timestamp::default(),
+            cursor: Vec::new(),
+            retry_at: Timestamp::default(),
+            lingering: VecDeque::new(),
+            swept: false,
+            domains: 0,
+            counted: None,
+            expiring: Arc::default(),
+        }
+    }
+
+    pub(super) fn expiring(&self) -> Arc<Expiring> {
+        Arc::clone(&self.expiring)
+    }
+
+    /// Domains that are watched, as far as they are counted: all, a while after
+    /// the start.
+    pub fn domains(&self) -> u64 {
+        self.domains.max(self.frontier.len() as u64)
+    }
+
+    /// The domain whose turn it is, as [`Frontier::next`].
+    ///
+    /// # Errors
+    /// What is due could not be read: it is tried again a second later, and what
+    /// is in memory has its turn meanwhile.
+    pub async fn next(&mut self, now: Timestamp) -> Result<Option<Job>, Error> {
+        while self.horizon < now && self.retry_at <= now && !self.frontier.is_due(now, self.horizon)
+        {
+            if let Err(error) = self.read_on(now).await {
+                self.retry_at = now.plus(PAUSE);
+                return Err(error);
+            }
+        }
+        Ok(self.frontier.next(now))
+    }
+
+    /// A visit ended and nothing but the time of the next one is new.
+    pub async fn done(&mut self, domain: &Domain, now: Timestamp, due: Timestamp, failures: u32) {
+        let due = self.frontier.done(domain, now, due, failures);
+        self.remember(&Name::Domain(domain.clone()), due, failures, None).await;
+        self.release(domain, now);
+    }
+
+    /// When there may be somebody to visit.
+    pub fn next_due(&self) -> Timestamp {
+        let read_on = self.horizon.max(self.retry_at).plus(1);
+        self.frontier.next_due().map_or(read_on, |due| due.min(read_on))
+    }
+
+    /// Reads the next page of what is due.
+    async fn read_on(&mut self, now: Timestamp) -> Result<(), Error> {
+        let until = now.plus(AHEAD);
+        let end = until.plus(1).millis().to_be_bytes().to_vec();
+        let range = Range { start: self.cursor.clone(), end: Some(end.clone()) };
+        let page = self.state.scan(Table::Due, range, WINDOW).await?;
+        let due: Vec<_> = page
+            .iter()
+            .filter_map(|(key, _)| rows::due_of(key))
+            .filter(|(_, domain)| !self.frontier.contains(domain))
+            .collect();
+        let reads = due
+            .into_iter()
+            .map(|(due, domain)| read_due(Arc::clone(&self.state), due, domain, now, !self.swept));
+        let read: Vec<_> = stream::iter(reads).buffered(READS).collect().await;
+        for one in read {
+            let (due, domain, written) = one?;
+            if written.row.as_ref().is_none_or(|row| row.due != due) {
+                // Another process moved it, or a write came to half its end.
+                let mut batch = Batch::new();
+                batch.delete(Table::Due, rows::due_key(due, &domain));
+                let _ = self.state.apply(batch).await?;
+            }
+            self.admit(&domain, written, now).await?;
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == WINDOW => {
+                self.horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
+                self.cursor = Range::all().after(last).start;
+            }
+            _ => (self.horizon, self.cursor) = (until, end),
+        }
+        Ok(())
+    }
+
+    /// Reads a domain, if it is not in memory: before anything is said about it
+    /// or done with it.
+    ///
+    /// # Errors
+    /// Nothing was read.
+    pub(super) async fn fetch(&mut self, domain: &Domain, now: Timestamp) -> Result<(), Error> {
+        if self.frontier.contains(domain) {
+            return Ok(());
+        }
+        let written = Written::read(&*self.state, domain, now, !self.swept).await?;
+        self.admit(domain, written, now).await
+    }
+
+    async fn admit(
+        &mut self,
+        domain: &Domain,
+        written: Written,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.lapse(&written.lapsed).await?;
+        let failures = written.row.as_ref().map_or(0, |row| row.failures);
+        if let Some(due) = written.due() {
+            let has_row = written.row.is_some();
+            let expiring = written.mailboxes.iter().filter(|(.., until)| until.is_some());
+            expiring.for_each(|(address, ..)| self.expiring.set(address, true));
+            let mailboxes = written.mailboxes.into_iter().map(|(it, _, until)| (it, until));
+            self.frontier.restore(domain, due, failures, mailboxes);
+            if has_row {
+                self.frontier.stored(domain, due);
+            }
+        }
+        for name in &written.missing {
+            self.frontier.add(name, now);
+            self.remember(name, now, failures, Some(LOGGED)).await;
+        }
+        Ok(())
+    }
+
+    /// When they were seen is forgotten. Their rows in the frontier stay, or the
+    /// sweep would watch what the log has.
+    async fn lapse(&self, lapsed: &[Address]) -> Result<(), Error> {
+        for address in lapsed {
+            self.expiring.set(address, false);
+            let key = address.as_str().as_bytes();
+            if self.state.get(SeenRow::TABLE, key).await?.is_some() {
+                let mut batch = Batch::new();
+                batch.delete(SeenRow::TABLE, key);
+                let _ = self.state.apply(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The domain need not be in memory, for all that whoever calls knows.
+    pub(super) fn release(&mut self, domain: &Domain, now: Timestamp) {
+        while let Some((_, domain)) = self.lingering.pop_front_if(|(until, _)| *until <= now) {
+            self.let_go(&domain, now);
+        }
+        self.let_go(domain, now);
+    }
+
+    fn let_go(&mut self, domain: &Domain, now: Timestamp) {
+        if self.frontier.len() <= self.resident {
+            return;
+        }
+        if let Some(until) = self.frontier.evict(domain, self.horizon, now) {
+            self.lingering.push_back((until, domain.clone()));
+        }
+    }
+
+    /// Writes a name's row and gives up its lease. A failure costs no more than
+    /// a visit too many: the row is an index, the log is the truth, and what is
+    /// not written stays in memory.
+    pub(super) async fn remember(
+        &mut self,
+        name: &Name,
+        due: Timestamp,
+        failures: u32,
+        reason: Option<&'static str>,
+    ) {
+        match self.write(name, due, failures, reason).await {
+            Ok(()) => {}
+            Err(error) => {
+                if name.address().is_some() {
+                    self.frontier.pin(name.domain());
+                }
+                tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        name: &Name,
+        due: Timestamp,
+        failures: u32,
+        reason: Option<&'static str>,
+    ) -> Result<(), Error> {
+        let reason = reason.unwrap_or_default();
+        let mut batch = Batch::new();
+        let mut written = Vec::new();
+        let known = self.row(name).await?;
+        // A mailbox is found by its domain.
+        let domain = Name::Domain(name.domain().clone());
+        if name.address().is_some() && known.is_none() && self.row(&domain).await?.is_none() {
+            written.push((domain, None));
+        }
+        written.push((name.clone(), known));
+        let mut new_domains = Vec::new();
+        for (name, known) in written {
+            let row = FrontierRow {
+                keep_until: name.address().and_then(|address| self.frontier.expiry(address)),
+                due,
+                leased_until: Timestamp::default(),
+                leased_by: String::new(),
+                failures,
+                reason: known.as_ref().map_or(reason, |row| &row.reason).to_owned(),
+                name,
+            };
+            batch.frontier(known.as_ref(), Some(&row));
+            if known.is_none() {
+                new_domains.extend(row.name.address().is_none().then(|| row.key()));
+            }
+        }
+        let _ = self.state.apply(batch).await?;
+        new_domains.iter().for_each(|key| self.count(key, true));
+        if name.address().is_none() || !new_domains.is_empty() {
+            self.frontier.stored(name.domain(), due);
+        }
+        Ok(())
+    }
+
+    async fn row(&self, name: &Name) -> Result<Option<FrontierRow>, Error> {
+        rows::find(&*self.state, &rows::frontier_key(name)).await
+    }
+
+    /// Removes what was noted of names that are not watched after all: strangers
+    /// name them without end. Nothing about them is in the log.
+    pub(super) async fn forget(&mut self, names: &[Name]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        let mut domains = Vec::new();
+        for name in names {
+            if let Some(row) = self.row(name).await? {
+                batch.frontier(Some(&row), None);
+                domains.extend(name.address().is_none().then(|| row.key()));
+            }
+            for table in [SeenRow::TABLE, QuotaRow::TABLE] {
+                batch.delete(table, name.as_str());
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let _ = self.state.apply(batch).await?;
+        domains.iter().for_each(|key| self.count(key, false));
+        Ok(())
+    }
+
+    /// Counts a row that comes or goes where the sweep was already.
+    fn count(&mut self, key: &[u8], comes: bool) {
+        let is_passed = self.swept || self.counted.as_deref().is_some_and(|counted| key <= counted);
+        if is_passed {
+            self.domains = if comes { self.domains + 1 } else { self.domains.saturating_sub(1) };
+        }
+    }
+}
+
+/// What the sweep found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// So many domain rows more, up to this key.
+    Rows(u64, Vec<u8>),
+    /// These domains lack rows.
+    Missing(Vec<Domain>),
+    /// All was looked at.
+    All,
+}
+
+impl Roster {
+    pub(super) async fn found(&mut self, found: Found, now: Timestamp) -> Result<(), Error> {
+        match found {
+            Found::Rows(more, key) => {
+                (self.domains, self.counted) = (self.domains + more, Some(key))
+            }
+            Found::All => self.swept = true,
+            Found::Missing(domains) => {
+                for domain in domains {
+                    self.complete(&domain, now).await?;
+                    self.release(&domain, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that a domain lacks.
+    async fn complete(&mut self, domain: &Domain, now: Timestamp) -> Result<(), Error> {
+        let written = Written::read(&*self.state, domain, now, true).await?;
+        if let Some(row) = &written.row {
+            // It may have a row, and none that says when it is due.
+            let mut batch = Batch::new();
+            batch.frontier(None, Some(row));
+            let _ = self.state.apply(batch).await?;
+        }
+        if !self.frontier.contains(domain) {
+            return self.admit(domain, written, now).await;
+        }
+        for name in &written.missing {
+            self.frontier.add(name, now);
+            self.remember(name, now, 0, Some(LOGGED)).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::crawl::sweep::Sweep;
+    use crate::store::testing::MemoryState;
+    use tokio::sync::mpsc;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+    const HOUR: u64 = 3_600_000;
+
+    fn domain(number: u64) -> Domain {
+        format!("d{number}.example").parse().unwrap()
+    }
+
+    fn row(name: Name, due: Timestamp, keep_until: Option<Timestamp>) -> FrontierRow {
+        let (leased_until, leased_by) = (Timestamp::default(), String::new());
+        let (failures, reason) = (3, "test".to_owned());
+        FrontierRow { name, due, leased_until, leased_by, failures, reason, keep_until }
+    }
+
+    /// Domains with a mailbox each, all due, the last one the longest.
+    async fn filled(count: u64) -> Arc<MemoryState> {
+        let state = Arc::new(MemoryState::default());
+        let mut batch = Batch::new();
+        for number in 0..count {
+            let due = Timestamp::from_millis(NOW.millis() - number - 1);
+            batch.frontier(None, Some(&row(Name::Domain(domain(number)), due, None)));
+            let name = format!("x@d{number}.example").parse().unwrap();
+            batch.frontier(None, Some(&row(name, due, None)));
+        }
+        assert_eq!(state.apply(batch).await.unwrap(), crate::store::Applied::Applied);
+        state
+    }
+
+    #[tokio::test]
+    async fn each_has_its_turn_though_few_are_in_memory() {
+        const ALL: u64 = 2000;
+        let state = filled(ALL).await;
+        let mut roster = Roster::new(state.clone(), 10);
+        let mut most = 0;
+        for number in (0..ALL).rev() {
+            if number == ALL / 2 {
+                // As after a restart.
+                roster = Roster::new(state.clone(), 10);
+            }
+            let job = roster.next(NOW).await.unwrap().unwrap();
+            assert_eq!((&job.domain, job.failures, job.users.len()), (&domain(number), 3, 1));
+            roster.done(&job.domain, NOW, NOW.plus(HOUR + number), 0).await;
+            most = most.max(roster.frontier.len());
+        }
+        assert_eq!(roster.next(NOW).await.unwrap(), None);
+        assert!(most <= WINDOW + 10, "{most} in memory");
+        assert!(roster.next_due() > NOW);
+        assert_eq!(roster.next(NOW.plus(HOUR - 1)).await.unwrap(), None);
+        let later = NOW.plus(2 * HOUR);
+        for number in 0..ALL {
+            let job = roster.next(later).await.unwrap().unwrap();
+            assert_eq!((&job.domain, job.failures), (&domain(number), 0));
+        }
+        assert_eq!(roster.next(later).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_for_is_read_first_and_its_turn_is_where_it_was() {
+        let state = filled(600).await;
+        let mut roster = Roster::new(state, 0);
+        roster.fetch(&domain(3), NOW).await.unwrap();
+        assert!(roster.frontier.is_watched(&"x@d3.example".parse().unwrap()));
+        assert!(!roster.frontier.is_watched(&"y@d3.example".parse().unwrap()));
+        roster.fetch(&"unknown.example".parse().unwrap(), NOW).await.unwrap();
+        assert_eq!(roster.frontier.len(), 1);
+        // In memory and due, and hundreds that are not were due before.
+        assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(599));
+        roster.frontier.urge(&domain(3), NOW);
+        assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(3));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_order_is_put_in_order() {
+        let state = Arc::new(MemoryState::default());
+        let mut batch = Batch::new();
+        // A turn whose row is gone, one that moved, and a mailbox with no domain row.
+        let moved = row(Name::Domain(domain(2)), NOW.plus(HOUR), None);
+        batch.put(Table::Due, rows::due_key(NOW, &domain(1)), []);
+        batch.put(Table::Due, rows::due_key(NOW, &domain(2)), []);
+        batch.frontier(None, Some(&moved));
+        let gone = row("gone@d2.example".parse().unwrap(), NOW, Some(NOW));
+        batch.frontier(None, Some(&gone));
+        let alone = row("x@d3.example".parse().unwrap(), NOW, Some(NOW.plus(HOUR)));
+        batch.frontier(None, Some(&alone));
+        // A row that no turn tells of.
+        batch.row(&row(Name::Domain(domain(4)), NOW, None));
+        // The log's.
+        batch.put(Table::Domains, "d5.example", "{}");
+        for address in ["x@d5.example", "y@d4.example", "gone@d2.example"] {
+            batch.put(Table::Users, rows::user_key(&address.parse().unwrap()), "{}");
+        }
+        let _ = state.apply(batch).await.unwrap();
+        let mut roster = Roster::new(state.clone(), 0);
+        assert_eq!(roster.next(NOW.plus(1)).await.unwrap(), None);
+        let is_due = async |number: u64, at: Timestamp| {
+            let key = rows::due_key(at, &domain(number));
+            state.get(Table::Due, &key).await.unwrap().is_some()
+        };
+        assert!(!is_due(1, NOW).await && !is_due(2, NOW).await);
+        assert!(is_due(2, NOW.plus(HOUR)).await);
+
+        let (found, mut told) = mpsc::channel(1);
+        let (clock, expiring) = (Clock::manual(NOW), roster.expiring());
+        let sweep = Sweep { state: state.clone(), clock, expiring, found };
+        let sweeping = tokio::spawn(sweep.run());
+        while let Some(found) = told.recv().await {
+            roster.found(found, NOW).await.unwrap();
+        }
+        sweeping.await.unwrap();
+        assert!(roster.swept);
+        assert!(roster.expiring.contains(&"x@d3.example".parse().unwrap()));
+        assert!(!roster.expiring.contains(&"gone@d2.example".parse().unwrap()));
+        let mut users = Vec::new();
+        while let Some(job) = roster.next(NOW.plus(1)).await.unwrap() {
+            let names = job.users.iter().map(|user| user.local()).collect::<String>();
+            users.push((job.domain.to_string(), names));
+        }
+        users.sort();
+        let expected = [("d3.example", "x"), ("d4.example", "y"), ("d5.example", "x")];
+        assert_eq!(users, expected.map(|(domain, names)| (domain.to_owned(), names.to_owned())));
+        assert_eq!(roster.domains(), 4);
+        assert!(is_due(4, NOW).await && is_due(5, NOW).await);
+
+        // All of it is written: another start finds it without the log's help.
+        let mut again = Roster::new(state.clone(), 0);
+        again.swept = true;
+        let mut found = 0;
+        while let Some(job) = again.next(NOW.plus(1)).await.unwrap() {
+            found += job.users.len();
+        }
+        assert_eq!(found, 3);
+        again.forget(&["d5.example".parse().unwrap()]).await.unwrap();
+        assert!(!is_due(5, NOW).await);
+    }
+}
