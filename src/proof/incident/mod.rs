@@ -9,12 +9,15 @@
 //! Nobody signs an incident. What it proves, it proves by the signatures inside;
 //! the rest is the testimony of whoever wrote it.
 
+mod answers;
 mod batch;
 mod json;
 mod log;
-mod name;
 mod part_map;
+mod received;
+mod shown;
 mod verify;
+mod zone;
 
 use std::fmt;
 use std::str::FromStr;

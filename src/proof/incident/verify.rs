@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{Evidence, Incident, Kind, log, name};
+use super::{Evidence, Incident, Kind, answers, log, received, shown};
 use crate::dime::{Domain, Name, Rejection, Timestamp};
 use crate::proof::dnssec::Anchor;
 use crate::proof::map::MapFault;
@@ -142,9 +142,9 @@ pub fn verify(
     let mut findings = match &incident.evidence {
         Evidence::Fork(fork) => log::fork(&case, fork)?,
         Evidence::Entries(entries) => log::entries(&case, entries)?,
-        Evidence::Receipts(seen) => name::receipts(&case, seen)?,
-        Evidence::Victim(victim) => name::victim(&case, victim)?,
-        Evidence::Received(received) => name::received(&case, received)?,
+        Evidence::Receipts(seen) => answers::receipts(&case, seen)?,
+        Evidence::Victim(victim) => shown::victim(&case, victim)?,
+        Evidence::Received(received) => received::received(&case, received)?,
     };
     findings.testimony.push(format!(
         "{} wrote this file, and saw all this at {}: the file says so, and nobody signed it.",
