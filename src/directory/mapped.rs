@@ -269,7 +269,7 @@ mod tests {
         number.for_each(|name| std::fs::write(folder.path().join(name), "").unwrap());
         let mut slabs: Vec<Slab<u32>> = (0..3000).map(|_| file.slab(250).unwrap()).collect();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 20);
-        assert!(file.bytes() >= 3_000_000 && file.bytes() % LEAST == 0);
+        assert!(file.bytes() >= 3_000_000 && file.bytes().is_multiple_of(LEAST));
         for (number, slab) in (0..).zip(&mut slabs) {
             assert!(slab.as_slice().is_empty());
             (0..250).for_each(|item| assert!(slab.push(number * 1000 + item)));
