@@ -22,7 +22,8 @@ use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, org, record, use
 use syndicate::dmtp::reach::Ports;
 use syndicate::log::answer::Answerer;
 use syndicate::log::{self, Keys, Log};
-use syndicate::proof::entry::{DomainDraft, Draft, Event, SignetFacts, UserDraft};
+use syndicate::proof::draft::{DomainDraft, Draft, UserDraft};
+use syndicate::proof::entry::{Event, SignetFacts};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{self, Asker, Receipt};

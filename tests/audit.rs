@@ -32,9 +32,8 @@ use syndicate::clock::Clock;
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::key::Owner;
 use syndicate::dime::{Dnssec, Timestamp};
-use syndicate::proof::entry::{
-    DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Poks,
-};
+use syndicate::proof::draft::{DomainDraft, Draft};
+use syndicate::proof::entry::{DirectoryRoot, DomainObservation, Event, Events, Poks};
 use syndicate::proof::incident::{self, Incident, Party};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::Receipt;

@@ -28,7 +28,8 @@ use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{AddressFilter, client, hosts::Limits, tls::Roots};
 use syndicate::proof::dnssec::Observed;
-use syndicate::proof::entry::{Draft, Event, Events, Place, Placed as Entry};
+use syndicate::proof::draft::{Draft, Place, Placed as Entry};
+use syndicate::proof::entry::{Event, Events};
 use syndicate::proof::vrf;
 use syndicate::resolver::{self, FixedResolver};
 use syndicate::serve::dmtp::{Answer, Server, Signets};
@@ -152,7 +153,7 @@ impl Ledger {
     fn domain_row(
         &self,
         row: Option<DomainRow>,
-        draft: &syndicate::proof::entry::DomainDraft,
+        draft: &syndicate::proof::draft::DomainDraft,
         entry: &Entry,
     ) -> DomainRow {
         let gone = Events::of(&[Event::RecordWithdrawn, Event::RecordExpired]);
@@ -192,7 +193,7 @@ impl Ledger {
     fn user_row(
         &self,
         row: Option<UserRow>,
-        draft: &syndicate::proof::entry::UserDraft,
+        draft: &syndicate::proof::draft::UserDraft,
         entry: &Entry,
     ) -> UserRow {
         let mut row = row.unwrap_or_else(|| UserRow {

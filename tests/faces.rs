@@ -110,7 +110,7 @@ async fn a_mailbox_that_is_gone_already_may_be_forgotten() {
     let withdrawn = client::fetch(&url, &dave, Ask::History { from: 0 }).await.unwrap();
     assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn);
     let Name::Address(address) = dave.clone() else { unreachable!() };
-    let forget = || syndicate::proof::entry::Draft::Forget { address: address.clone() };
+    let forget = || syndicate::proof::draft::Draft::Forget { address: address.clone() };
     // Twice does no harm.
     for version in [3, 4] {
         assert_eq!(mirror.put([forget()]).await[0].version, version);

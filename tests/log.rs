@@ -13,7 +13,8 @@ use syndicate::log::{
     self, Blocked, Error, Keys, Log, Opened, Options, Placed, Refused, Remedy, Sequencer,
 };
 use syndicate::proof::checkpoint::SignedCheckpoint;
-use syndicate::proof::entry::{DomainDraft, Draft, Event, Level, UserDraft};
+use syndicate::proof::draft::{DomainDraft, Draft, UserDraft};
+use syndicate::proof::entry::{Event, Level};
 use syndicate::proof::merkle::{leaf_hash, verify_consistency, verify_inclusion};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::vrf;

@@ -30,9 +30,9 @@ use syndicate::peers::{
 };
 use syndicate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
 use syndicate::proof::dnssec::Anchor;
+use syndicate::proof::draft::{DomainDraft, Draft};
 use syndicate::proof::entry::{
-    Blob, Carried, DirectoryRoot, DomainDraft, DomainObservation, Draft, Event, Events, Genesis,
-    Poks, Predecessor,
+    Blob, Carried, DirectoryRoot, DomainObservation, Event, Events, Genesis, Poks, Predecessor,
 };
 use syndicate::proof::incident::{
     Evidence, Incident, Kind as IncidentKind, verify as verify_incident,

@@ -32,7 +32,7 @@ use syndicate::dmtp::reach::{Ports, Route, Unreached, reach};
 use syndicate::dmtp::{self, AddressFilter, Entrance, Proxy, Roots, Session, Target};
 use syndicate::log::{self, Keys, Log, Refused};
 use syndicate::proof::dnssec::verify_observation;
-use syndicate::proof::entry::Draft;
+use syndicate::proof::draft::Draft;
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::vrf::SecretKey;
 use syndicate::resolver::{FixedResolver, HickoryResolver, NameServers};

@@ -338,7 +338,8 @@ fn sizes_stay_within_their_goals() {
 #[test]
 fn each_lie_of_a_mirror_has_its_name() {
     use syndicate::dime::Dnssec;
-    use syndicate::proof::entry::{Draft, Event};
+    use syndicate::proof::draft::Draft;
+    use syndicate::proof::entry::Event;
 
     let policy = Policy::of_log(log_vkey()).unwrap();
     let [one, two, _] = orgs();
@@ -406,7 +407,7 @@ fn each_lie_of_a_mirror_has_its_name() {
     assert_eq!(rule(&receipt), "payload-missing");
 
     // Facts about a signet that are not so.
-    let lie = |change: &dyn Fn(&mut syndicate::proof::entry::UserDraft)| {
+    let lie = |change: &dyn Fn(&mut syndicate::proof::draft::UserDraft)| {
         let Draft::User(mut draft) = alice() else { unreachable!() };
         change(&mut draft);
         rule(&answer(&begin(honest(), Some(Draft::User(draft))), name))
@@ -422,7 +423,7 @@ fn each_lie_of_a_mirror_has_its_name() {
     assert_eq!(lie(&|draft| draft.signet = Some(renamed.clone())), "user-signet");
 
     // About a domain.
-    let lie = |change: &dyn Fn(&mut syndicate::proof::entry::DomainDraft)| {
+    let lie = |change: &dyn Fn(&mut syndicate::proof::draft::DomainDraft)| {
         let Draft::Domain(mut draft) = honest() else { unreachable!() };
         change(&mut draft);
         rule(&answer(&begin(Draft::Domain(draft), None), "one.example"))

@@ -10,7 +10,8 @@ use super::judge::{DomainSeen, KnownDomain};
 use crate::dime::record::{Policy, Record};
 use crate::dime::signet::Signet;
 use crate::dime::{Rejection, Timestamp};
-use crate::proof::entry::{DomainDraft, Event, UserDraft};
+use crate::proof::draft::{DomainDraft, UserDraft};
+use crate::proof::entry::Event;
 
 /// Those of a domain's draft. `unjudged` is what came in place of an answer
 /// that is bogus.

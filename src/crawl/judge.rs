@@ -16,7 +16,8 @@ use crate::dime::record::{self, Absence, Pok, Record};
 use crate::dime::signet::{Level, Signet};
 use crate::dime::user::{Signer, ValidUserSignet};
 use crate::dime::{Address, Dnssec, Domain, Timestamp};
-use crate::proof::entry::{self, DomainDraft, Event, Events, UserDraft};
+use crate::proof::draft::{DomainDraft, UserDraft};
+use crate::proof::entry::{self, Event, Events};
 
 /// What the mirror knew of a domain before the visit.
 #[derive(Clone, Debug)]

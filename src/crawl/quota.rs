@@ -21,7 +21,8 @@ use tokio::sync::Mutex;
 use super::{Incident, IncidentKind, Incidents, Placed, Sink, Unplaced};
 use crate::clock::Clock;
 use crate::dime::{Address, Domain, Name, Rejection, Timestamp, suffix};
-use crate::proof::entry::{self, Coalesced, Draft, Event, Events};
+use crate::proof::draft::Draft;
+use crate::proof::entry::{self, Coalesced, Event, Events};
 use crate::store::rows::{self, Hash, QuotaRow};
 use crate::store::state::Batch;
 use crate::store::{self, State};
@@ -317,7 +318,7 @@ mod tests {
     use std::sync::Mutex as StdMutex;
 
     use super::*;
-    use crate::proof::entry::{DomainDraft, UserDraft};
+    use crate::proof::draft::{DomainDraft, UserDraft};
     use crate::store::testing::MemoryState;
 
     /// The log and the incidents, as far as quotas show in them.

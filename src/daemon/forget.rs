@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::dime::{Address, Name};
 use crate::log::{Log, Opened, Placed, Refused, erase};
-use crate::proof::entry::Draft;
+use crate::proof::draft::Draft;
 
 /// What became of a request to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

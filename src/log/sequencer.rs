@@ -28,7 +28,8 @@ use super::{
 };
 use crate::dime::{Domain, Timestamp};
 use crate::directory;
-use crate::proof::entry::{self, DirectoryRoot, Draft, Entry, Genesis, Kind, Place};
+use crate::proof::draft::{Draft, Place, UserDraft};
+use crate::proof::entry::{DirectoryRoot, Entry, Genesis, Kind};
 use crate::proof::note::MAX_NOTE;
 use crate::proof::replay::{Change, EngineStop};
 use crate::proof::{Hash, Label};
@@ -519,7 +520,7 @@ impl Sequencer {
                 let key = Domain::as_str(&draft.domain).as_bytes();
                 rows::find::<DomainRow>(state, key).await?.and_then(|row| row.held_until)
             }
-            Draft::User(entry::UserDraft { address, .. }) | Draft::Forget { address } => {
+            Draft::User(UserDraft { address, .. }) | Draft::Forget { address } => {
                 let key = rows::user_key(address);
                 rows::find::<UserRow>(state, &key).await?.and_then(|row| row.held_until)
             }

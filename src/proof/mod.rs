@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod dnssec;
+pub mod draft;
 pub mod entry;
 pub mod incident;
 pub mod label;
@@ -24,7 +25,8 @@ pub mod vrf;
 pub mod whole_tree;
 pub mod wire;
 
-pub use entry::{Draft, Entry, Event, Events, Kind};
+pub use draft::Draft;
+pub use entry::{Entry, Event, Events, Kind};
 pub use label::Label;
 
 /// SHA-256 of something, or a node of one of the trees.

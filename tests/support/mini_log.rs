@@ -12,9 +12,9 @@ use syndicate::dime::signet::build::{self, SignTo};
 use syndicate::dime::signet::{Dialect, SecondaryKey, Signet};
 use syndicate::dime::{Address, Dnssec, Name, Timestamp, org, record, user};
 use syndicate::proof::checkpoint::Checkpoint;
+use syndicate::proof::draft::{DomainDraft, Draft, Place, Private, UserDraft};
 use syndicate::proof::entry::{
-    Blob, Closing, DirectoryRoot, DomainDraft, Draft, Event, Events, Genesis, Place, Private,
-    SignetFacts, UserDraft, UserPayload,
+    Blob, Closing, DirectoryRoot, Event, Events, Genesis, SignetFacts, UserPayload,
 };
 use syndicate::proof::map::{CHAIN_START, PlainMap};
 use syndicate::proof::note::{SigningKey, VerifierKey};

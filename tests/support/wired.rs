@@ -14,7 +14,7 @@ use syndicate::crawl::{self, Crawler, Handle, Incidents, Placed, Report, Rooms, 
 use syndicate::dime::{Address, Name};
 use syndicate::log::answer::Answerer;
 use syndicate::log::{self, Keys, Log, Refused};
-use syndicate::proof::entry::Draft;
+use syndicate::proof::draft::Draft;
 use syndicate::proof::note::{SigningKey, VerifierKey};
 use syndicate::proof::vrf::SecretKey;
 use syndicate::resolver::Resolver;

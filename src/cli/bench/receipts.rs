@@ -9,9 +9,8 @@ use bytes::Bytes;
 use syndicate::dime::{Address, Name, Timestamp, ed25519};
 use syndicate::directory::Directory;
 use syndicate::proof::checkpoint::Checkpoint;
-use syndicate::proof::entry::{
-    DirectoryRoot, Draft, Entry, Event, Genesis, Kind, Level, Place, UserDraft,
-};
+use syndicate::proof::draft::{Draft, Place, UserDraft};
+use syndicate::proof::entry::{DirectoryRoot, Entry, Event, Genesis, Kind, Level};
 use syndicate::proof::map::{self, CHAIN_START};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::policy::Policy;
