@@ -833,6 +833,39 @@ async fn a_clock_that_jumps_stops_the_log_and_does_not_brick_it() {
     assert!(whole(&store).await.continues(&checked));
 }
 
+/// Threat 13: the directory proves the published head, so it can run ahead of it
+/// only so far. Then nothing is sequenced, and it says why.
+#[tokio::test]
+async fn what_is_not_published_holds_the_next_batches_up() {
+    let (machine, clean) = (Machine::new(), Store::memory());
+    let faults = Faults::new();
+    let directory = syndicate::directory::Options { pending: 3, ..Default::default() };
+    let options = Options { directory, interval: Duration::from_millis(1), ..machine.options() };
+    let opened = machine.open_with(options, &faults.wrap(&clean)).await.unwrap();
+    let log = opened.log;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(opened.sequencer.run(stop.clone()));
+    let small = submit(&log, domain("a.example", &[Event::FirstSeen], "a"));
+    assert_eq!(small.await.unwrap().unwrap().version, 1);
+    // More changes in one batch than may wait: told, not lost, and not committed.
+    let before = log.heads().committed.unwrap();
+    let names = ["b.example", "c.example", "d.example", "e.example"];
+    let drafts = names.map(|name| domain(name, &[Event::FirstSeen], "x"));
+    let many = submit_all(&log, drafts.into()).await;
+    let ends = tokio::time::Instant::now() + Duration::from_secs(60);
+    while log.blocked().is_none() {
+        assert!(tokio::time::Instant::now() < ends, "it goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let blocked = log.blocked().unwrap();
+    assert!(matches!(blocked, Blocked::Unpublished { .. }), "{blocked}");
+    assert!(!blocked.doubts_memory());
+    assert_eq!(log.heads().committed.unwrap(), before);
+    assert!(many.iter().all(|draft| !draft.is_finished()), "they wait");
+    running.abort();
+    assert!(whole(&clean).await.entries.len() as u64 == before.size);
+}
+
 #[tokio::test]
 async fn another_key_or_origin_is_another_log() {
     let store = Store::memory();

@@ -23,7 +23,7 @@ use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::directory;
 use syndicate::log::answer::Answerer;
-use syndicate::log::{self, Keys, Log};
+use syndicate::log::{self, Blocked, Keys, Log};
 use syndicate::peers::{
     Accuse, Condition, Heard, Metrics, Mirror, Options, Peer, Peers, PublicWitness, Rooms,
     Standing, Status,
@@ -182,10 +182,14 @@ impl Node {
                 TcpListener::bind(address).await.unwrap()
             }
         };
-        let list = peers.peers().to_vec();
+        let (list, recall) = (peers.peers().to_vec(), peers.recall());
         let (a, b, c) = (stop.clone(), stop.clone(), stop.clone());
         let tasks = vec![
-            tokio::spawn(async move { opened.sequencer.run(a).await.unwrap() }),
+            tokio::spawn(async move {
+                let mut sequencer = opened.sequencer;
+                recall.run(&mut sequencer, &a).await.unwrap();
+                sequencer.run(a).await.unwrap();
+            }),
             tokio::spawn(async move { peers.run(b).await.unwrap() }),
             tokio::spawn(async move { server.run(listener, c).await.unwrap() }),
         ];
@@ -216,7 +220,16 @@ impl Node {
     }
 
     async fn add_checkpoint(&self, body: impl Into<Bytes>) -> Answer {
-        self.site.post("add-checkpoint", "text/plain", "*/*", body.into(), 1 << 16).await.unwrap()
+        let body = body.into();
+        loop {
+            let post = self.site.post("add-checkpoint", "text/plain", "*/*", body.clone(), 1 << 16);
+            let answer = post.await.unwrap();
+            // At its start it asks its own peers; that is over soon, or in doubt.
+            if !words(&answer).contains("asks its peers") || self.log.blocked().is_some() {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn accusations(&self) -> Vec<IncidentKind> {
@@ -1039,6 +1052,8 @@ async fn a_restart_keeps_the_memory() {
     let size = log.entries.len() as u64;
     assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
     let root = node.until_good(size).await.root;
+    // A second commit, so that a guard is to be expected.
+    node.log.submit_urgent(first(&orgs()[1])).await.unwrap();
     let store = node.stop().await;
 
     // Without the peer: everything is read from the archive.
@@ -1079,17 +1094,394 @@ async fn a_restart_keeps_the_memory() {
     node.until(|now| matches!(now.status, Status::Fault(_))).await;
     let store = node.stop().await;
 
-    // Guard gone: nothing is cosigned before somebody has looked.
+    // Guard gone: nothing is cosigned before a peer has told what it knows of us.
     std::fs::remove_file(place.guard()).unwrap();
     let other = Rogue::start().await;
     other.serve(&small());
     let mirrors = vec![Mirror { url: other.url.clone(), ..other.as_peer() }];
-    store.private.below(&peer_folder()).unwrap().delete("fault").await.unwrap();
+    for gone in ["fault", "position"] {
+        store.private.below(&peer_folder()).unwrap().delete(gone).await.unwrap();
+    }
     let node = Node::start_on(&mut place, &clock, options(mirrors), 0, store).await;
-    if node.log.blocked().is_some() {
-        node.until_good(size).await;
-        let answer = node.add_checkpoint(request(&small().entries, size).to_string()).await;
-        assert_eq!(answer.status, 503, "{}", words(&answer));
+    assert!(matches!(node.log.blocked(), Some(Blocked::GuardMissing { .. })));
+    node.until_good(size).await;
+    let ask = async || node.add_checkpoint(request(&small().entries, size).to_string()).await;
+    let answer = ask().await;
+    assert_eq!(answer.status, 503, "{}", words(&answer));
+    // A signature that is not ours says nothing.
+    let own = hex::encode(sha2_of(place.name.as_bytes()));
+    let tree = node.log.signed().unwrap();
+    let forged = SigningKey::ed25519(&place.name, &[77; 32]).unwrap();
+    let show = |key: &SigningKey, size: u64, root: Hash| {
+        let signed = Checkpoint::new(&place.name, size, root).unwrap().sign(key, at(0)).unwrap();
+        other.put(format!("{own}/checkpoint"), signed.to_string().into_bytes().into());
+    };
+    show(&forged, tree.size, tree.root);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ask().await.status, 503);
+    show(&place.log_key(), tree.size, tree.root);
+    until(|| node.log.blocked().is_none()).await;
+    let answer = node.add_checkpoint(request(&small().entries, size).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    let store = node.stop().await;
+
+    // More of ours than is here: proved, so it stops us, whoever shows it.
+    show(&place.log_key(), tree.size + 5, [5; 32]);
+    let node = Node::start_on(&mut place, &clock, options(vec![other.as_peer()]), 0, store).await;
+    until(|| matches!(node.log.blocked(), Some(Blocked::PeersAhead { .. }))).await;
+    let missing = format!("from {} on are missing", tree.size);
+    assert!(node.log.blocked().unwrap().to_string().contains(&missing));
+    let refused = node.log.submit_urgent(first(&orgs()[2])).await;
+    assert!(matches!(refused, Err(log::Refused::Blocked(Blocked::PeersAhead { .. }))));
+    // Not even by the operator's word, and also if the peer is silent from now on.
+    let tip = node.log.heads().committed.unwrap();
+    assert!(node.log.accept_tip(tip.size, tip.root).await.is_err());
+    let store = node.stop().await;
+    let node = Node::start_on(&mut place, &clock, options(Vec::new()), 0, store).await;
+    assert!(matches!(node.log.blocked(), Some(Blocked::PeersAhead { .. })));
+}
+
+/// Waits until it is so.
+async fn until(so: impl Fn() -> bool) {
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while !so() {
+        assert!(tokio::time::Instant::now() < ends, "it is not so");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How a mirror forgets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Loss {
+    /// Blobs from a backup; the guard was in no backup.
+    Guardless,
+    /// Blobs from a backup under the guard of today.
+    Blobs,
+    /// A snapshot of the whole machine: both fit each other.
+    Machine,
+}
+
+/// Threat 12: the peers know what was signed, and give the entries back. Nothing
+/// is signed twice, nobody is accused, and what was private is observed anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backup_has_not_comes_back_from_peers() {
+    for loss in [Loss::Guardless, Loss::Blobs, Loss::Machine] {
+        comes_back(loss).await;
+    }
+}
+
+async fn comes_back(loss: Loss) {
+    let clock = Clock::manual(at(0));
+    let mut places = Vec::new();
+    for (seed, name) in [(1, "a.example/log"), (2, "b.example/log"), (3, "c.example/log")] {
+        places.push(Place::new(name, seed).await);
+    }
+    let all: Vec<Mirror> = places.iter().map(Place::as_peer).collect();
+    let others = |own: usize| {
+        let others = all.iter().enumerate().filter(|(n, _)| *n != own);
+        options(others.map(|(_, mirror)| mirror.clone()).collect())
+    };
+    let mut nodes = Vec::new();
+    for (own, place) in places.iter_mut().enumerate() {
+        nodes.push(Node::start(place, &clock, others(own), 2).await);
+    }
+    let [one, two, three] = orgs();
+    let (alice, bob) = ("alice@one.example", "bob@one.example");
+    let mailbox = |name: &str, byte, event, seen| {
+        let key = key(syndicate::dime::key::Owner::User, byte);
+        one.user_draft(name, &one.user(name, &key, None, None), event, seen)
+    };
+    clock.set(at(MINUTE));
+    nodes[0].log.submit_urgent(first(&one)).await.unwrap();
+    let draft = mailbox(alice, 1, Event::FirstSeen, at(MINUTE));
+    nodes[0].log.submit_urgent(draft).await.unwrap();
+    nodes[1].log.submit_urgent(first(&one)).await.unwrap();
+
+    let a = nodes.remove(0);
+    a.stop().await;
+    let (folder, kept) = (places[0].folder.path().to_owned(), tempfile::tempdir().unwrap());
+    copy_folder(&folder, kept.path());
+    let a = Node::start(&mut places[0], &clock, others(0), 2).await;
+    clock.set(at(2 * MINUTE));
+    a.log.submit_urgent(first(&two)).await.unwrap();
+    for (name, byte) in [(alice, 2), (bob, 3)] {
+        let event = if name == bob { Event::FirstSeen } else { Event::Restarted };
+        a.log.submit_urgent(mailbox(name, byte, event, at(2 * MINUTE))).await.unwrap();
+    }
+    // Both others are published with the cosignature of A, which it will forget.
+    for node in &nodes {
+        node.log.submit_urgent(first(&three)).await.unwrap();
+    }
+    let published = a.log.heads().published.unwrap();
+    let record = a.log.root_at(published.size).await.unwrap();
+    assert_eq!(record, Some(published.root));
+    a.stop().await;
+
+    // The backup takes the place of what was there.
+    let guard = std::fs::read(places[0].guard()).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    copy_folder(kept.path(), &folder);
+    match loss {
+        Loss::Guardless => std::fs::remove_file(places[0].guard()).unwrap(),
+        Loss::Blobs => std::fs::write(places[0].guard(), guard).unwrap(),
+        Loss::Machine => {}
+    }
+    let began = std::time::Instant::now();
+    let a = Node::start(&mut places[0], &clock, others(0), 2).await;
+    if loss != Loss::Machine {
+        assert!(a.log.blocked().is_some_and(|blocked| blocked.doubts_memory()));
+    }
+    let is_back = || {
+        let head = a.log.heads().committed.unwrap();
+        a.log.blocked().is_none() && head.size >= published.size
+    };
+    until(is_back).await;
+    println!("{loss:?}: found by its peers' memory and healed in {:?}", began.elapsed());
+    assert_eq!(a.log.root_at(published.size).await.unwrap(), Some(published.root));
+
+    // Its memory as a witness is as new as what the others can show.
+    for node in &nodes {
+        let head = node.log.heads().published.unwrap();
+        let note = SignedCheckpoint::parse(&head.checkpoint.unwrap()).unwrap();
+        let request = AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: note };
+        let answer = a.add_checkpoint(request.to_string()).await;
+        assert_eq!(
+            (answer.status, words(&answer)),
+            (409, format!("{}\n", head.size)),
+            "{}",
+            node.log.record().origin
+        );
+    }
+
+    // The mailboxes are marked, and their next observation is a first one.
+    let marked = |name: &str| {
+        let label = syndicate::proof::Label::of_address(a.log.vrf(), &name.parse().unwrap());
+        a.log.directory().tip(&label).unwrap()
+    };
+    until(|| [alice, bob].iter().all(|name| marked(name).current == 0)).await;
+    assert_eq!((marked(alice).version, marked(bob).version), (3, 2));
+    for (name, byte) in [(alice, 2), (bob, 3)] {
+        assert!(!a.log.is_forgotten(&name.parse().unwrap()).await.unwrap(), "nobody asked for it");
+        let draft = mailbox(name, byte, Event::FirstSeen, clock.now());
+        a.log.submit_urgent(draft).await.unwrap();
+    }
+    let question = |name: &str| syndicate::log::answer::Question {
+        name: name.parse().unwrap(),
+        span: syndicate::log::answer::Span::From(0),
+        has_genesis: false,
+    };
+    let answers = Answerer::new(a.log.reader());
+    for (name, latest) in [(alice, 4), (bob, 3), ("two.example", 1)] {
+        let receipt = answers.receipt(&question(name)).await.unwrap();
+        assert_eq!(receipt.latest(), latest, "{name}");
+    }
+    // Both others cosign what it goes on with, in one history.
+    let head = a.log.heads().published.unwrap();
+    let note = SignedCheckpoint::parse(&head.checkpoint.unwrap()).unwrap();
+    let cosigners: Vec<VerifierKey> =
+        places[1..].iter().map(|place| place.cosigner().verifier()).collect();
+    assert_eq!(note.verify(&cosigners).unwrap().len(), 2);
+    for node in nodes.iter().chain([&a]) {
+        assert_eq!(node.accusations(), [], "{loss:?}");
+    }
+    let key = places[0].log_key().verifier();
+    let store = a.stop().await;
+    let whole = syndicate::log::check::check(&store, &key).await.unwrap().unwrap();
+    assert!(whole.checkpoints.contains(&(published.size, published.root)));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// Threat 12, for what was cosigned: a log that lies about it is overruled by any
+/// mirror that saw the cosignature.
+#[tokio::test]
+async fn what_was_cosigned_is_learned_from_others() {
+    let (liar, friend) = (Rogue::start().await, Rogue::start().await);
+    let mut log = MiniLog::new();
+    log.batch(at(2 * MINUTE), []);
+    liar.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let other = SigningKey::ed25519("friend.example/log", &[55; 32]).unwrap();
+    let friends = Mirror { url: friend.url.clone(), log: other.verifier(), cosigner: None };
+    // What the judge cosigned, as the friend saw it: a tree that the liar has left.
+    let mut before = MiniLog::new();
+    before.batch(at(MINUTE), [first(&orgs()[0])]);
+    let mut seen = signed(&before.entries);
+    let line = seen.cosign(&place.cosigner(), at(MINUTE));
+    seen.add(&place.cosigner().verifier(), line).unwrap();
+    let name = place.cosigner().verifier().name().to_owned();
+    let path = |log: &str| {
+        let (log, by) = (sha2_of(log.as_bytes()), sha2_of(name.as_bytes()));
+        format!("{}/cosigned-by/{}", hex::encode(log), hex::encode(by))
+    };
+    friend.put(path(ORIGIN), seen.to_string().into_bytes().into());
+    // One that only claims to be cosigned.
+    let mut false_one = signed(&log.entries);
+    let forged = SigningKey::cosigner(&name, &[66; 32]).unwrap();
+    let line = false_one.cosign(&forged, at(MINUTE));
+    false_one.add(&forged.verifier(), line).unwrap();
+    friend.put(path("friend.example/log"), false_one.to_string().into_bytes().into());
+
+    let clock = Clock::manual(at(2 * MINUTE));
+    let mirrors = vec![liar.as_peer(), friends];
+    let node = Node::start(&mut place, &clock, options(mirrors), 0).await;
+    let size = before.entries.len() as u64;
+    let guard = node.log.guard().clone();
+    until(|| guard.read().unwrap().is_some_and(|marks| !marks.cosigned.is_empty())).await;
+    let marks = guard.read().unwrap().unwrap();
+    let root = root_from_leaves(&leaves(&before.entries));
+    assert_eq!(marks.cosigned, [(ORIGIN.to_owned(), (size, root))].into());
+    // Whatever it is asked from then on, it is held to that.
+    let ask = async || node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    let answer = loop {
+        let answer = ask().await;
+        if answer.status != 503 || tokio::time::Instant::now() > ends {
+            break answer;
+        }
+    };
+    assert_eq!((answer.status, words(&answer)), (409, format!("{size}\n")));
+}
+
+/// A mirror remembers for the others what it saw them cosign, and gives back the
+/// whole of a log, to whoever asks for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_followed_is_served_to_others() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let third = SigningKey::cosigner("third.example/cosigner", &[44; 32]).unwrap();
+    let third_mirror = Mirror {
+        url: "http://127.0.0.1:9".into(),
+        log: SigningKey::ed25519("third.example/log", &[45; 32]).unwrap().verifier(),
+        cosigner: Some(third.verifier()),
+    };
+    let mut with = signed(&log.entries);
+    let line = with.cosign(&third, at(2 * MINUTE));
+    with.add(&third.verifier(), line).unwrap();
+    rogue.put("checkpoint".into(), with.to_string().into_bytes().into());
+    let clock = Clock::manual(at(2 * MINUTE));
+    let mirrors = vec![rogue.as_peer(), third_mirror];
+    let node = Node::start(&mut place, &clock, options(mirrors), 0).await;
+    let size = log.entries.len() as u64;
+    let origin = hex::encode(sha2_of(ORIGIN.as_bytes()));
+    let path = format!("{origin}/cosigned-by/{}", hex::encode(sha2_of(b"third.example/cosigner")));
+    let good = |peer: &Arc<Peer>| peer.origin() == ORIGIN && peer.standing().size >= size;
+    until(|| node.peers.iter().any(good)).await;
+    // Its newest has not that cosignature any more.
+    log.batch(at(2 * MINUTE), []);
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while node.site.get(&path, 1 << 16).await.unwrap().status != 200 {
+        assert!(tokio::time::Instant::now() < ends);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    rogue.serve(&log);
+    let good = |peer: &Arc<Peer>| peer.origin() == ORIGIN && peer.standing().size > size;
+    until(|| node.peers.iter().any(good)).await;
+    let kept = node.site.get(&path, 1 << 16).await.unwrap();
+    assert_eq!(SignedCheckpoint::parse(&kept.body).unwrap(), with);
+
+    // The same as from the log itself, which is gone.
+    rogue.set_down(true);
+    let source = LogSource::new(&node.site.at(&origin), log_vkey()).unwrap();
+    let followed = node.site.get(&format!("{origin}/followed"), 1 << 16).await.unwrap();
+    let target = source.read_checkpoint(&followed.body).unwrap();
+    assert_eq!(target.checkpoint().size, size + 1);
+    let page = source.page(&Position::new(), &target).await.unwrap();
+    assert_eq!(page.entries, log.entries);
+    let [one, ..] = orgs();
+    let record = Blob::of(one.record().as_bytes());
+    let fetched = source.blob(&record).await.unwrap();
+    assert!(matches!(fetched, syndicate::client::follow::Fetched::Here(_)), "{fetched:?}");
+    for nothing in ["followed", "checkpoint", "tile/0/000", "v1/blob/00", "cosigned-by/00"] {
+        let path = format!("{}/{nothing}", hex::encode([1; 32]));
+        assert_eq!(node.site.get(&path, 1 << 16).await.unwrap().status, 404, "{nothing}");
+    }
+}
+
+/// Threat 14: what most peers just published stops a mirror whose clock is off;
+/// what one of them says does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_most_peers_contradict_stops_the_log() {
+    let mut places = Vec::new();
+    for (seed, name) in [(1, "a.example/log"), (2, "b.example/log"), (3, "c.example/log")] {
+        places.push(Place::new(name, seed).await);
+    }
+    let all: Vec<Mirror> = places.iter().map(Place::as_peer).collect();
+    let clocks = [(); 3].map(|()| Clock::manual(at(HOUR)));
+    let mut nodes = Vec::new();
+    for (own, place) in places.iter_mut().enumerate() {
+        let others = all.iter().enumerate().filter(|(n, _)| *n != own);
+        let others = options(others.map(|(_, mirror)| mirror.clone()).collect());
+        nodes.push(Node::start(place, &clocks[own], others, 0).await);
+    }
+    // Each mirror logs something new, if it may.
+    let beat = async |turn: usize| {
+        for (node, clock) in nodes.iter().zip(&clocks) {
+            clock.advance(1);
+            let event = if turn == 0 { Event::FirstSeen } else { Event::RecordChanged };
+            let org = &orgs()[2];
+            let _ = node.log.submit_urgent(org.draft(&[event], Dnssec::Indeterminate)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    };
+    for turn in 0..3 {
+        beat(turn).await;
+    }
+    assert!(nodes.iter().all(|node| node.log.blocked().is_none()));
+    // B's clock runs ten minutes ahead: A and C see one peer that says so.
+    clocks[1].advance(10 * MINUTE);
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while !matches!(nodes[1].log.blocked(), Some(Blocked::ClockOff { .. })) {
+        assert!(tokio::time::Instant::now() < ends, "{:?}", nodes[1].log.blocked());
+        beat(1).await;
+    }
+    let Some(blocked @ Blocked::ClockOff { by }) = nodes[1].log.blocked() else { panic!() };
+    assert!((-600_000..=-590_000).contains(&by), "{by}");
+    assert!(blocked.to_string().contains("behind this one"), "{blocked}");
+    assert!(!blocked.doubts_memory(), "it still cosigns, by its own clock");
+    for _ in 0..3 {
+        beat(1).await;
+    }
+    assert_eq!((nodes[0].log.blocked(), nodes[2].log.blocked()), (None, None));
+    // It was the others who were slow: once they agree, it goes on.
+    clocks[0].set(clocks[1].now());
+    clocks[2].set(clocks[1].now());
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while nodes[1].log.blocked().is_some() {
+        assert!(tokio::time::Instant::now() < ends, "{:?}", nodes[1].log.blocked());
+        beat(1).await;
+    }
+    // The operator knows better than all peers: by the same word as ever.
+    clocks[1].advance(10 * MINUTE);
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while nodes[1].log.blocked().is_none() {
+        assert!(tokio::time::Instant::now() < ends);
+        beat(1).await;
+    }
+    nodes[1].log.accept_clock();
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while nodes[1].log.blocked().is_some() {
+        assert!(tokio::time::Instant::now() < ends);
+        beat(1).await;
+    }
+    for _ in 0..3 {
+        beat(1).await;
+    }
+    assert_eq!(nodes[1].log.blocked(), None);
+    for node in &nodes {
+        assert_eq!(node.accusations(), []);
     }
 }
 

@@ -294,7 +294,12 @@ impl Mirror {
         let shutdown = Shutdown { first: CancellationToken::new(), then: CancellationToken::new() };
         let (first, then) = (shutdown.first.clone(), shutdown.then.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { sequencer.run(then).await.context("the log stopped") });
+        let (recall, mut sequencer) = (peers.recall(), sequencer);
+        tasks.spawn(async move {
+            // Nothing new is signed before the peers were asked what was.
+            recall.run(&mut sequencer, &then).await.context("the log stopped")?;
+            sequencer.run(then).await.context("the log stopped")
+        });
         let token = first.clone();
         tasks.spawn(async move { crawler.run(token).await.context("the crawler stopped") });
         let token = first.clone();

@@ -7,8 +7,12 @@
 //! ```text
 //! syndicate guard v1
 //! own <origin> <commit n> <size> <root, hexadecimal>
+//! shown <origin> <size> <root, hexadecimal>
 //! cosigned <origin> <size> <root, hexadecimal>
 //! ```
+//!
+//! `shown` is the newest tree under the own log's signature that others hold and
+//! this store does not: it goes when the store has it (threat 12).
 //!
 //! It only goes forward, also when two processes share it: each change is made
 //! under the lock of `<file>.lock`. Left out: what a guard that does not fit
@@ -44,6 +48,8 @@ pub struct OwnMark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     pub own: Option<(String, OwnMark)>,
+    /// What others have shown with the own log's signature: origin, size, root.
+    pub shown: Option<(String, u64, Hash)>,
     /// By origin: size and root last cosigned.
     pub cosigned: BTreeMap<String, (u64, Hash)>,
 }
@@ -86,7 +92,7 @@ impl Guard {
                     return Ok(false);
                 }
             }
-            marks.own = Some((origin.to_owned(), mark));
+            marks.move_to(origin, mark);
             Ok(true)
         })
     }
@@ -94,9 +100,45 @@ impl Guard {
     /// Sets the own mark by the operator's word, also backwards.
     pub fn accept(&self, origin: &str, mark: OwnMark) -> io::Result<()> {
         self.change(|marks| {
-            marks.own = Some((origin.to_owned(), mark));
+            marks.move_to(origin, mark);
             Ok(true)
         })
+    }
+
+    /// Writes down that others hold a tree with the own log's signature that is
+    /// not here. A smaller one than is known changes nothing.
+    pub fn shown(&self, origin: &str, size: u64, root: Hash) -> io::Result<()> {
+        self.change(|marks| {
+            if marks.shown.as_ref().is_some_and(|(_, known, _)| *known >= size) {
+                return Ok(false);
+            }
+            marks.shown = Some((origin.to_owned(), size, root));
+            Ok(true)
+        })
+    }
+
+    /// Moves what was cosigned of another log forward to what others can show of
+    /// it, durably; never back. Says whether that was news.
+    pub fn raise_cosigned(&self, origin: &str, size: u64, root: Hash) -> io::Result<bool> {
+        let mut news = false;
+        self.change(|marks| {
+            news = marks.cosigned.get(origin).is_none_or(|(known, _)| *known < size);
+            if news {
+                marks.cosigned.insert(origin.to_owned(), (size, root));
+            }
+            Ok(news)
+        })?;
+        Ok(news)
+    }
+
+    /// Renames a file that cannot be read as a guard, so that one can be made.
+    pub fn set_aside(&self) -> io::Result<()> {
+        match self.read() {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                std::fs::rename(&self.path, self.beside("damaged"))
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Moves forward what was cosigned of another log, durably. Refused where
@@ -143,11 +185,23 @@ impl Guard {
     }
 }
 
+impl Marks {
+    fn move_to(&mut self, origin: &str, mark: OwnMark) {
+        self.own = Some((origin.to_owned(), mark));
+        if self.shown.as_ref().is_some_and(|(_, size, _)| *size <= mark.size) {
+            self.shown = None;
+        }
+    }
+}
+
 fn print(marks: &Marks) -> String {
     let mut text = format!("{HEADER}\n");
     if let Some((origin, mark)) = &marks.own {
         let OwnMark { n, size, root } = mark;
         let _ = writeln!(text, "own {origin} {n} {size} {}", hex::encode(root));
+    }
+    if let Some((origin, size, root)) = &marks.shown {
+        let _ = writeln!(text, "shown {origin} {size} {}", hex::encode(root));
     }
     for (origin, (size, root)) in &marks.cosigned {
         let _ = writeln!(text, "cosigned {origin} {size} {}", hex::encode(root));
@@ -167,6 +221,9 @@ fn parse(text: &str) -> io::Result<Marks> {
             ["own", origin, n, size, root] if marks.own.is_none() => {
                 let mark = OwnMark { n: number(n)?, size: number(size)?, root: hash(root)? };
                 marks.own = Some(((*origin).to_owned(), mark));
+            }
+            ["shown", origin, size, root] if marks.shown.is_none() => {
+                marks.shown = Some(((*origin).to_owned(), number(size)?, hash(root)?));
             }
             ["cosigned", origin, size, root] => {
                 marks.cosigned.insert((*origin).to_owned(), (number(size)?, hash(root)?));
@@ -230,6 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_shown_stays_until_it_is_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = Guard::new(&folder.path().join("guard"));
+        guard.shown("log.example", 8, [8; 32]).unwrap();
+        guard.shown("log.example", 4, [4; 32]).unwrap();
+        guard.advance("log.example", mark(2)).unwrap();
+        let shown = || guard.read().unwrap().unwrap().shown;
+        assert_eq!(shown(), Some(("log.example".into(), 8, [8; 32])));
+        guard.advance("log.example", mark(3)).unwrap();
+        assert_eq!(shown(), None, "it is 8 leaves long");
+        assert!(guard.raise_cosigned("peer.example", 5, [5; 32]).unwrap());
+        for (size, root) in [(5, [6; 32]), (4, [4; 32])] {
+            assert!(!guard.raise_cosigned("peer.example", size, root).unwrap());
+        }
+        assert_eq!(guard.read().unwrap().unwrap().cosigned["peer.example"], (5, [5; 32]));
+    }
+
+    #[test]
     fn damage_is_not_absence() {
         let folder = tempfile::tempdir().unwrap();
         let guard = Guard::new(&folder.path().join("guard"));
@@ -238,5 +313,8 @@ mod tests {
             assert!(guard.read().is_err(), "{damage:?}");
             assert!(guard.advance("log.example", mark(1)).is_err());
         }
+        guard.set_aside().unwrap();
+        assert_eq!(guard.read().unwrap(), None);
+        guard.set_aside().unwrap();
     }
 }

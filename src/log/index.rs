@@ -21,6 +21,7 @@ use crate::proof::entry::{
 };
 use crate::proof::wire::Reader;
 use crate::proof::{Hash, Label};
+use crate::store::keys;
 use crate::store::rows::{
     self, DomainRow, Hash as RowHash, Hidden, Labelled, LinkRow, OrgRow, Place, Typed, UserRow,
 };
@@ -364,6 +365,15 @@ async fn forget(
     version: u64,
     tail: u64,
 ) -> Result<(), Error> {
+    if chain.private().head(&keys::lost(&label.0, version)).await?.is_some() {
+        // Our loss, and nobody's wish: only what the next observation is not to
+        // be judged by goes (threat 12).
+        let known: Option<Labelled> = rows.find(&label.0).await?;
+        if let Some(Labelled { name: Name::Address(address), .. }) = known {
+            rows.write(Table::Users, rows::user_key(&address), None);
+        }
+        return Ok(());
+    }
     // What this commit wrote of the label must be in the state to be found.
     rows.apply().await?;
     let mut erased = Erased::new();

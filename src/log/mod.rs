@@ -27,6 +27,7 @@ pub mod reader;
 pub mod recover;
 pub mod segment;
 pub mod sequencer;
+mod takeback;
 pub mod tip;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 pub use cosign::Cosignature;
 pub use reader::Reader;
@@ -250,6 +252,15 @@ pub enum Blocked {
     GuardDamaged { size: u64, root: Hash },
     /// The index knows commits that the store has not: an old backup.
     StateAhead { size: u64, root: Hash },
+    /// Others hold a tree of `signed` leaves with this log's signature, and here
+    /// the log ends before it.
+    PeersAhead { size: u64, root: Hash, signed: u64 },
+    /// Others hold a tree of `signed` leaves with this log's signature that is
+    /// none of its trees: it has signed two histories, or its key is in other hands.
+    PeersDiffer { signed: u64 },
+    /// So many milliseconds lie between this clock and what most peers just
+    /// published; positive if theirs are ahead.
+    ClockOff { by: i64 },
     /// The clock is more than an hour past the last root, milliseconds.
     ClockAhead { ahead: u64 },
     /// The clock is more than five minutes behind the last root, milliseconds.
@@ -273,8 +284,11 @@ impl Blocked {
             | Blocked::GuardAhead { .. }
             | Blocked::GuardDiffers { .. }
             | Blocked::GuardDamaged { .. }
-            | Blocked::StateAhead { .. } => true,
+            | Blocked::StateAhead { .. }
+            | Blocked::PeersAhead { .. }
+            | Blocked::PeersDiffer { .. } => true,
             Blocked::ClockAhead { .. }
+            | Blocked::ClockOff { .. }
             | Blocked::ClockBehind { .. }
             | Blocked::Closed
             | Blocked::Carrying
@@ -302,6 +316,29 @@ impl fmt::Display for Blocked {
                     f,
                     "the clock is {} s behind the last directory root",
                     behind / 1000
+                );
+            }
+            Blocked::ClockOff { by } => {
+                return write!(
+                    f,
+                    "the clocks of most peers are {} s {} this one; if this one is right, start \
+                     with --accept-clock",
+                    by.unsigned_abs() / 1000,
+                    if *by > 0 { "ahead of" } else { "behind" }
+                );
+            }
+            Blocked::PeersAhead { size, signed, .. } => {
+                return write!(
+                    f,
+                    "peers hold a tree of {signed} entries that this log has signed: those from \
+                     {size} on are missing here, and no peer has given them back yet"
+                );
+            }
+            Blocked::PeersDiffer { signed } => {
+                return write!(
+                    f,
+                    "a peer holds a tree of {signed} entries with this log's signature that is \
+                     not this log: it has forked, or its key is in other hands"
                 );
             }
             Blocked::Closed => return f.write_str("the log is closed"),
@@ -412,6 +449,10 @@ struct Word {
     standing: Option<Blocked>,
     /// The clock is right, for one batch.
     clock: bool,
+    /// The clock is right, whatever the peers' clocks say.
+    despite_peers: bool,
+    /// What most peers' clocks say against ours, milliseconds, and until when.
+    peers_clocks: Option<(i64, Instant)>,
 }
 
 impl Error {
@@ -527,8 +568,9 @@ impl Log {
     pub async fn is_forgotten(&self, address: &Address) -> Result<bool, Error> {
         let label = Label::of_address(&self.0.keys.vrf, address);
         let Some(version) = self.forgotten(&label).await? else { return Ok(false) };
-        let asked = self.0.store.private.head(&keys::asked(&label.0, version)).await?;
-        Ok(asked.is_none())
+        let private = &self.0.store.private;
+        let asked = private.head(&keys::asked(&label.0, version)).await?.is_some();
+        Ok(!asked && private.head(&keys::lost(&label.0, version)).await?.is_none())
     }
 
     /// The owner of a forgotten mailbox asks that it be seen again. Gives
@@ -554,9 +596,30 @@ impl Log {
         Ok(forgotten.then_some(tip.version))
     }
 
-    /// The operator's word that the clock is right, for the next batch.
+    /// The operator's word that the clock is right: for the next batch against
+    /// the last root, and from now on against the peers' clocks.
     pub fn accept_clock(&self) {
-        self.word().clock = true;
+        let mut word = self.word();
+        (word.clock, word.despite_peers) = (true, true);
+    }
+
+    /// What most peers' clocks say against ours (threat 14): theirs less ours,
+    /// milliseconds, and until when that is to be believed. `None`: nothing.
+    pub fn doubt_clock(&self, off: Option<(i64, Instant)>) {
+        self.word().peers_clocks = off;
+    }
+
+    fn clock_doubt(&self) -> Option<i64> {
+        let word = self.word();
+        let fresh = word.peers_clocks.filter(|(_, until)| Instant::now() < *until);
+        fresh.filter(|_| !word.despite_peers).map(|(by, _)| by)
+    }
+
+    /// Something shows that more was signed than this store knows of: nothing is
+    /// sequenced or cosigned until that is settled.
+    pub fn doubt_memory(&self, blocked: Blocked) {
+        self.word().standing = Some(blocked);
+        self.set_blocked(Some(blocked));
     }
 
     /// The operator's word that the log ends where the store ends. `size` and
@@ -567,7 +630,10 @@ impl Log {
             // It indexed commits that are given up now.
             rebuild(&self.0.store, &*self.0.state).await?;
         }
-        self.word().standing = None;
+        let settled = self.word().standing.take();
+        if self.blocked() == settled {
+            self.set_blocked(None);
+        }
         Ok(())
     }
 

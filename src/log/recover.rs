@@ -95,7 +95,12 @@ pub async fn open(
     }
     let standing = judge(fences, &marks, &record, &chain, &last, reading.indexed).await?;
     let (pool, drafts) = mpsc::channel(options.pool.max(1));
-    let word = Mutex::new(Word { standing, clock: options.accept_clock });
+    let word = Mutex::new(Word {
+        standing,
+        clock: options.accept_clock,
+        despite_peers: options.accept_clock,
+        peers_clocks: None,
+    });
     let log = Log(Arc::new(Shared {
         options,
         record,
@@ -116,6 +121,7 @@ pub async fn open(
         log.show_predecessor(&chain, &last).await?;
     }
     let mut sequencer = Sequencer::new(log.clone(), tip, drafts);
+    sequencer.look_for_lost().await?;
     match last {
         Some((step, grown)) => {
             // A commit may have been seen that its writer did not live to sync.
@@ -182,10 +188,19 @@ pub async fn accept_tip(guard: &Path, store: &Store, size: u64, root: Hash) -> R
     }
     let guard = Guard::new(guard);
     let path = guard.path().display().to_string();
+    if let Ok(Some(Marks { shown: Some((_, signed, _)), .. })) = read_guard(&guard).await?
+        && signed > size
+    {
+        // Not even the operator's word makes two histories one.
+        let what = format!("others hold a tree of {signed} entries that it has signed");
+        return Err(Error::Foreign { what });
+    }
     let mark = OwnMark { n: tail, size, root };
-    tokio::task::spawn_blocking(move || guard.accept(&record.origin, mark))
-        .await?
-        .map_err(|source| Error::Guard { doing: "set", path, source })
+    let accepted = tokio::task::spawn_blocking(move || {
+        guard.set_aside()?;
+        guard.accept(&record.origin, mark)
+    });
+    accepted.await?.map_err(|source| Error::Guard { doing: "set", path, source })
 }
 
 /// The guard's marks; the inner error is a file that cannot be read as one.
@@ -371,6 +386,11 @@ async fn judge(
     let known = chain.at(mark.n).await?.commit;
     if (known.size, known.root) != (mark.size, mark.root) {
         return Ok(Some(Blocked::GuardDiffers { size, root }));
+    }
+    if let Some((_, signed, _)) = marks.as_ref().and_then(|marks| marks.shown.as_ref())
+        && *signed > size
+    {
+        return Ok(Some(Blocked::PeersAhead { size, root, signed: *signed }));
     }
     // One behind: killed between a commit and its guard.
     Ok((mark.n + 1 < n).then_some(Blocked::GuardBehind { size, root }))

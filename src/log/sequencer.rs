@@ -62,6 +62,10 @@ pub struct Sequencer {
     last_batch: Option<Instant>,
     /// Whether anybody gathers cosignatures: not before the log runs.
     gathers: bool,
+    /// Entries come back that this log has signed before (`log::takeback`).
+    pub(super) takes_back: bool,
+    /// The first commit of those whose private records were lost, not yet marked.
+    pub(super) unmarked: Option<u64>,
     upkeep: Upkeep,
 }
 
@@ -123,6 +127,8 @@ impl Sequencer {
             lost: false,
             last_batch: None,
             gathers: false,
+            takes_back: false,
+            unmarked: None,
             upkeep: Upkeep::default(),
         }
     }
@@ -221,13 +227,7 @@ impl Sequencer {
     /// [`Error::remedy`] says whether to call again or to end the process.
     pub async fn round(&mut self) -> Result<Option<u64>, Error> {
         self.resolve().await?;
-        if self.log.standing_block().is_none()
-            && let Some(unsigned) = self.unsigned.take()
-        {
-            // The operator has accepted the tip: what waited for that is done.
-            self.stage = Stage::Following(unsigned);
-            self.resolve().await?;
-        }
+        self.sign_what_waits().await?;
         if std::mem::take(&mut self.lost) {
             self.follow().await?;
         }
@@ -246,6 +246,9 @@ impl Sequencer {
                 return Ok(None);
             }
         };
+        if self.unmarked.is_some() {
+            self.mark_lost(time).await?;
+        }
         if self.waiting.is_empty() && !self.heartbeat_due() {
             return Ok(None);
         }
@@ -259,8 +262,25 @@ impl Sequencer {
         Ok(Some(n))
     }
 
+    /// The tip was accepted: what waited for that is done.
+    pub(super) async fn sign_what_waits(&mut self) -> Result<(), Error> {
+        if self.may_sign()
+            && let Some(unsigned) = self.unsigned.take()
+        {
+            self.stage = Stage::Following(unsigned);
+            self.resolve().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is committed may be signed: what was signed before may, even
+    /// while the rest of it is missing.
+    fn may_sign(&self) -> bool {
+        self.takes_back || self.log.standing_block().is_none()
+    }
+
     /// Finishes the commit and what follows from it; afterwards the stage is idle.
-    async fn resolve(&mut self) -> Result<(), Error> {
+    pub(super) async fn resolve(&mut self) -> Result<(), Error> {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Idle) {
                 Stage::Idle => return Ok(()),
@@ -290,6 +310,9 @@ impl Sequencer {
         if self.tip.next == 0 {
             return Ok(now.max(Timestamp::from_millis(1)));
         }
+        if let Some(by) = self.log.clock_doubt() {
+            return Err(Blocked::ClockOff { by });
+        }
         if now < last {
             let behind = last.since(now);
             let most = options.clock_behind.as_millis() as u64;
@@ -315,9 +338,24 @@ impl Sequencer {
         entries: Vec<Bytes>,
         records: Vec<Bytes>,
     ) -> Result<(), Error> {
+        self.write_as(time, entries, records, |_| true).await
+    }
+
+    /// The same, if the batch comes out as it should.
+    pub(super) async fn write_as(
+        &mut self,
+        time: Timestamp,
+        entries: Vec<Bytes>,
+        records: Vec<Bytes>,
+        as_it_should: impl FnOnce(&Batch) -> bool,
+    ) -> Result<(), Error> {
         self.resolve().await?;
         let map_before = self.tip.map.committed().batch;
-        let (step, grown) = match self.close(time, entries, &records) {
+        let closed = self.close(time, entries, &records).and_then(|closed| {
+            let wrong = || Error::broken(self.tip.next, "its entries make another batch");
+            if as_it_should(&closed.0.batch) { Ok(closed) } else { Err(wrong()) }
+        });
+        let (step, grown) = match closed {
             Ok(closed) => closed,
             Err(error) => {
                 self.tip.map.rollback(map_before)?;
@@ -652,7 +690,7 @@ impl Sequencer {
         self.check_place(step).await?;
         let mut head = Head::of(step, grown);
         self.log.set_committed(&head);
-        if self.log.standing_block().is_some() {
+        if !self.may_sign() {
             return self.look_on(step, head, grown.map_batch).await;
         }
         // Killed before: the guard is one commit behind the blobs, which the
@@ -715,7 +753,7 @@ impl Sequencer {
     /// their entries in the index when they look again.
     fn acknowledge(&mut self, committed: Committed) {
         let standing = self.log.standing_block();
-        if standing.is_some() {
+        if !self.may_sign() {
             self.unsigned = Some(Box::new(committed));
         } else {
             let Committed { step, grown, drafts, .. } = committed;
@@ -744,6 +782,10 @@ impl Sequencer {
 
     pub(super) fn log(&self) -> &Log {
         &self.log
+    }
+
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// The tip, for tests and for maintenance by hand.

@@ -1,7 +1,8 @@
 //! What is kept of one peer's log: every entry, tile and blob that was
 //! followed, so that a restart goes on there, and so that the peer can be given
 //! back its own log (threat 12). A folder of the private store, laid out as a
-//! log's public one, with three objects more: `position`, `cosigned`, `fault`.
+//! log's public one, with three objects more, `position`, `cosigned`, `fault`, and
+//! one for each other mirror that was seen to cosign it, in `cosigned-by`.
 //!
 //! Only what was checked is written. `position` comes last and names what
 //! counts; what is beyond it is written again.
@@ -159,6 +160,11 @@ impl Archive {
         subtree_hash(&tiles, 0, old).map_err(wrong)
     }
 
+    /// A tile or bundle by its path.
+    pub async fn resource(&self, path: &str) -> Result<Option<Bytes>, Error> {
+        Ok(self.blobs.get(path, MAX_BUNDLE.max(MAX_TILE) as u64).await?)
+    }
+
     pub async fn blob(&self, sha256: &Hash) -> Result<Option<Bytes>, Error> {
         Ok(self.blobs.get(&keys::blob(sha256), MAX_BLOB).await?)
     }
@@ -184,6 +190,17 @@ impl Archive {
         Ok(self.blobs.overwrite(COSIGNED, note).await?)
     }
 
+    /// The last checkpoint that was seen with the cosignature of the key of this
+    /// name: what its owner may have forgotten.
+    pub async fn cosigned_by(&self, sha256_of_name: &Hash) -> Result<Option<Bytes>, Error> {
+        Ok(self.blobs.get(&by(sha256_of_name), MAX_NOTE as u64).await?)
+    }
+
+    pub async fn keep_cosigned_by(&self, name: &str, note: Bytes) -> Result<(), Error> {
+        let key = by(&Sha256::digest(name.as_bytes()).into());
+        Ok(self.blobs.overwrite(&key, note).await?)
+    }
+
     /// Why it is not cosigned any more, in words.
     pub async fn fault(&self) -> Result<Option<String>, Error> {
         let bytes = self.blobs.get(FAULT, MAX_FAULT).await?;
@@ -206,6 +223,10 @@ impl Archive {
     pub async fn forget_position(&self) -> Result<(), Error> {
         Ok(self.blobs.delete(POSITION).await?)
     }
+}
+
+fn by(sha256_of_name: &Hash) -> String {
+    format!("cosigned-by/{}", hex::encode(sha256_of_name))
 }
 
 impl Kept {

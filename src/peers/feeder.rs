@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,8 @@ pub(super) struct Feeder {
     /// Requests a day of a public witness; `None` for a mirror.
     qpd: Option<u32>,
     rooms: Arc<Rooms>,
+    /// Set when it is sure which head is our newest.
+    begun: watch::Receiver<bool>,
     /// The size that it has cosigned last, as far as we know.
     known: u64,
 }
@@ -44,12 +47,21 @@ enum Outcome {
 }
 
 impl Feeder {
-    pub(super) fn new(site: Site, key: VerifierKey, qpd: Option<u32>, rooms: Arc<Rooms>) -> Feeder {
-        Feeder { site, key, qpd, rooms, known: 0 }
+    pub(super) fn new(
+        site: Site,
+        key: VerifierKey,
+        qpd: Option<u32>,
+        rooms: Arc<Rooms>,
+        begun: watch::Receiver<bool>,
+    ) -> Feeder {
+        Feeder { site, key, qpd, rooms, begun, known: 0 }
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let feeding = async {
+            if self.begun.wait_for(|begun| *begun).await.is_err() {
+                return;
+            }
             let mut heads = self.rooms.log.watch_heads();
             let (mut done, mut pause) = (0, PAUSE);
             loop {

@@ -8,15 +8,19 @@
 //! there. An archive that cannot be read is followed anew, with the signed
 //! checkpoint remembered, and accuses nobody.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kept};
+use super::clocks::{self, Clocks};
 use super::{Condition, Error, Options, Peer, Rooms, Status, chain_of, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
@@ -63,6 +67,11 @@ pub(super) struct Follower {
     snapshot: u64,
     /// Only a new version of this program gets further.
     outdated: Option<Condition>,
+    clocks: Arc<Clocks>,
+    /// When its end was reached last, and where that was.
+    looked: Option<(Instant, u64)>,
+    /// By cosigner: the size of the last checkpoint with its cosignature.
+    cosigned_by: HashMap<String, u64>,
 }
 
 pub(super) struct Replay {
@@ -100,6 +109,7 @@ impl Follower {
         rooms: Arc<Rooms>,
         options: Options,
         hinted: mpsc::Receiver<SignedCheckpoint>,
+        clocks: Arc<Clocks>,
     ) -> Follower {
         Follower {
             peer,
@@ -111,6 +121,9 @@ impl Follower {
             partial: Vec::new(),
             snapshot: 0,
             outdated: None,
+            clocks,
+            looked: None,
+            cosigned_by: HashMap::new(),
         }
     }
 
@@ -149,15 +162,64 @@ impl Follower {
         if self.replay.is_none() {
             self.restore().await?;
         }
-        let new = match hint {
-            Some(hint) => hint,
-            None => self.peer.source.checkpoint().await?,
+        let (new, published) = match hint {
+            Some(hint) => (hint, None),
+            None => {
+                let new = self.peer.source.checkpoint().await?;
+                (new.clone(), Some(new))
+            }
         };
         let target = self.target(new).await?;
         while self.kept.position.size() < target.checkpoint().size {
             self.page(&target).await?;
         }
-        self.finish(&target).await
+        self.finish(&target).await?;
+        self.read_clock(&target);
+        match published {
+            Some(published) => Ok(self.keep_cosigners(&published).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the time of a root that has just come as the peer's clock.
+    fn read_clock(&mut self, target: &SignedCheckpoint) {
+        let Some(replay) = &self.replay else { return };
+        let (at, size) = (Instant::now(), target.checkpoint().size);
+        let (theirs, ours) = (replay.replayer.position().time, self.rooms.clock.now());
+        let is_new = self.looked.is_none_or(|(_, known)| known < size);
+        let just_now = self.looked.is_some_and(|(before, _)| at - before < clocks::LOOK);
+        self.looked = Some((at, size));
+        if is_new && size > 0 && (just_now || theirs > ours) {
+            let verdict = self.clocks.saw(self.peer.origin(), theirs, ours, at);
+            self.rooms.log.doubt_clock(verdict);
+        }
+    }
+
+    /// Keeps, for each other mirror, the newest checkpoint that it cosigned: it
+    /// may lose its own memory of that (threat 12).
+    async fn keep_cosigners(&mut self, published: &SignedCheckpoint) -> Result<(), Error> {
+        let size = published.checkpoint().size;
+        let keys = self.options.mirrors.iter().filter_map(|mirror| mirror.cosigner.clone());
+        for key in keys {
+            if published.verify([&key]).is_err() {
+                continue;
+            }
+            let known = match self.cosigned_by.get(key.name()) {
+                Some(known) => *known,
+                None => {
+                    let name = Sha256::digest(key.name().as_bytes()).into();
+                    let kept = self.archive().cosigned_by(&name).await?;
+                    let kept = kept.and_then(|kept| SignedCheckpoint::parse(&kept).ok());
+                    kept.map_or(0, |kept| kept.checkpoint().size)
+                }
+            };
+            if size > known {
+                let note = published.to_string().into();
+                self.archive().keep_cosigned_by(key.name(), note).await?;
+            }
+            self.cosigned_by.insert(key.name().to_owned(), size.max(known));
+        }
+        Ok(())
     }
 
     /// The checkpoint to go to: the larger of the new one and the one that was

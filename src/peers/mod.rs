@@ -8,11 +8,16 @@
 //! *condition* (stale, unreachable, over its quota, a newer format, bytes that
 //! are not served) ends by itself and accuses nobody (threat 17).
 //!
+//! [`Recall`] asks them what they know of us, before anything is signed: what this
+//! mirror's own memory may have lost (threat 12). Their clocks, taken together,
+//! stop a mirror whose own is wrong (threat 14).
+//!
 //! [`crosscheck`] compares what two logs say about one name, and [`domains`] has
 //! peers' domains looked at here.
 
 pub mod archive;
 pub mod ask;
+mod clocks;
 pub mod comparison;
 pub mod crosscheck;
 pub mod domains;
@@ -20,6 +25,7 @@ mod evidence;
 mod feeder;
 mod follow;
 mod metrics;
+mod recall;
 mod succession;
 pub mod tally;
 mod witness;
@@ -49,6 +55,7 @@ use crate::store;
 use archive::Archive;
 
 pub use metrics::Metrics;
+pub use recall::Recall;
 pub use witness::{Answer, Witness};
 
 /// Between two looks at a peer's checkpoint, when it does not bring it itself.
@@ -325,6 +332,7 @@ impl Peer {
 pub struct Peers {
     peers: Vec<Arc<Peer>>,
     witness: Arc<Witness>,
+    recall: Recall,
     followers: Vec<follow::Follower>,
     feeders: Vec<feeder::Feeder>,
     maps: Place,
@@ -339,6 +347,8 @@ impl Peers {
         let origin = rooms.log.record().origin.clone();
         let (mut peers, mut followers, mut feeders) = (Vec::new(), Vec::new(), Vec::new());
         let rooms = Arc::new(rooms);
+        let clocks = Arc::new(clocks::Clocks::new(options.mirrors.len()));
+        let begun = watch::Sender::new(false);
         for mirror in &options.mirrors {
             if *mirror.log.name() == origin {
                 return Err(Error::Own { origin });
@@ -368,22 +378,26 @@ impl Peers {
                 Arc::clone(&rooms),
                 options.clone(),
                 hinted,
+                Arc::clone(&clocks),
             ));
             if let Some(cosigner) = &mirror.cosigner {
                 let site = Site::new(&mirror.url)?;
-                feeders.push(feeder::Feeder::new(site, cosigner.clone(), None, Arc::clone(&rooms)));
+                let (rooms, begun) = (Arc::clone(&rooms), begun.subscribe());
+                feeders.push(feeder::Feeder::new(site, cosigner.clone(), None, rooms, begun));
             }
             peers.push(peer);
         }
         for witness in &options.witnesses {
             let site = Site::new(&witness.url)?;
             let qpd = Some(witness.qpd.max(1));
-            feeders.push(feeder::Feeder::new(site, witness.key.clone(), qpd, Arc::clone(&rooms)));
+            let (rooms, begun) = (Arc::clone(&rooms), begun.subscribe());
+            feeders.push(feeder::Feeder::new(site, witness.key.clone(), qpd, rooms, begun));
         }
         rooms.metrics.follow(&peers);
-        let witness = Arc::new(Witness::new(&peers, rooms, options.patience));
+        let witness = Arc::new(Witness::new(&peers, Arc::clone(&rooms), options.patience, begun));
+        let recall = Recall::new(&options, rooms, Arc::clone(&witness))?;
         let maps = options.maps;
-        Ok(Peers { peers, witness, followers, feeders, maps })
+        Ok(Peers { peers, witness, recall, followers, feeders, maps })
     }
 
     /// Answers `add-checkpoint`.
@@ -393,6 +407,11 @@ impl Peers {
 
     pub fn peers(&self) -> &[Arc<Peer>] {
         &self.peers
+    }
+
+    /// What is to run before the sequencer does.
+    pub fn recall(&self) -> Recall {
+        self.recall.clone()
     }
 
     /// What the maps take: the own one, always in memory, and each peer's as it

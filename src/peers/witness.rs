@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, chain_of, succession};
 use crate::dime::Timestamp;
+use crate::log::reader::PublicBlob;
 use crate::proof::Hash;
 use crate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
 use crate::proof::entry::{Entry, Kind};
@@ -60,6 +61,8 @@ pub struct Witness {
     rooms: Arc<Rooms>,
     patience: Duration,
     seats: BTreeMap<String, Seat>,
+    /// Peers were asked what was cosigned here.
+    begun: watch::Sender<bool>,
 }
 
 /// One peer with our memory of it.
@@ -100,13 +103,19 @@ impl Answer {
 }
 
 impl Witness {
-    pub(super) fn new(peers: &[Arc<Peer>], rooms: Arc<Rooms>, patience: Duration) -> Witness {
+    pub(super) fn new(
+        peers: &[Arc<Peer>],
+        rooms: Arc<Rooms>,
+        patience: Duration,
+        begun: watch::Sender<bool>,
+    ) -> Witness {
         let seat = |peer: &Arc<Peer>| {
             let seat =
                 Seat { peer: Arc::clone(peer), memory: Mutex::new(None), founded: OnceLock::new() };
             (peer.origin().to_owned(), seat)
         };
-        Witness { rooms, patience, seats: peers.iter().map(seat).collect() }
+        let seats = peers.iter().map(seat).collect();
+        Witness { rooms, patience, seats, begun }
     }
 
     pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
@@ -147,6 +156,10 @@ impl Witness {
         // From here on one at a time: compare, persist, sign.
         let mut memory = seat.memory.lock().await;
         self.check_against_memory(seat, &request, &mut memory).await?;
+        if !*self.begun.borrow() {
+            let why = "this mirror asks its peers first what it signed before";
+            return Ok(Answer::Later(SOON, why.into()));
+        }
         if self.rooms.log.blocked().is_some_and(|blocked| blocked.doubts_memory()) {
             let why = "this mirror is not sure of what it signed before";
             return Ok(Answer::Later(LATER, why.into()));
@@ -306,14 +319,73 @@ impl Witness {
     /// `GET <SHA-256 of the origin>/checkpoint`: what we cosigned last of it.
     /// `None` if nothing, or for an origin that is no peer's.
     pub async fn cosigned(&self, sha256_of_origin: &Hash) -> Result<Option<Bytes>, Error> {
-        let seat = self.seats.iter().find(|(origin, _)| {
-            let hash: Hash = Sha256::digest(origin.as_bytes()).into();
-            hash == *sha256_of_origin
-        });
-        match seat {
-            Some((_, seat)) => seat.peer.archive().cosigned().await,
+        match self.kept(sha256_of_origin) {
+            Some(peer) => peer.archive().cosigned().await,
             None => Ok(None),
         }
+    }
+
+    /// From now on peers' checkpoints are cosigned, and ours are given to them.
+    pub(super) fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// What was cosigned last is read anew: it was raised in the guard.
+    pub(super) async fn read_anew(&self) {
+        for seat in self.seats.values() {
+            *seat.memory.lock().await = None;
+        }
+    }
+
+    fn kept(&self, sha256_of_origin: &Hash) -> Option<&Arc<Peer>> {
+        self.peers().find(|peer| {
+            let hash: Hash = Sha256::digest(peer.origin().as_bytes()).into();
+            hash == *sha256_of_origin
+        })
+    }
+
+    /// `GET <SHA-256 of the origin>/followed`: the newest checkpoint that was
+    /// followed to its end. All that its tree holds is kept here.
+    pub fn followed(&self, sha256_of_origin: &Hash) -> Option<Bytes> {
+        let signed = self.kept(sha256_of_origin)?.standing().signed?;
+        Some(signed.to_string().into())
+    }
+
+    /// `GET <SHA-256 of the origin>/cosigned-by/<SHA-256 of a key's name>`: the
+    /// last checkpoint seen with that mirror's cosignature.
+    pub async fn cosigned_by(
+        &self,
+        sha256_of_origin: &Hash,
+        sha256_of_name: &Hash,
+    ) -> Result<Option<Bytes>, Error> {
+        match self.kept(sha256_of_origin) {
+            Some(peer) => peer.archive().cosigned_by(sha256_of_name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// `GET <SHA-256 of the origin>/tile/…`: of what was followed. `path` is one
+    /// of tlog-tiles.
+    pub async fn resource(
+        &self,
+        sha256_of_origin: &Hash,
+        path: &str,
+    ) -> Result<Option<Bytes>, Error> {
+        match self.kept(sha256_of_origin) {
+            Some(peer) => peer.archive().resource(path).await,
+            None => Ok(None),
+        }
+    }
+
+    /// `GET <SHA-256 of the origin>/v1/blob/<SHA-256>`: a blob that its entries
+    /// name, unless this mirror's operator withdrew it.
+    pub async fn blob(&self, sha256_of_origin: &Hash, sha256: &Hash) -> Result<PublicBlob, Error> {
+        let Some(peer) = self.kept(sha256_of_origin) else { return Ok(PublicBlob::Missing) };
+        if let PublicBlob::Withdrawn = self.rooms.log.reader().blob(sha256).await? {
+            return Ok(PublicBlob::Withdrawn);
+        }
+        let found = peer.archive().blob(sha256).await?;
+        Ok(found.map_or(PublicBlob::Missing, PublicBlob::Here))
     }
 
     /// Time of the newest directory root among the peers, 0 without one.

@@ -20,10 +20,13 @@
 //! | private | `floor/<n>` | commit n is the first that is not in a segment; the highest counts | never |
 //! | private | `erased/<n>-<i>` | private record i of commit n is gone for good | appears |
 //! | private | `asked/<label>-<version>` | whoever had that version forgotten asks to be seen again | appears |
+//! | private | `unmarked` | the first commit whose private records were lost and not marked yet | deleted when all are |
+//! | private | `lost/<label>-<version>` | that FORGOTTEN marks a loss of ours: nobody asked for it | appears |
 //! | private | `seen/<day>/<part>` | when each name was last seen (`store::seen`) | overwritten in its day |
 //! | private | `peer/<sha256 of origin>/…` | a peer's log: tiles, bundles, blobs, snapshots as in public | never; partial ones go later |
 //! | private | `peer/<…>/position` | how far it was followed | overwritten |
 //! | private | `peer/<…>/cosigned` | the last checkpoint that we cosigned | overwritten |
+//! | private | `peer/<…>/cosigned-by/<sha256 of key name>` | the last checkpoint seen with that mirror's cosignature | overwritten |
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
@@ -99,6 +102,14 @@ pub fn erased(n: u64, i: u32) -> String {
 /// Private: the owner of a mailbox whose FORGOTTEN is this version asks to be seen again.
 pub fn asked(label: &[u8; 32], version: u64) -> String {
     format!("asked/{}-{version}", hex::encode(label))
+}
+
+/// Private: where what was taken back from peers begins, until it is marked.
+pub const LOST: &str = "unmarked";
+
+/// Private: the FORGOTTEN of this version marks that we lost what was before.
+pub fn lost(label: &[u8; 32], version: u64) -> String {
+    format!("lost/{}-{version}", hex::encode(label))
 }
 
 /// Public: bytes named by an entry.

@@ -12,6 +12,8 @@
 //! | `GET /v1/events?name=NAME` | server-sent events: each new version of a name; see `events` |
 //! | `POST /add-checkpoint` | a cosignature of a peer's checkpoint (C2SP tlog-witness) |
 //! | `GET /{sha256 of origin}/checkpoint` | what was cosigned last of that log |
+//! | `GET /{sha256 of origin}/followed`, `…/tile/…`, `…/v1/blob/{sha256}` | all that was followed of that log |
+//! | `GET /{sha256 of origin}/cosigned-by/{sha256 of key name}` | the last checkpoint of that log seen with that mirror's cosignature |
 //! | `GET /v1/incidents[/{id}]`, `POST /v1/incidents` | what is wrong, with its evidence; see `incidents` |
 //! | `GET /v1/entry/{index}` | a C2SP tlog-proof, the entry in its extra part |
 //! | `GET /v1/blob/{sha256}` | bytes that an entry names |
@@ -228,6 +230,10 @@ fn router(shared: Arc<Shared>) -> Router {
             post(witness::add_checkpoint).layer(DefaultBodyLimit::max(MAX_ADD_CHECKPOINT)),
         )
         .route("/{origin}/checkpoint", get(witness::cosigned))
+        .route("/{origin}/followed", get(witness::followed))
+        .route("/{origin}/cosigned-by/{key}", get(witness::cosigned_by))
+        .route("/{origin}/tile/{*path}", get(witness::tile))
+        .route("/{origin}/v1/blob/{sha256}", get(witness::blob))
         .route("/v1/entry/{index}", get(tiles::entry))
         .route("/v1/blob/{sha256}", get(tiles::blob))
         .route("/v1/lookup/{name}", get(names::lookup))

@@ -102,7 +102,7 @@ fn parse_index(text: &str) -> Option<u64> {
 }
 
 /// `name` is digits, letters and dots.
-fn attach(response: &mut Response, name: &str) {
+pub(super) fn attach(response: &mut Response, name: &str) {
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
