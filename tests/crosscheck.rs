@@ -3,6 +3,9 @@
 //! What is an attack becomes an incident that convicts its author, and what is an
 //! ordinary change accuses nobody (threats 8, 20, 22, 24).
 
+#[path = "support/chance.rs"]
+mod chance;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use syndicate::daemon::{Folder, Mirror, Secrets};
 use syndicate::demo::world::{Options, Vantage, World};
 use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::log::answer::{Answerer, Question, Span};
+use syndicate::peers::Status;
 use syndicate::peers::ask::{self, Face, Said};
 use syndicate::proof::incident::{self, Evidence, Incident, Kind, Party};
 use syndicate::proof::note::SigningKey;
@@ -33,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
 const ALICE: &str = "alice@alder.example";
 const MAX_BODY: usize = 1 << 20;
 
@@ -269,27 +273,30 @@ async fn ordinary_changes_accuse_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollover_is_one_question_and_no_accusation() {
-    const MAILBOXES: usize = 60;
+    // In the long form as many as a domain may have new on one day.
+    let mailboxes = if chance::slow() { 1000 } else { 60 };
     let syndicate = Syndicate::new(2).await;
     let alder: Domain = "alder.example".parse().unwrap();
     let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
-    for number in 0..MAILBOXES {
+    for number in 0..mailboxes {
         let address = syndicate.world.enroll(&alder, &format!("u{number}")).unwrap();
         a.crawl.watch(Name::Address(address.clone()), "test").await.unwrap();
         b.crawl.watch(Name::Address(address), "test").await.unwrap();
     }
     visit(&b, "alder.example").await;
     visit(&a, "alder.example").await;
-    settled(&a, "same", MAILBOXES as u64 + 1).await;
-    settled(&b, "same", MAILBOXES as u64 + 1).await;
+    settled(&a, "same", mailboxes + 1).await;
+    settled(&b, "same", mailboxes + 1).await;
+    let began = Instant::now();
     let asked = questions(&b).await;
     syndicate.world.replace_pok(&alder, false).unwrap();
     visit(&a, "alder.example").await;
     let u0 = receipt(&a, "u0@alder.example").await;
     assert_eq!(u0.latest(), 2, "signed anew");
-    settled(&a, "same", MAILBOXES as u64 + 2).await;
+    settled(&a, "same", mailboxes + 2).await;
     visit(&b, "alder.example").await;
-    settled(&b, "same", MAILBOXES as u64 + 2).await;
+    settled(&b, "same", mailboxes + 2).await;
+    println!("{mailboxes} mailboxes rolled over and compared in {:?}", began.elapsed());
     assert!(questions(&b).await - asked < 10);
     for mirror in [&a, &b] {
         assert_eq!(syndicate.incidents(mirror).await.len(), 0);
@@ -438,6 +445,87 @@ async fn an_update_withheld_for_a_day_is_an_incident() {
     // Who has not told whom is nobody's signature.
     assert_eq!(findings.convicts, None);
     a.stop().await;
+}
+
+/// Threat 17: a mirror that was away for a day is stale, then good again; that it
+/// missed what happened meanwhile is nobody's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_a_day_accuses_nobody() {
+    let mut syndicate = Syndicate::new(2).await;
+    syndicate.clock = Clock::manual(syndicate.clock.now());
+    let alice: Address = ALICE.parse().unwrap();
+    let (a, b) = (syndicate.start(0).await, syndicate.start(1).await);
+    visit(&a, ALICE).await;
+    settled(&a, "same", 2).await;
+    settled(&b, "same", 1).await;
+    b.stop().await;
+
+    let (began, since) = (Instant::now(), syndicate.clock.now());
+    let mut hours = 0;
+    while syndicate.clock.now().since(since) < 26 * 3_600_000 {
+        // A heartbeat's time, and a beat.
+        let before = a.log.heads().committed.unwrap().size;
+        syndicate.clock.advance(660_000);
+        let ends = Instant::now() + PATIENCE;
+        while a.log.heads().committed.unwrap().size == before {
+            assert!(Instant::now() < ends, "{:?}", a.log.blocked());
+            sleep(Duration::from_millis(10)).await;
+        }
+        let hour = syndicate.clock.now().since(since) / 3_600_000;
+        if hour >= hours + 8 {
+            hours = hour;
+            syndicate.world.rotate(&alice).unwrap();
+            visit(&a, ALICE).await;
+        }
+    }
+    let status = a.peers[0].standing().status;
+    assert!(matches!(status, Status::Condition(_)), "{status}");
+
+    // Its operator has looked at the clock.
+    let b = syndicate.start_with(1, |config| config.accept_clock = true).await;
+    let ends = Instant::now() + PATIENCE;
+    while a.peers[0].standing().status != Status::Good
+        || b.peers[0].standing().status != Status::Good
+    {
+        assert!(
+            Instant::now() < ends,
+            "{} {}",
+            a.peers[0].standing().status,
+            b.peers[0].standing().status
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    visit(&b, ALICE).await;
+    settled(&b, "same", 1).await;
+    println!("an outage of a day was over, all good again, after {:?}", began.elapsed());
+    assert_eq!(receipt(&b, ALICE).await.latest(), receipt(&a, ALICE).await.latest());
+    for mirror in [a, b] {
+        assert_eq!(every_kind(&mirror).await, []);
+        mirror.stop().await;
+    }
+}
+
+/// Kinds of all incidents that accuse a mirror, or say that mirrors differ.
+async fn every_kind(mirror: &Mirror) -> Vec<Kind> {
+    let private = &mirror.log.store().private;
+    let mut kinds = Vec::new();
+    for object in private.list_all("incident", 1000).await.unwrap() {
+        let bytes = private.get(&object.key, 64 << 20).await.unwrap().unwrap();
+        kinds.extend(Incident::read(&bytes).ok().map(|incident| incident.kind));
+    }
+    kinds.retain(|kind| {
+        matches!(
+            kind,
+            Kind::LogFork
+                | Kind::RuleBroken
+                | Kind::DirectoryRootWrong
+                | Kind::BlobUnserved
+                | Kind::StaleMirror
+                | Kind::SplitView
+                | Kind::UpdateWithheld
+        )
+    });
+    kinds
 }
 
 /// What is sent to `/v1/observe`, and the status that comes back.

@@ -267,3 +267,58 @@ async fn a_second_mirror_on_the_folder_is_refused() {
     assert_eq!(second.stop().await.0, Some(0));
     scene.whole(Some(&client)).await.unwrap();
 }
+
+/// Threats 4, 5 and 28: two nodes on one store, each with an index and a guard of
+/// its own. One is stopped in whatever it does, and wakes up when the other has
+/// long gone on. The detector is put-if-absent of the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_process_wakes_up_and_follows() {
+    let mut chance = Chance::new();
+    let scene = Scene::new(1).await;
+    let names = scene.world.addresses();
+    let mut one = scene.start();
+    let mut client = Client::new(one.faces().await.key);
+    assert_eq!(one.stop().await.0, Some(0));
+    // The second node shares the truth and the keys, and knows where the log ends.
+    let second = tempfile::tempdir().unwrap();
+    let data = second.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for shared in ["private", "public", "keys"] {
+        std::os::unix::fs::symlink(scene.data().join(shared), data.join(shared)).unwrap();
+    }
+    fs::copy(scene.data().join("guard"), data.join("guard")).unwrap();
+    let file = File { data: Some(data), ..scene.file.clone() };
+    let path = process::write(second.path(), &file);
+    let (mut one, mut two) = (scene.start(), Mirror::start(&path, "info"));
+    let (first, other) = (one.faces().await, two.faces().await);
+    let mut by_other = Client::new(first.key.clone());
+    for turn in 0..4 {
+        one.signal("STOP");
+        let stopped = Instant::now();
+        let before = by_other.look(&other.http).await.unwrap();
+        let ends = Instant::now() + PATIENCE;
+        while by_other.look(&other.http).await.unwrap() <= before {
+            assert!(Instant::now() < ends, "the other does not go on:\n{}", two.words());
+            scene.world.rotate(chance.pick(&names)).unwrap();
+            let soon = Instant::now() + Duration::from_millis(500);
+            use_until(soon, &mut by_other, &other, &names, &mut chance).await;
+        }
+        let gone_on = by_other.look(&other.http).await.unwrap();
+        one.signal("CONT");
+        let woke = Instant::now();
+        let ends = woke + PATIENCE;
+        while client.look(&first.http).await.is_none_or(|size| size < gone_on) {
+            assert!(Instant::now() < ends, "it does not follow:\n{}", one.words());
+            sleep(Duration::from_millis(50)).await;
+        }
+        println!("{turn}: asleep {:?}, followed after {:?}", woke - stopped, woke.elapsed());
+    }
+    client.prove_all(&first.http).await;
+    by_other.prove_all(&other.http).await;
+    for mirror in [one, two] {
+        let (code, words) = mirror.stop().await;
+        assert_eq!(code, Some(0), "{words}");
+    }
+    let whole = scene.whole(Some(&client)).await.unwrap();
+    by_other.hold_to(&whole);
+}

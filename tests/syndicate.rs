@@ -18,17 +18,22 @@
 //! | An old state with one fresh cosignature | the policy: each cosignature is fresh or does not count | `receipts::one_fresh_and_other_old_cosignatures_are_refused` |
 //! | Two histories shown to two cosigners | a cosigner, by its own memory: log-fork | `peers::a_second_history_given_to_a_cosigner_is_found` |
 //! | A mirror and a DX collude against the others | `check`: SPLIT, whoever agrees with the forger | `check::a_mirror_and_a_dx_against_the_others` |
-//! | A mirror rolled back from a backup: own log | its guard; without it, clients' and peers' memory | `log::an_old_backup_of_the_store_is_not_continued`, `check::a_log_that_goes_back_is_not_believed` |
-//! | The same: its memory as a witness | guard and archive, the larger counts | `peers::a_restart_keeps_the_memory` |
-//! | A stalled node wakes up | put-if-absent of the commit | `log::a_stalled_sequencer_follows_when_it_wakes`, `kill::a_second_mirror_on_the_folder_is_refused` |
+//! | A mirror rolled back from a backup: own log | its guard, and what its peers remember of it; clients' memory | `a_mirror_from_a_backup_is_healed_by_its_peers`, here; `peers::what_a_backup_has_not_comes_back_from_peers`, `log::an_old_backup_of_the_store_is_not_continued`, `check::a_log_that_goes_back_is_not_believed` |
+//! | The same: its memory as a witness | guard and archive, and what any mirror saw it cosign; the largest counts | the same two, `peers::what_was_cosigned_is_learned_from_others`, `peers::a_restart_keeps_the_memory` |
+//! | A peer lies about what a mirror signed | only its own signature counts | `peers::a_restart_keeps_the_memory` |
+//! | A stalled node wakes up | put-if-absent of the commit | `kill::a_stalled_process_wakes_up_and_follows`, `log::a_stalled_sequencer_follows_when_it_wakes`, `kill::a_second_mirror_on_the_folder_is_refused` |
+//! | A wrong clock signs what no peer can cosign | the clocks of most peers | `peers::a_clock_that_most_peers_contradict_stops_the_log` |
+//! | A log under another key hides or changes a label | replay of the successor: every label, in order | `keys::every_label_is_carried_over_and_goes_on`, `peers::a_successor_is_cosigned_by_those_who_followed_the_log_before` |
 //!
 //! | Honest case, which accuses nobody | Test |
 //! | --- | --- |
 //! | Key loss; one mirror a crawl behind | `crosscheck::ordinary_changes_accuse_nobody` |
-//! | Rollover of an organization's key | `crosscheck::a_rollover_is_one_question_and_no_accusation` |
-//! | An outage of a day; a smaller but consistent checkpoint | `peers::conditions_end_by_themselves`, `audit::honest_troubles_are_conditions` |
+//! | Rollover of an organization's key, 60 mailboxes (1,000 with `SYNDICATE_SLOW=1`) | `crosscheck::a_rollover_is_one_question_and_no_accusation` |
+//! | An outage of a day | `crosscheck::an_outage_of_a_day_accuses_nobody` |
+//! | The same in parts; a smaller but consistent checkpoint | `peers::conditions_end_by_themselves`, `audit::honest_troubles_are_conditions` |
 //! | A peer on a newer format | `peers::a_newer_format_asks_for_an_upgrade` |
-//! | Partition, slow link, kill, restart | `whatever_happened_all_cosign_again`, here |
+//! | Keys that are replaced in place; a migration that was cut off | `keys::keys_are_made_shown_checked_and_replaced`, `keys::a_migration_that_was_cut_off_is_finished` |
+//! | Partition, slow link, kill, restart, clock skew, new mailboxes | `whatever_happened_all_cosign_again`, here |
 //! | A clock that is off | `a_wrong_clock_gets_no_cosignature_and_accuses_nobody`, here |
 
 #[path = "support/chance.rs"]
@@ -271,12 +276,30 @@ enum Trouble {
     Slow,
     Killed,
     Restarted,
+    /// It runs by a clock that is off: stopped by the rules, or within them.
+    Skewed,
+    /// New mailboxes, asked for everywhere at once.
+    Enrolled,
 }
 
-const TROUBLES: [Trouble; 5] =
-    [Trouble::Parted, Trouble::CutOff, Trouble::Slow, Trouble::Killed, Trouble::Restarted];
+const TROUBLES: [Trouble; 7] = [
+    Trouble::Parted,
+    Trouble::CutOff,
+    Trouble::Slow,
+    Trouble::Killed,
+    Trouble::Restarted,
+    Trouble::Skewed,
+    Trouble::Enrolled,
+];
 
 async fn suffer(trouble: Trouble, sites: &mut [Site], world: &World, chance: &mut Chance) {
+    if let Trouble::Skewed = trouble
+        && !Path::new(FAKETIME).exists()
+    {
+        println!("SKIPPED {trouble:?}: the package libfaketime is not installed");
+        return;
+    }
+    let began = Instant::now();
     let one = chance.within(0..=2) as usize;
     let other = (one + chance.within(1..=2) as usize) % 3;
     println!("{trouble:?}: {one}, {other}");
@@ -286,6 +309,22 @@ async fn suffer(trouble: Trouble, sites: &mut [Site], world: &World, chance: &mu
         Trouble::Slow => sites[one].host.slow_down(64),
         Trouble::Killed => sites[one].kill(),
         Trouble::Restarted => sites[one].stop().await,
+        Trouble::Skewed => {
+            sites[one].stop().await;
+            // Peers do not cosign the one; of the other they do not see that it is off.
+            sites[one].start_at(Some(*chance.pick(&["-600s", "+200s"]))).await;
+        }
+        Trouble::Enrolled => {
+            let alder = "alder.example".parse().unwrap();
+            for _ in 0..3 {
+                let local = format!("n{}", chance.next());
+                let address = world.enroll(&alder, &local).unwrap();
+                for site in sites.iter_mut() {
+                    let url = format!("{}/v1/lookup/{address}", site.url());
+                    site.observer.get(&url).await;
+                }
+            }
+        }
     }
     let rests = Instant::now() + Duration::from_millis(chance.within(1000..=4000));
     while Instant::now() < rests {
@@ -300,7 +339,13 @@ async fn suffer(trouble: Trouble, sites: &mut [Site], world: &World, chance: &mu
         Trouble::CutOff => sites[one].host.connect(),
         Trouble::Slow => sites[one].host.speed_up(),
         Trouble::Killed | Trouble::Restarted => sites[one].start().await,
+        Trouble::Skewed => {
+            sites[one].stop().await;
+            sites[one].start().await;
+        }
+        Trouble::Enrolled => {}
     }
+    println!("{trouble:?}: over after {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -333,6 +378,72 @@ async fn whatever_happened_all_cosign_again() {
     }
     for site in sites {
         site.settle().await;
+    }
+}
+
+/// Threat 12, with whole mirrors: the folder is that of a backup, without its guard
+/// and then with all that a snapshot of the machine has.
+#[tokio::test]
+async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
+    if !netns::inside("a_mirror_from_a_backup_is_healed_by_its_peers") {
+        return;
+    }
+    let (net, world, mut chance) = (Net::new(), world().await, Chance::new());
+    let mut sites = Site::syndicate(&net, &world, 3);
+    for site in &mut sites {
+        site.start().await;
+    }
+    all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
+    sites[0].stop().await;
+    let (data, kept) = (sites[0].folder.path().join("data"), tempfile::tempdir().unwrap());
+    copy_folder(&data, kept.path());
+    sites[0].start().await;
+    all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
+    let keys = cosigners(&sites);
+    for with_guard in [false, true] {
+        let before = sites[0].look().await.unwrap();
+        sites[0].stop().await;
+        std::fs::remove_dir_all(&data).unwrap();
+        copy_folder(kept.path(), &data);
+        if !with_guard {
+            std::fs::remove_file(data.join("guard")).unwrap();
+            std::fs::remove_dir_all(data.join("state")).unwrap();
+        }
+        let began = Instant::now();
+        sites[0].start().await;
+        let ends = began + PATIENCE;
+        loop {
+            let found = sites[0].cosigned(&keys).await;
+            if found.is_some_and(|(size, by)| size > before && by.len() == 2) {
+                break;
+            }
+            let words = sites[0].running.as_ref().unwrap().words();
+            assert!(Instant::now() < ends, "not healed:\n{words}");
+            change(&world, &mut chance);
+            sleep(Duration::from_millis(500)).await;
+        }
+        let words = sites[0].running.as_ref().unwrap().words();
+        assert!(words.contains("took back entries"), "{words}");
+        println!("guard restored: {with_guard}; cosigned again after {:?}", began.elapsed());
+        // What it published before is a part of what it publishes now.
+        let url = sites[0].url();
+        sites[0].observer.prove_all(&url).await;
+    }
+    all_cosign(&mut sites, &[1, 2], &world, &mut chance).await;
+    for site in sites {
+        site.settle().await;
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }
 

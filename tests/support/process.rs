@@ -105,6 +105,12 @@ impl Mirror {
         }
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// What it wrote so far, to standard output and standard error.
     pub fn words(&self) -> String {
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
