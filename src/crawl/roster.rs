@@ -8,7 +8,7 @@
 //!
 //! The log may know names that have no row: the process was killed between the
 //! two, or the index was made again. [`super::sweep`] finds them beside the
-//! visits; until it has, whatever is read here is read from the log's index too.
+//! visits; until it has, whoever is asked for is read from the log's index too.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use crate::store::{Error, State};
 const WINDOW: usize = 256;
 /// Of those, read at the same time.
 const READS: usize = 16;
+/// Rows of a domain that are asked for first: few have more, and a short scan is
+/// made at once.
+const FEW: usize = 64;
 /// What is due within this time is read too, milliseconds.
 const AHEAD: u64 = 10_000;
 /// After a failed read the next one waits, milliseconds.
@@ -75,13 +78,13 @@ impl Written {
         with_log: bool,
     ) -> Result<Written, Error> {
         let mut written = Written::default();
-        let mut range = rows::frontier_of(domain);
+        let (mut range, mut limit) = (rows::frontier_of(domain), FEW);
         loop {
-            let page: Vec<FrontierRow> = rows::scan(state, range.clone(), MAX_SCAN).await?;
-            let last = page.last().filter(|_| page.len() == MAX_SCAN).map(|row| row.key());
+            let page: Vec<FrontierRow> = rows::scan(state, range.clone(), limit).await?;
+            let last = page.last().filter(|_| page.len() == limit).map(|row| row.key());
             page.into_iter().for_each(|row| written.take(row, now));
             let Some(last) = last else { break };
-            range = range.after(&last);
+            (range, limit) = (range.after(&last), MAX_SCAN);
         }
         if with_log {
             written.compare(state, domain).await?;
@@ -108,14 +111,16 @@ impl Written {
         {
             let known: HashSet<&Address> =
                 self.mailboxes.iter().map(|(address, ..)| address).chain(&self.lapsed).collect();
-            let mut range = rows::users_of(domain);
+            let (mut range, mut limit) = (rows::users_of(domain), FEW);
             loop {
-                let page = state.scan(UserRow::TABLE, range.clone(), MAX_SCAN).await?;
+                let page = state.scan(UserRow::TABLE, range.clone(), limit).await?;
                 let users = page.iter().filter_map(|(key, _)| rows::user_of(key));
                 let unknown = users.filter(|user| !known.contains(user));
                 missing.extend(unknown.map(Name::Address));
                 match page.last() {
-                    Some((last, _)) if page.len() == MAX_SCAN => range = range.after(last),
+                    Some((last, _)) if page.len() == limit => {
+                        (range, limit) = (range.after(last), MAX_SCAN);
+                    }
                     _ => break,
                 }
             }
@@ -140,9 +145,8 @@ async fn read_due(
     due: Timestamp,
     domain: Domain,
     now: Timestamp,
-    with_log: bool,
 ) -> Result<(Timestamp, Domain, Written), Error> {
-    let written = Written::read(&*state, &domain, now, with_log).await?;
+    let written = Written::read(&*state, &domain, now, false).await?;
     Ok((due, domain, written))
 }
 
@@ -216,7 +220,7 @@ impl Roster {
             .collect();
         let reads = due
             .into_iter()
-            .map(|(due, domain)| read_due(Arc::clone(&self.state), due, domain, now, !self.swept));
+            .map(|(due, domain)| read_due(Arc::clone(&self.state), due, domain, now));
         let read: Vec<_> = stream::iter(reads).buffered(READS).collect().await;
         for one in read {
             let (due, domain, written) = one?;
