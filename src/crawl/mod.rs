@@ -310,6 +310,8 @@ pub struct Report {
     pub later: Option<Timestamp>,
     /// The visit before this one; zero: none is remembered.
     pub previous: Timestamp,
+    /// When what was seen as before was seen, not written down yet.
+    seen: Vec<SeenRow>,
 }
 
 /// A draft of a visit that went to the log.
@@ -917,7 +919,7 @@ impl Crawler {
     /// Returns what is to be looked at from elsewhere too.
     async fn ended(&mut self, job: Job, visited: Visited) -> Option<Task> {
         let now = self.now();
-        let Visited { report, elsewhere_until } = visited;
+        let Visited { mut report, elsewhere_until } = visited;
         let pace = self.visitor.options.pace;
         if let (Outcome::HostBusy, Some(at)) = (report.outcome, report.later) {
             self.visitor.metrics.count(&report);
@@ -957,12 +959,16 @@ impl Crawler {
             self.for_peers.remove(name);
         }
         self.lapse(&job).await;
-        if elsewhere_until.is_none() {
-            self.forget(settled.ended).await;
-        }
+        let seen = self.visitor.still_known(std::mem::take(&mut report.seen)).await;
         // The rows of a domain that another process visits are that one's.
         if !settled.dropped && elsewhere_until.is_none() {
-            self.roster.remember(&Name::Domain(job.domain.clone()), due, failures, None).await;
+            let name = Name::Domain(job.domain.clone());
+            self.roster.visited(&name, due, failures, &seen).await;
+        } else if let Err(error) = self.roster.saw(&seen).await {
+            tracing::warn!(%error, "what was seen could not be written");
+        }
+        if elsewhere_until.is_none() {
+            self.forget(settled.ended).await;
         }
         for name in &settled.kept {
             self.roster.remember(name, due, failures, Some("asked for")).await;
@@ -1061,6 +1067,7 @@ impl Report {
             refresh: now,
             later: None,
             previous: Timestamp::default(),
+            seen: Vec::new(),
         }
     }
 }

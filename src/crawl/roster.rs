@@ -322,7 +322,29 @@ impl Roster {
         failures: u32,
         reason: Option<&'static str>,
     ) {
-        match self.write(name, due, failures, reason).await {
+        self.remember_all(name, due, failures, reason, &[]).await;
+    }
+
+    /// The same after a visit, with what it saw: one write for both.
+    pub(super) async fn visited(
+        &mut self,
+        domain: &Name,
+        due: Timestamp,
+        failures: u32,
+        seen: &[SeenRow],
+    ) {
+        self.remember_all(domain, due, failures, None, seen).await;
+    }
+
+    async fn remember_all(
+        &mut self,
+        name: &Name,
+        due: Timestamp,
+        failures: u32,
+        reason: Option<&'static str>,
+        seen: &[SeenRow],
+    ) {
+        match self.write(name, due, failures, reason, seen).await {
             Ok(()) => {}
             Err(error) => {
                 if name.address().is_some() {
@@ -339,9 +361,11 @@ impl Roster {
         due: Timestamp,
         failures: u32,
         reason: Option<&'static str>,
+        seen: &[SeenRow],
     ) -> Result<(), Error> {
         let reason = reason.unwrap_or_default();
         let mut batch = Batch::new();
+        seen.iter().for_each(|row| batch.row(row));
         let mut written = Vec::new();
         let known = self.row(name).await?;
         // A mailbox is found by its domain.
@@ -370,6 +394,16 @@ impl Roster {
         new_domains.iter().for_each(|key| self.count(key, true));
         if name.address().is_none() || !new_domains.is_empty() {
             self.frontier.stored(name.domain(), due);
+        }
+        Ok(())
+    }
+
+    /// Writes when names were seen.
+    pub(super) async fn saw(&self, seen: &[SeenRow]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        seen.iter().for_each(|row| batch.row(row));
+        if !batch.is_empty() {
+            let _ = self.state.apply(batch).await?;
         }
         Ok(())
     }

@@ -58,6 +58,9 @@ const WAIT: Duration = Duration::from_secs(2);
 const PENDING: usize = 1024;
 const PENDING_BYTES: usize = 4 << 20;
 
+/// Rows of what was seen as before that a visit holds back, at most.
+const UNWRITTEN: usize = 64;
+
 /// Does visits; shared by all that go on.
 pub(super) struct Visitor {
     pub rooms: Rooms,
@@ -172,6 +175,10 @@ impl Visitor {
             return Ok(());
         }
         seen.outcome = report.outcome.to_string();
+        if is_as_before(report.outcome) {
+            report.seen.push(seen);
+            return Ok(());
+        }
         self.remember(&[seen]).await.map_err(failed)
     }
 
@@ -316,6 +323,12 @@ impl Visitor {
         self.metrics.incidents.with_label_values(&[incident.kind.as_str()]).inc();
         self.rooms.incidents.report(incident).await;
     }
+}
+
+/// Whether only the time of it is news, which may be written down later and with
+/// the rest: lost, it is seen again.
+fn is_as_before(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Confirmed | Outcome::Claimed)
 }
 
 /// Whether the domain's own draft, which is the first, is over quota.
@@ -657,6 +670,8 @@ struct Settled {
     size: usize,
     outcome: Result<Outcome, Error>,
     entries: Vec<Entered>,
+    /// Not written yet.
+    seen: Option<SeenRow>,
 }
 
 impl Visitor {
@@ -687,6 +702,11 @@ impl Visitor {
                 // The rest follows in the next visit, which need not wait.
                 report.refresh = report.started;
             }
+            if report.seen.len() >= UNWRITTEN {
+                let seen = self.still_known(std::mem::take(&mut report.seen)).await;
+                let failed = |source| Error::Known { domain: address.domain().clone(), source };
+                self.remember(&seen).await.map_err(failed)?;
+            }
             waiting += looked.size();
             pending.push(self.submit(address, looked));
             while pending.len() > PENDING || waiting > PENDING_BYTES {
@@ -704,9 +724,9 @@ impl Visitor {
     /// only what the log has taken counts as seen.
     async fn submit(&self, address: &Address, looked: Looked) -> Settled {
         let size = looked.size();
-        let mut entries = Vec::new();
-        let outcome = self.submit_all(address, looked, &mut entries).await;
-        Settled { address: address.clone(), size, outcome, entries }
+        let (mut entries, mut seen) = (Vec::new(), None);
+        let outcome = self.submit_all(address, looked, &mut entries, &mut seen).await;
+        Settled { address: address.clone(), size, outcome, entries, seen }
     }
 
     async fn submit_all(
@@ -714,6 +734,7 @@ impl Visitor {
         address: &Address,
         looked: Looked,
         entries: &mut Vec<Entered>,
+        unwritten: &mut Option<SeenRow>,
     ) -> Result<Outcome, Error> {
         let Looked { mut seen, drafts, mut tip, served, mut outcome } = looked;
         if outcome == Outcome::Forgotten {
@@ -746,6 +767,10 @@ impl Visitor {
         // What is over quota is judged again at the next visit.
         seen.last_served = if complete && !coalesced { served } else { None };
         seen.outcome = outcome.to_string();
+        if is_as_before(outcome) {
+            *unwritten = Some(seen);
+            return Ok(outcome);
+        }
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         self.remember(&[seen]).await.map_err(failed)?;
         Ok(outcome)
@@ -1005,6 +1030,7 @@ fn in_force(known: &KnownUser, path: &[Served]) -> bool {
 fn settle(settled: Settled, waiting: &mut usize, report: &mut Report) -> Result<(), Error> {
     *waiting = waiting.saturating_sub(settled.size);
     report.entries.extend(settled.entries);
+    report.seen.extend(settled.seen);
     let outcome = settled.outcome?;
     report.users.push((settled.address, outcome));
     Ok(())
@@ -1029,6 +1055,21 @@ impl Visitor {
     /// Whether the log has a mailbox; if that cannot be said, it has.
     pub(super) async fn is_logged(&self, address: &Address) -> bool {
         self.user_row(address).await.map_or(true, |row| row.is_some())
+    }
+
+    /// Without mailboxes that were forgotten since they were seen.
+    pub(super) async fn still_known(&self, seen: Vec<SeenRow>) -> Vec<SeenRow> {
+        let mut known = Vec::with_capacity(seen.len());
+        for row in seen {
+            let is_known = match row.name.address() {
+                Some(address) => self.is_logged(address).await,
+                None => true,
+            };
+            if is_known {
+                known.push(row);
+            }
+        }
+        known
     }
 
     /// Whether a mailbox was forgotten. One that has a row was not, or is back.
