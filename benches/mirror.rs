@@ -267,8 +267,8 @@ fn quorum(c: &mut Criterion) {
         let receipts = join_all(asked).await.into_iter();
         receipts.map(|receipt| receipt.expect("a receipt")).collect::<Vec<Receipt>>()
     };
-    let checked = async || {
-        let check = client::check(&name, &eyes, &options).await.expect("a check");
+    let checked = async |options: &client::Options| {
+        let check = client::check(&name, &eyes, options).await.expect("a check");
         assert_eq!(check.verdict, Verdict::Agreed, "{:?}", check.reasons);
         check
     };
@@ -279,7 +279,13 @@ fn quorum(c: &mut Criterion) {
         b.to_async(&runtime).iter(|| async { black_box(answers().await) })
     });
     group.bench_function("a quorum lookup: verified, remembered, compared", |b| {
-        b.to_async(&runtime).iter(|| async { black_box(checked().await) })
+        b.to_async(&runtime).iter(|| async { black_box(checked(&options).await) })
+    });
+    group.bench_function("the same with nothing kept: every mirror is connected to anew", |b| {
+        b.to_async(&runtime).iter(|| async {
+            let sites = client::Sites::default();
+            black_box(checked(&client::Options { sites, ..options.clone() }).await)
+        })
     });
     group.finish();
 }

@@ -13,7 +13,7 @@ use futures::stream::{self, StreamExt as _};
 
 use super::ask::{Asking, NamedBy, Proof, Said};
 use super::fetch::{Ask, Mirror};
-use super::http::Site;
+use super::http::Sites;
 use super::judge::DnsRoot;
 use super::memory::{Memory, MemoryError};
 use super::verdict::{Standing, Tally, Verdict, needed_of};
@@ -51,6 +51,8 @@ pub struct Options {
     pub memory: Option<Memory>,
     /// For one answer.
     pub patience: Duration,
+    /// Connections, kept for the next check with these options or a clone of them.
+    pub sites: Sites,
 }
 
 /// Why a check was not made. Nothing that anybody else does.
@@ -107,6 +109,7 @@ impl Default for Options {
             fingerprint: None,
             memory: None,
             patience: PATIENCE,
+            sites: Sites::default(),
         }
     }
 }
@@ -194,7 +197,7 @@ fn places(options: &Options, roots: &Roots) -> Result<Vec<Place>, CheckError> {
     let named = named.chain(options.via.iter().map(|url| (url.as_str(), NamedBy::Caller)));
     let mut places: Vec<Place> = Vec::new();
     for (url, named_by) in named {
-        let site = Site::under(url, roots).map_err(|error| CheckError::Place(error.into()))?;
+        let site = options.sites.at(url, roots).map_err(|error| CheckError::Place(error.into()))?;
         let mirror = Mirror::at(site);
         if places.iter().all(|place| place.mirror.url() != mirror.url()) {
             places.push(Place { mirror, named_by });

@@ -3,7 +3,9 @@
 //!
 //! Redirects are followed within the host only: another host is another party.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +20,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(30);
 /// Redirects within the host.
 const REDIRECTS: usize = 3;
+
+/// Sites that are kept.
+const SITES: usize = 256;
 
 /// Longest body of a refusal that is read, bytes; of a longer one nothing is.
 const MAX_ERROR: usize = 16 * 1024;
@@ -143,6 +148,29 @@ impl Site {
     }
 }
 
+/// Sites that are kept from one call to the next, with their connections. Clones
+/// are the same. Of one runtime: connections end with it.
+#[derive(Clone, Debug, Default)]
+pub struct Sites(Arc<Mutex<HashMap<String, (Roots, Site)>>>);
+
+impl Sites {
+    /// The site at this URL under these authorities: the one from before if there
+    /// was one.
+    pub fn at(&self, url: &str, roots: &Roots) -> Result<Site, HttpError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &Roots| Arc::ptr_eq(&known.store(), &roots.store());
+        if let Some((_, site)) = kept.get(url).filter(|(known, _)| same(known)) {
+            return Ok(site.clone());
+        }
+        let site = Site::under(url, roots)?;
+        if kept.len() >= SITES {
+            kept.clear();
+        }
+        kept.insert(url.to_owned(), (roots.clone(), site.clone()));
+        Ok(site)
+    }
+}
+
 /// An address that is told something. Its path and query may be secrets: errors
 /// name the host alone.
 #[derive(Clone)]
@@ -241,7 +269,7 @@ fn is_this_machine(host: &str) -> bool {
 
 /// What a receipt or a checkpoint says does not rest on the authorities.
 fn tls(roots: &Roots) -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring speaks the versions that rustls has by default");
