@@ -4,6 +4,8 @@
 mod crawl;
 mod measure;
 mod receipts;
+#[cfg(feature = "demo")]
+mod syndicate;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +21,8 @@ use measure::Took;
 /// Measure the directory and its proofs on this machine.
 ///
 /// Takes about 15 seconds at 100,000 labels; the machine should be idle.
-/// `syndicate bench crawl` measures the crawler.
+/// `syndicate bench crawl` measures the crawler, `syndicate bench syndicate`
+/// mirrors that follow and cosign each other, and auditors.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -45,6 +48,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Crawl(crawl::Args),
+    Syndicate(syndicate::Args),
     #[command(hide = true)]
     Hosts(crawl::HostsArgs),
     #[command(hide = true)]
@@ -55,32 +59,32 @@ pub fn run(args: Args) -> ExitCode {
     #[cfg(feature = "demo")]
     match &args.what {
         Some(What::Crawl(args)) => return crawl::run(args),
+        Some(What::Syndicate(args)) => return syndicate::run(args),
         Some(What::Hosts(args)) => return crawl::serve(args),
         Some(What::Frontier(args)) => return crawl::frontier(args),
         None => {}
     }
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = args.threads.unwrap_or(cores);
-    let outcome = match &args.restored {
-        Some(folder) => {
-            runtime().and_then(|runtime| runtime.block_on(measure::restored_child(folder, threads)))
-        }
-        None => figures(&args, cores, threads).map(|figures| {
-            if !args.json {
-                for (name, value) in figures.as_object().into_iter().flatten() {
-                    println!("{name:>28}  {value}");
-                }
-            }
-            output::json_line(&figures);
-        }),
-    };
-    match outcome {
-        Ok(()) => ExitCode::from(output::YES),
-        Err(error) => {
-            eprintln!("syndicate: {error:#}");
-            ExitCode::from(output::NO)
-        }
+    match &args.restored {
+        Some(folder) => output::outcome(
+            runtime()
+                .and_then(|runtime| runtime.block_on(measure::restored_child(folder, threads))),
+        ),
+        None => told(args.json, figures(&args, cores, threads)),
     }
+}
+
+/// Prints figures, a line each for people, and one object for programs.
+fn told(json: bool, figures: anyhow::Result<Value>) -> ExitCode {
+    output::outcome(figures.map(|figures| {
+        if !json {
+            for (name, value) in figures.as_object().into_iter().flatten() {
+                println!("{name:>28}  {value}");
+            }
+        }
+        output::json_line(&figures);
+    }))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

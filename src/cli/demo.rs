@@ -7,7 +7,7 @@
 
 mod asked;
 mod attacks;
-mod operators;
+pub mod operators;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -11,8 +11,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::{Scratch, round, runtime};
-use crate::cli::output;
+use super::{Scratch, round, runtime, told};
 use crowd::Crowd;
 
 pub use crowd::{HostsArgs, serve};
@@ -121,21 +120,7 @@ impl Args {
 }
 
 pub fn run(args: &Args) -> ExitCode {
-    match figures(args) {
-        Ok(figures) => {
-            if !args.json {
-                for (name, value) in figures.as_object().into_iter().flatten() {
-                    println!("{name:>28}  {value}");
-                }
-            }
-            output::json_line(&figures);
-            ExitCode::from(output::YES)
-        }
-        Err(error) => {
-            eprintln!("syndicate: {error:#}");
-            ExitCode::from(output::NO)
-        }
-    }
+    told(args.json, figures(args))
 }
 
 /// Memory first, while the process is as new.
@@ -185,12 +170,12 @@ fn figures(args: &Args) -> anyhow::Result<Value> {
 
 /// Says on standard error how far things are.
 #[derive(Clone, Copy)]
-struct Teller {
-    quiet: bool,
+pub struct Teller {
+    pub quiet: bool,
 }
 
 impl Teller {
-    fn say(self, what: &str) {
+    pub fn say(self, what: &str) {
         if !self.quiet {
             eprintln!("{what}");
         }
@@ -198,7 +183,7 @@ impl Teller {
 }
 
 /// Processes that ran or waited in the last minute, on average.
-fn load() -> f64 {
+pub fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
@@ -208,6 +193,6 @@ fn peak() -> u64 {
     super::measure::status("VmHWM:")
 }
 
-fn mib(bytes: u64) -> f64 {
+pub fn mib(bytes: u64) -> f64 {
     round(bytes as f64 / f64::from(1 << 20))
 }

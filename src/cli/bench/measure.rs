@@ -109,7 +109,12 @@ pub fn resident() -> u64 {
 
 /// A line of the process's status, which is in KiB: bytes.
 pub fn status(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status_of("self", field)
+}
+
+/// The same of any process, by its number.
+pub fn status_of(process: &str, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     1024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0)
 }

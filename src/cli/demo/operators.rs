@@ -18,7 +18,7 @@ use super::{GLANCE, PATIENCE, Teller, expect_good};
 pub struct Operator {
     pub name: &'static str,
     pub vantage: Vantage,
-    config: Config,
+    pub config: Config,
     secrets: Secrets,
     running: Option<Mirror>,
 }
@@ -113,7 +113,7 @@ impl Operator {
         self.running.as_ref().context("the mirror is switched off")
     }
 
-    pub fn introduce(&self, teller: Teller) {
+    pub(super) fn introduce(&self, teller: Teller) {
         let Some(mirror) = &self.running else { return };
         teller.tell(
             "mirror",
