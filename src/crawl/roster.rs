@@ -2,9 +2,10 @@
 //! soon, or asked for, in memory. A start reads the first of a million names and
 //! begins; what is not in memory is read when its turn comes.
 //!
-//! `Table::Due` has the order. What is due up to the `horizon` is in memory; the
-//! next page of it is read when time gets there. A domain is let go of after a
-//! visit if its row says all there is to say about it, and too many are in memory.
+//! `Table::Due` has the order. What is due up to the `horizon` is in memory. The
+//! next page of it is read ahead, beside the visits, and taken in when time gets
+//! there. A domain is let go of after a visit if its row says all there is to say
+//! about it, and too many are in memory.
 //!
 //! The log may know names that have no row: the process was killed between the
 //! two, or the index was made again. [`super::sweep`] finds them beside the
@@ -14,6 +15,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
+use tokio::task::JoinSet;
 
 use super::Expiring;
 use super::frontier::{Frontier, Job};
@@ -47,6 +49,8 @@ pub struct Roster {
     horizon: Timestamp,
     /// Where in `Table::Due` the rest begins.
     cursor: Vec<u8>,
+    /// The page after that, on its way.
+    ahead: Option<Ahead>,
     /// No page is read before then, since reading failed.
     retry_at: Timestamp,
     /// In memory for what no row says, until then; the earliest first.
@@ -140,14 +144,37 @@ impl Written {
     }
 }
 
-async fn read_due(
-    state: Arc<dyn State>,
-    due: Timestamp,
+/// A page of what is due, being read.
+struct Ahead {
+    /// What `horizon` and `cursor` are once it is taken in.
+    horizon: Timestamp,
+    cursor: Vec<u8>,
+    /// One task; it ends with this.
+    reading: JoinSet<Result<Vec<Due>, Error>>,
+    /// Written since the reading began: what was read of them is old.
+    written: HashSet<Domain>,
+}
+
+/// A domain as `Table::Due` and its own rows have it.
+struct Due {
+    at: Timestamp,
     domain: Domain,
+    written: Written,
+}
+
+async fn read_all(
+    state: Arc<dyn State>,
+    due: Vec<(Timestamp, Domain)>,
     now: Timestamp,
-) -> Result<(Timestamp, Domain, Written), Error> {
-    let written = Written::read(&*state, &domain, now, false).await?;
-    Ok((due, domain, written))
+) -> Result<Vec<Due>, Error> {
+    let state = &*state;
+    let reads = due.into_iter().map(|(at, domain)| async move {
+        let written = Written::read(state, &domain, now, false).await?;
+        // A short read is made at once, and others want their turn too.
+        tokio::task::yield_now().await;
+        Ok(Due { at, domain, written })
+    });
+    stream::iter(reads).buffered(READS).collect::<Vec<_>>().await.into_iter().collect()
 }
 
 impl Roster {
@@ -159,6 +186,7 @@ impl Roster {
             resident,
             horizon: Timestamp::default(),
             cursor: Vec::new(),
+            ahead: None,
             retry_at: Timestamp::default(),
             lingering: VecDeque::new(),
             swept: false,
@@ -191,6 +219,14 @@ impl Roster {
                 return Err(error);
             }
         }
+        let is_near = self.horizon < now.plus(AHEAD / 2) && self.retry_at <= now;
+        if is_near
+            && self.ahead.is_none()
+            && let Err(error) = self.read_ahead(now).await
+        {
+            self.retry_at = now.plus(PAUSE);
+            return Err(error);
+        }
         Ok(self.frontier.next(now))
     }
 
@@ -207,38 +243,55 @@ impl Roster {
         self.frontier.next_due().map_or(read_on, |due| due.min(read_on))
     }
 
-    /// Reads the next page of what is due.
-    async fn read_on(&mut self, now: Timestamp) -> Result<(), Error> {
+    /// Begins to read the next page of what is due.
+    async fn read_ahead(&mut self, now: Timestamp) -> Result<(), Error> {
         let until = now.plus(AHEAD);
         let end = until.plus(1).millis().to_be_bytes().to_vec();
         let range = Range { start: self.cursor.clone(), end: Some(end.clone()) };
         let page = self.state.scan(Table::Due, range, WINDOW).await?;
-        let due: Vec<_> = page
+        let due: Vec<(Timestamp, Domain)> = page
             .iter()
             .filter_map(|(key, _)| rows::due_of(key))
             .filter(|(_, domain)| !self.frontier.contains(domain))
             .collect();
-        let reads = due
-            .into_iter()
-            .map(|(due, domain)| read_due(Arc::clone(&self.state), due, domain, now));
-        let read: Vec<_> = stream::iter(reads).buffered(READS).collect().await;
-        for one in read {
-            let (due, domain, written) = one?;
-            if written.row.as_ref().is_none_or(|row| row.due != due) {
+        let (horizon, cursor) = match page.last() {
+            Some((last, _)) if page.len() == WINDOW => {
+                let horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
+                (horizon, Range::all().after(last).start)
+            }
+            _ => (until, end),
+        };
+        let mut reading = JoinSet::new();
+        reading.spawn(read_all(Arc::clone(&self.state), due, now));
+        self.ahead = Some(Ahead { horizon, cursor, reading, written: HashSet::new() });
+        Ok(())
+    }
+
+    /// Takes in the next page of what is due.
+    async fn read_on(&mut self, now: Timestamp) -> Result<(), Error> {
+        if self.ahead.is_none() {
+            self.read_ahead(now).await?;
+        }
+        let Some(mut ahead) = self.ahead.take() else { return Ok(()) };
+        let read = match ahead.reading.join_next().await {
+            None => Vec::new(),
+            Some(Ok(read)) => read?,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        };
+        for Due { at, domain, written } in read {
+            // Those that were let go of since are due after this page.
+            if self.frontier.contains(&domain) || ahead.written.contains(&domain) {
+                continue;
+            }
+            if written.row.as_ref().is_none_or(|row| row.due != at) {
                 // Another process moved it, or a write came to half its end.
                 let mut batch = Batch::new();
-                batch.delete(Table::Due, rows::due_key(due, &domain));
+                batch.delete(Table::Due, rows::due_key(at, &domain));
                 let _ = self.state.apply(batch).await?;
             }
             self.admit(&domain, written, now).await?;
         }
-        match page.last() {
-            Some((last, _)) if page.len() == WINDOW => {
-                self.horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
-                self.cursor = Range::all().after(last).start;
-            }
-            _ => (self.horizon, self.cursor) = (until, end),
-        }
+        (self.horizon, self.cursor) = (ahead.horizon, ahead.cursor);
         Ok(())
     }
 
@@ -307,7 +360,9 @@ impl Roster {
         if self.frontier.len() <= self.resident {
             return;
         }
-        if let Some(until) = self.frontier.evict(domain, self.horizon, now) {
+        // What is due within the page on its way would not be on it.
+        let horizon = self.ahead.as_ref().map_or(self.horizon, |ahead| ahead.horizon);
+        if let Some(until) = self.frontier.evict(domain, horizon, now) {
             self.lingering.push_back((until, domain.clone()));
         }
     }
@@ -363,6 +418,7 @@ impl Roster {
         reason: Option<&'static str>,
         seen: &[SeenRow],
     ) -> Result<(), Error> {
+        self.outdate(name);
         let reason = reason.unwrap_or_default();
         let mut batch = Batch::new();
         seen.iter().for_each(|row| batch.row(row));
@@ -398,6 +454,13 @@ impl Roster {
         Ok(())
     }
 
+    /// What is being read of that domain is about to be written.
+    fn outdate(&mut self, name: &Name) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.written.insert(name.domain().clone());
+        }
+    }
+
     /// Writes when names were seen.
     pub(super) async fn saw(&self, seen: &[SeenRow]) -> Result<(), Error> {
         let mut batch = Batch::new();
@@ -418,6 +481,7 @@ impl Roster {
         let mut batch = Batch::new();
         let mut domains = Vec::new();
         for name in names {
+            self.outdate(name);
             if let Some(row) = self.row(name).await? {
                 batch.frontier(Some(&row), None);
                 domains.extend(name.address().is_none().then(|| row.key()));
@@ -567,6 +631,41 @@ mod tests {
         assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(599));
         roster.frontier.urge(&domain(3), NOW);
         assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(3));
+    }
+
+    /// While the page with both is being read, one domain is put off to later,
+    /// and one to a time within that page.
+    #[tokio::test]
+    async fn what_is_written_while_its_page_is_read_has_its_turn() {
+        const ALL: u64 = 600;
+        let due = |number: u64| Timestamp::from_millis(NOW.millis() - number - 1);
+        let mut roster = Roster::new(filled(ALL).await, 0);
+        assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(ALL - 1));
+        assert!(roster.horizon < due(310) && roster.ahead.as_ref().unwrap().horizon > due(290));
+        // Until it is read.
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        for (number, again) in [(300, NOW.plus(HOUR)), (310, due(290))] {
+            roster.fetch(&domain(number), NOW).await.unwrap();
+            roster.frontier.urge(&domain(number), NOW);
+            assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(number));
+            roster.done(&domain(number), NOW, again, 0).await;
+            // Whoever was asked for stays in memory a while, and no longer.
+            roster.release(&domain(number), NOW.plus(HOUR));
+            assert_eq!(roster.frontier.contains(&domain(number)), number == 310);
+        }
+        let mut turns = Vec::new();
+        while let Some(job) = roster.next(NOW).await.unwrap() {
+            turns.push(job.domain);
+        }
+        turns.sort();
+        let all = (0..ALL - 1).filter(|number| *number != 300);
+        let mut all: Vec<Domain> = all.map(domain).collect();
+        all.sort();
+        assert_eq!(turns, all);
+        let put_off = roster.next(NOW.plus(HOUR)).await.unwrap().unwrap();
+        assert_eq!(put_off.domain, domain(300));
     }
 
     #[tokio::test]
