@@ -831,6 +831,18 @@ async fn a_clock_that_jumps_stops_the_log_and_does_not_brick_it() {
     assert!(opened.sequencer.round().await.unwrap().is_some());
     assert_eq!(opened.log.blocked(), None);
     assert!(whole(&store).await.continues(&checked));
+    drop(opened);
+
+    // The same word at a start, after an outage.
+    machine.clock.advance(7_200_000);
+    let mut opened = machine.open(&store).await;
+    assert_eq!(opened.sequencer.round().await.unwrap(), None);
+    assert!(matches!(opened.log.blocked(), Some(Blocked::ClockAhead { .. })));
+    drop(opened);
+    let options = Options { accept_clock: true, ..machine.options() };
+    let mut opened = machine.open_with(options, &store).await.unwrap();
+    assert!(opened.sequencer.round().await.unwrap().is_some());
+    assert_eq!(opened.log.blocked(), None);
 }
 
 /// Threat 13: the directory proves the published head, so it can run ahead of it

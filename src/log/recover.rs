@@ -95,12 +95,8 @@ pub async fn open(
     }
     let standing = judge(fences, &marks, &record, &chain, &last, reading.indexed).await?;
     let (pool, drafts) = mpsc::channel(options.pool.max(1));
-    let word = Mutex::new(Word {
-        standing,
-        clock: options.accept_clock,
-        despite_peers: options.accept_clock,
-        peers_clocks: None,
-    });
+    let word = Mutex::new(Word { standing, ..Word::default() });
+    let accept_clock = options.accept_clock;
     let log = Log(Arc::new(Shared {
         options,
         record,
@@ -135,6 +131,10 @@ pub async fn open(
             // Nothing to lose yet: the first batch is the genesis entry.
             sequencer.round().await?;
         }
+    }
+    if accept_clock {
+        // Not before: what was finished just now was no batch.
+        log.accept_clock();
     }
     if let Some(head) = log.heads().committed {
         info!(origin = log.record().origin, size = head.size, commit = head.n, "the log is open");
