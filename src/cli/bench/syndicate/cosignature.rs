@@ -26,6 +26,8 @@ use super::{Teller, quantile};
 const ORIGIN: &str = "witness.example/log";
 /// Entries of a batch, the directory root included.
 const ENTRIES: u64 = 1000;
+/// Between two tries.
+const GLANCE: Duration = Duration::from_millis(100);
 /// Longest wait until the log was followed to its end.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -113,8 +115,17 @@ async fn cosign(
     let followed = async { peer.watch().wait_for(|at| at.status == Status::Good).await.map(drop) };
     tokio::time::timeout(PATIENCE, followed).await.context("the log was not followed")??;
     let followed_per_s = log.size() as f64 / began.elapsed().as_secs_f64();
-    let first = witness.add_checkpoint(log.first()?.to_string().as_bytes()).await;
-    ensure!(first.status() == 200, "the first checkpoint is not cosigned: {first:?}");
+    // A mirror that has just begun asks its peers first what it signed before.
+    let first = log.first()?.to_string();
+    loop {
+        let answer = witness.add_checkpoint(first.as_bytes()).await;
+        if answer.status() == 200 {
+            break;
+        }
+        let later = answer.status() == 503 && began.elapsed() < PATIENCE;
+        ensure!(later, "the first checkpoint is not cosigned: {answer:?}");
+        tokio::time::sleep(GLANCE).await;
+    }
 
     teller.say(&format!("{batches} batches of {ENTRIES} entries are cosigned"));
     let (mut cpu, mut walls) = (Duration::ZERO, Vec::new());
