@@ -27,7 +27,7 @@ const ORIGIN: &str = "witness.example/log";
 /// Entries of a batch, the directory root included.
 const ENTRIES: u64 = 1000;
 /// Between two tries.
-const GLANCE: Duration = Duration::from_millis(100);
+const GLANCE: Duration = Duration::from_secs(1);
 /// Longest wait until the log was followed to its end.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -108,7 +108,11 @@ async fn cosign(
     let (witness, peer) = (Arc::clone(peers.witness()), Arc::clone(&peers.peers()[0]));
     let stop = CancellationToken::new();
     let (one, two) = (stop.clone(), stop.clone());
-    let writing = tokio::spawn(opened.sequencer.run(one));
+    let (recall, mut sequencer) = (peers.recall(), opened.sequencer);
+    let writing = tokio::spawn(async move {
+        recall.run(&mut sequencer, &one).await?;
+        sequencer.run(one).await
+    });
     let following = tokio::spawn(peers.run(two));
 
     let began = Instant::now();
