@@ -80,6 +80,8 @@ struct Scene {
     reports: Arc<Mutex<Vec<Arc<Report>>>>,
     /// Entries that were acknowledged: version and events.
     acknowledged: Vec<(Name, u64, Events)>,
+    /// What the last visit of each domain said.
+    last: BTreeMap<Domain, Arc<Report>>,
 }
 
 /// A mirror's life, and who listens to it.
@@ -131,6 +133,7 @@ impl Scene {
             rolling: vec![],
             reports: Arc::default(),
             acknowledged: vec![],
+            last: BTreeMap::new(),
         }
     }
 
@@ -236,7 +239,19 @@ impl Scene {
                 let Some(story) = self.stories.get_mut(&name) else { continue };
                 story.seen |= outcome.is_good() && report.started > story.changed_at;
             }
+            self.last.insert(report.domain.clone(), report);
         }
+    }
+
+    /// Why a name was not seen, as far as its domain's last visit tells.
+    fn why(&self, name: &Name) -> String {
+        let Some(report) = self.last.get(name.domain()) else {
+            return format!("{name}: no visit");
+        };
+        let ago = self.clock.now().since(report.ended);
+        let (outcome, later) = (report.outcome, report.later);
+        let users = &report.users;
+        format!("{name}: {outcome:?} {ago} ms ago, later {later:?}, {users:?}, {:?}", report.detail)
     }
 
     fn is_seen(&self, name: &Name) -> bool {
@@ -428,6 +443,7 @@ async fn nothing_is_lost_in_a_long_run_with_faults() {
     end(life, true).await;
     let life = scene.start().await;
     let deadline = Instant::now() + PATIENCE;
+    let mut spoke = Instant::now();
     loop {
         scene.take_reports();
         let unseen: Vec<&Name> =
@@ -435,7 +451,12 @@ async fn nothing_is_lost_in_a_long_run_with_faults() {
         if unseen.is_empty() {
             break;
         }
-        assert!(Instant::now() < deadline, "never seen again: {unseen:?}");
+        let why = || unseen.iter().map(|name| scene.why(name)).collect::<Vec<_>>().join("\n");
+        assert!(Instant::now() < deadline, "never seen again:\n{}", why());
+        if spoke.elapsed() > PATIENCE / 9 {
+            println!("waiting for:\n{}", why());
+            spoke = Instant::now();
+        }
         sleep(Duration::from_millis(100)).await;
     }
     let changes: usize = scene.stories.values().map(|story| story.events.len()).sum();
