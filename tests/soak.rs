@@ -33,7 +33,7 @@ use syndicate::daemon::{Filed, FromCrawl};
 use syndicate::demo::dns::Fault as DnsFault;
 use syndicate::demo::world::{self, World};
 use syndicate::dime::{Domain, Name, Timestamp};
-use syndicate::dmtp;
+use syndicate::dmtp::{self, hosts};
 use syndicate::log::check::check;
 use syndicate::proof::Label;
 use syndicate::proof::entry::{Entry, Event, Events, Kind};
@@ -208,6 +208,8 @@ impl Scene {
     fn options(&self) -> crawl::Options {
         crawl::Options {
             pace: Pace { interval: 400, back_off: 200, back_off_limit: 1000 },
+            // A host rests as long as it is broken here, not for minutes.
+            hosts: hosts::Limits { rest: 1000, rest_limit: 3000, ..hosts::Limits::default() },
             concurrency: 8,
             resident: 0,
             dx_port: self.world.dmtp_port(),
