@@ -117,7 +117,7 @@ pub struct UserObservation {
     pub version: u64,
     /// The version in force after this entry, 0 for none.
     pub current: u64,
-    /// See [`label::commitment`].
+    /// See [`commitment`](super::label::commitment).
     pub commitment: Hash,
     pub events: Events,
     pub held_until: Option<Timestamp>,
