@@ -15,13 +15,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Expiring;
 use super::frontier::{Frontier, Job};
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
-use crate::store::state::{Batch, MAX_SCAN, Range, Table};
+use crate::store::state::{Batch, MAX_SCAN, Range, Row, Table};
 use crate::store::{Error, State};
 
 /// Due domains that are read at once.
@@ -146,13 +146,24 @@ impl Written {
 
 /// A page of what is due, being read.
 struct Ahead {
-    /// What `horizon` and `cursor` are once it is taken in.
+    /// The latest that `horizon` may be once this is taken in, and that `cursor`
+    /// may be then; what they are, once the page's turns are known.
     horizon: Timestamp,
     cursor: Vec<u8>,
-    /// One task; it ends with this.
-    reading: JoinSet<Result<Vec<Due>, Error>>,
+    /// One task at a time; it ends with this.
+    reading: JoinSet<Result<Step, Error>>,
+    /// What it comes to.
+    read: Option<Vec<Due>>,
     /// Written since the reading began: what was read of them is old.
     written: HashSet<Domain>,
+}
+
+/// What a task has read.
+enum Step {
+    /// Rows of `Table::Due`.
+    Turns(Vec<Row>),
+    /// The domains among them that were not in memory.
+    Domains(Vec<Due>),
 }
 
 /// A domain as `Table::Due` and its own rows have it.
@@ -166,7 +177,7 @@ async fn read_all(
     state: Arc<dyn State>,
     due: Vec<(Timestamp, Domain)>,
     now: Timestamp,
-) -> Result<Vec<Due>, Error> {
+) -> Result<Step, Error> {
     let state = &*state;
     let reads = due.into_iter().map(|(at, domain)| async move {
         let written = Written::read(state, &domain, now, false).await?;
@@ -174,7 +185,8 @@ async fn read_all(
         tokio::task::yield_now().await;
         Ok(Due { at, domain, written })
     });
-    stream::iter(reads).buffered(READS).collect::<Vec<_>>().await.into_iter().collect()
+    let read: Vec<_> = stream::iter(reads).buffered(READS).collect().await;
+    Ok(Step::Domains(read.into_iter().collect::<Result<_, _>>()?))
 }
 
 impl Roster {
@@ -219,10 +231,8 @@ impl Roster {
                 return Err(error);
             }
         }
-        let is_near = self.horizon < now.plus(AHEAD / 2) && self.retry_at <= now;
-        if is_near
-            && self.ahead.is_none()
-            && let Err(error) = self.read_ahead(now).await
+        if self.retry_at <= now
+            && let Err(error) = self.read_beside(now)
         {
             self.retry_at = now.plus(PAUSE);
             return Err(error);
@@ -243,42 +253,72 @@ impl Roster {
         self.frontier.next_due().map_or(read_on, |due| due.min(read_on))
     }
 
-    /// Begins to read the next page of what is due.
-    async fn read_ahead(&mut self, now: Timestamp) -> Result<(), Error> {
-        let until = now.plus(AHEAD);
-        let end = until.plus(1).millis().to_be_bytes().to_vec();
-        let range = Range { start: self.cursor.clone(), end: Some(end.clone()) };
-        let page = self.state.scan(Table::Due, range, WINDOW).await?;
-        let due: Vec<(Timestamp, Domain)> = page
-            .iter()
-            .filter_map(|(key, _)| rows::due_of(key))
-            .filter(|(_, domain)| !self.frontier.contains(domain))
-            .collect();
-        let (horizon, cursor) = match page.last() {
-            Some((last, _)) if page.len() == WINDOW => {
-                let horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
-                (horizon, Range::all().after(last).start)
+    /// Reads the next page of what is due, as far as that takes no waiting.
+    fn read_beside(&mut self, now: Timestamp) -> Result<(), Error> {
+        match &mut self.ahead {
+            Some(ahead) => match ahead.reading.try_join_next() {
+                Some(step) => self.go_on(step, now),
+                None => Ok(()),
+            },
+            None => {
+                if self.horizon < now.plus(AHEAD / 2) {
+                    self.read_ahead(now);
+                }
+                Ok(())
             }
-            _ => (until, end),
-        };
+        }
+    }
+
+    /// Begins to read the next page of what is due.
+    fn read_ahead(&mut self, now: Timestamp) {
+        let horizon = now.plus(AHEAD);
+        let cursor = horizon.plus(1).millis().to_be_bytes().to_vec();
+        let range = Range { start: self.cursor.clone(), end: Some(cursor.clone()) };
+        let state = Arc::clone(&self.state);
         let mut reading = JoinSet::new();
-        reading.spawn(read_all(Arc::clone(&self.state), due, now));
-        self.ahead = Some(Ahead { horizon, cursor, reading, written: HashSet::new() });
+        reading.spawn(async move { Ok(Step::Turns(state.scan(Table::Due, range, WINDOW).await?)) });
+        let written = HashSet::new();
+        self.ahead = Some(Ahead { horizon, cursor, reading, read: None, written });
+    }
+
+    /// Takes what was read of the next page, and begins to read what is missing.
+    /// After a failure the page is read anew.
+    fn go_on(
+        &mut self,
+        step: Result<Result<Step, Error>, JoinError>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let Some(mut ahead) = self.ahead.take() else { return Ok(()) };
+        match step.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))? {
+            Step::Turns(page) => {
+                let is_missing = |(_, domain): &(_, _)| !self.frontier.contains(domain);
+                let due = page.iter().filter_map(|(key, _)| rows::due_of(key)).filter(is_missing);
+                let due = due.collect();
+                if let Some((last, _)) = page.last().filter(|_| page.len() == WINDOW) {
+                    ahead.horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
+                    ahead.cursor = Range::all().after(last).start;
+                }
+                ahead.reading.spawn(read_all(Arc::clone(&self.state), due, now));
+            }
+            Step::Domains(read) => ahead.read = Some(read),
+        }
+        self.ahead = Some(ahead);
         Ok(())
     }
 
     /// Takes in the next page of what is due.
     async fn read_on(&mut self, now: Timestamp) -> Result<(), Error> {
         if self.ahead.is_none() {
-            self.read_ahead(now).await?;
+            self.read_ahead(now);
         }
-        let Some(mut ahead) = self.ahead.take() else { return Ok(()) };
-        let read = match ahead.reading.join_next().await {
-            None => Vec::new(),
-            Some(Ok(read)) => read?,
-            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        };
-        for Due { at, domain, written } in read {
+        while let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.read.is_none()) {
+            match ahead.reading.join_next().await {
+                Some(step) => self.go_on(step, now)?,
+                None => self.ahead = None,
+            }
+        }
+        let Some(ahead) = self.ahead.take() else { return Ok(()) };
+        for Due { at, domain, written } in ahead.read.into_iter().flatten() {
             // Those that were let go of since are due after this page.
             if self.frontier.contains(&domain) || ahead.written.contains(&domain) {
                 continue;
@@ -645,7 +685,10 @@ mod tests {
         // Until it is read.
         for _ in 0..10_000 {
             tokio::task::yield_now().await;
+            roster.read_beside(NOW).unwrap();
         }
+        let read = roster.ahead.as_ref().unwrap().read.as_ref().unwrap();
+        assert!([300, 310].iter().all(|number| read.iter().any(|it| it.domain == domain(*number))));
         for (number, again) in [(300, NOW.plus(HOUR)), (310, due(290))] {
             roster.fetch(&domain(number), NOW).await.unwrap();
             roster.frontier.urge(&domain(number), NOW);
