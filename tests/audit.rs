@@ -220,7 +220,10 @@ async fn honest_troubles_are_conditions() {
     });
     let round = auditor.round().await;
     assert!(kinds(&round.notices).contains(&"UPGRADE"), "{:?}", kinds(&round.notices));
-    assert!(!round.alarm);
+    assert!(round.unchecked && !round.alarm);
+    // It stays so, and is said once.
+    let round = auditor.round().await;
+    assert!(round.notices.is_empty() && round.unchecked && !round.alarm);
 
     // The end of a log.
     let stage = Stage::new(small(at(0))).await;

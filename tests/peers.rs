@@ -3,6 +3,8 @@
 
 #[path = "support/mini_log.rs"]
 mod mini_log;
+#[path = "support/process.rs"]
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,6 +21,7 @@ use mini_log::*;
 use syndicate::client::follow::{LogSource, Position, Relation};
 use syndicate::client::{Answer, Site};
 use syndicate::clock::Clock;
+use syndicate::config::PeerSection;
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::directory;
@@ -43,7 +46,8 @@ use syndicate::proof::note::{SigningKey, VerifierKey};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::replay::{Change, MapEngine as _, Tip};
 use syndicate::proof::tile::{BundleCoordinate, Edge, WIDTH, encode_bundle, new_bundles};
-use syndicate::proof::{Entry, Hash, Kind, vrf};
+use syndicate::proof::wire::Writer;
+use syndicate::proof::{Entry, Hash, Kind, entry, vrf};
 use syndicate::resolver::{HickoryResolver, Resolver};
 use syndicate::serve::http;
 use syndicate::store::testing::MemoryState;
@@ -1011,6 +1015,100 @@ async fn a_newer_format_asks_for_an_upgrade() {
     assert!(matches!(&status, Status::Condition(Condition::UnknownFormat(_))), "{status}");
     assert!(status.to_string().contains("upgrade"), "{status}");
     assert_eq!((accusations.len(), cosigned), (0, 503));
+}
+
+/// The same with a mirror, its restart and the commands of an operator and an
+/// auditor as processes; the newer format has a kind that nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_format_is_no_fault_to_any_program() {
+    let now = Clock::system().now();
+    let mut log = MiniLog::starting(now);
+    let [_, org, _] = orgs();
+    log.batch(now, [first(&org)]);
+    let rogue = Rogue::start().await;
+    rogue.serve(&log);
+    let folder = tempfile::tempdir().unwrap();
+    let dns = PrivateDns::builder().start().await.unwrap();
+    let mut file = process::configuration(folder.path(), &dns, 26);
+    file.peers.mirror = vec![PeerSection {
+        url: rogue.url.clone(),
+        log: log_vkey().to_string(),
+        cosigner: None,
+        peer_key: None,
+        share_addresses: false,
+    }];
+    let config = process::write(folder.path(), &file);
+    let mut mirror = process::Mirror::start(&config, "info");
+    let faces = mirror.faces().await;
+    let told = async |faces: &process::Faces, wanted: &str| {
+        let site = Site::new(&faces.http).unwrap();
+        let ends = tokio::time::Instant::now() + process::PATIENCE;
+        loop {
+            let metrics = words(&site.get("metrics", 1 << 20).await.unwrap());
+            if metrics.lines().any(|line| line == wanted) {
+                return metrics;
+            }
+            assert!(tokio::time::Instant::now() < ends, "no {wanted} in\n{metrics}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let status = |number: u8| format!("syndicate_peer_status{{peer=\"{ORIGIN}\"}} {number}");
+    let submit = async |faces: &process::Faces, request: AddCheckpoint| {
+        let site = Site::new(&faces.http).unwrap();
+        let body: Bytes = request.to_string().into_bytes().into();
+        let answer = site.post("add-checkpoint", "text/plain", "*/*", body, 1 << 16).await;
+        answer.unwrap()
+    };
+    told(&faces, &status(0)).await;
+    let size = log.entries.len() as u64;
+    let answer = submit(&faces, request(&log.entries, 0)).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+
+    let mut unknown = Writer::new();
+    unknown.uint(1, u64::from(entry::FORMAT) + 1).uint(2, now.millis());
+    unknown.message(12, |writer| {
+        writer.uint(1, 7);
+    });
+    log.entries.push(unknown.finish().into());
+    log.close(now);
+    let mut root = Entry::decode(log.entries.last().unwrap()).unwrap();
+    root.format = entry::FORMAT + 1;
+    let root = root.encode();
+    *log.entries.last_mut().unwrap() = root.into();
+    rogue.serve(&log);
+    let metrics = told(&faces, &status(2)).await;
+    assert!(!metrics.contains("syndicate_peer_faults_total"), "{metrics}");
+    let refused = async |faces: &process::Faces| {
+        let answer = submit(faces, request(&log.entries, size)).await;
+        assert_eq!(answer.status, 503, "{}", words(&answer));
+        assert!(words(&answer).contains("upgrade"), "{}", words(&answer));
+        let incidents = Site::new(&faces.http).unwrap().get("v1/incidents", 1 << 20).await.unwrap();
+        let incidents: serde_json::Value = serde_json::from_slice(&incidents.body).unwrap();
+        assert_eq!(incidents["incidents"], serde_json::json!([]), "{incidents}");
+    };
+    refused(&faces).await;
+    let (code, said) = mirror.stop().await;
+    assert!(code == Some(0) && said.contains("upgrade"), "{said}");
+
+    let mut mirror = process::Mirror::start(&config, "info");
+    let faces = mirror.faces().await;
+    told(&faces, &status(2)).await;
+    refused(&faces).await;
+    drop(mirror);
+    let run = |args: &[&str]| {
+        let output = process::syndicate().args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let path = config.to_str().unwrap();
+    let (code, said) = run(&["peers", "show", "--json", "--config", path]);
+    let peer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &peer["fault"]), (Some(0), &serde_json::Value::Null), "{said}");
+    assert_eq!(peer["cosigned"], size, "{said}");
+    let state = folder.path().join("auditor");
+    let (key, state) = (log_vkey().to_string(), state.to_str().unwrap());
+    let (code, said) =
+        run(&["audit", &rogue.url, "--log", &key, "--once", "--json", "--state", state]);
+    assert!(said.contains("UPGRADE") && code == Some(2), "{code:?} {said}");
 }
 
 /// A burst is followed on the next day; the first time is free.

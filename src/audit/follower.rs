@@ -137,7 +137,7 @@ pub struct Round {
     pub touched: BTreeSet<Domain>,
     /// A fault was found, now or before, or bytes are owed.
     pub alarm: bool,
-    /// The log could not be checked to its end.
+    /// The log could not be checked to its end, or not all of it.
     pub unchecked: bool,
     raised: BTreeSet<&'static str>,
 }
@@ -409,7 +409,6 @@ impl Follower {
                     self.reached = self.book.position.clone();
                     self.batch.clear();
                     self.upgrade(clock.now(), unknown, round);
-                    round.unchecked = true;
                     return Ok(false);
                 }
                 Some(Stopped::Fault { index, broken, before }) => {
@@ -695,6 +694,7 @@ impl Follower {
     }
 
     fn upgrade(&mut self, now: Timestamp, unknown: Unknown, round: &mut Round) {
+        round.unchecked = true;
         let message = format!("Upgrade this program: {unknown}. Nothing is said against the log.");
         self.condition(now, "UPGRADE", message, round);
     }

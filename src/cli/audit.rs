@@ -27,7 +27,7 @@ use super::watch::Common;
 /// themselves. That two logs differ is shown and accuses neither.
 ///
 /// Exit code with --once: 0 all is well, 1 an alarm, 2 wrong call, or a log that
-/// could not be checked to its end.
+/// could not be checked to its end or has entries of a newer format.
 #[derive(clap::Args)]
 pub struct Args {
     /// Logs to follow: http://… or https://…; the policy's if left out.
