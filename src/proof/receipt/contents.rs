@@ -2,6 +2,7 @@
 //! validated anew down to the POK.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -185,6 +186,24 @@ fn org_at(
     Ok(OrgAt { poks, dnssec: entry.dnssec, org, named: entry.org_signet.is_some() })
 }
 
+/// Versions of a mailbox's domain, each looked into once.
+struct Orgs<'b, 'r> {
+    name: &'b Domain,
+    blobs: &'b Blobs<'r>,
+    known: BTreeMap<u64, Rc<OrgAt>>,
+}
+
+impl Orgs<'_, '_> {
+    fn at(&mut self, version: &Version<'_>, missing: &mut Missing) -> Result<Rc<OrgAt>, Fault> {
+        if let Some(known) = self.known.get(&version.version) {
+            return Ok(Rc::clone(known));
+        }
+        let at = Rc::new(org_at(version, self.name, self.blobs, missing)?);
+        self.known.insert(version.version, Rc::clone(&at));
+        Ok(at)
+    }
+}
+
 /// The chain must prove, at the entry's time, just what the entry says: its
 /// status, and where the zone is signed the very text of the record.
 fn check_chain(
@@ -256,11 +275,11 @@ impl History<'_> {
                 ..Findings::none()
             });
         };
-        let name = address.domain();
+        let mut orgs = Orgs { name: address.domain(), blobs, known: BTreeMap::new() };
         let mut missing = Missing::default();
         let mut notes = Vec::new();
         let under = domain.in_force_at(payload.domain_version, current)?;
-        let at = org_at(under, name, blobs, &mut missing)?;
+        let at = orgs.at(under, &mut missing)?;
         if !at.named {
             return Err(Fault::NoOrgSignet);
         }
@@ -271,7 +290,8 @@ impl History<'_> {
             }
             _ => None,
         };
-        self.examine_older(address, domain, blobs)?;
+        let checked = valid.as_ref().map(|_| current.version);
+        self.examine_older(address, domain, &mut orgs, checked)?;
 
         if facts.level != crate::proof::entry::Level::Id {
             notes.push(Note::NameUnsigned);
@@ -284,9 +304,9 @@ impl History<'_> {
                 notes.extend([Note::DomainNotInForce, Note::SignerRetired]);
                 None
             }
-            Some(now) => Some(org_at(now, name, blobs, &mut missing)?),
+            Some(now) => Some(orgs.at(now, &mut missing)?),
         };
-        if let (Some(valid), Some(org), Some(now)) = (&valid, &at.org, &now) {
+        if let (Some(valid), Some(org), Some(now)) = (&valid, &at.org, now.as_deref()) {
             notes.extend(retired(valid, org, now));
         }
         let alarms = domain.events_since_current().alarms();
@@ -299,7 +319,7 @@ impl History<'_> {
             facts: Some(facts.clone()),
             observed: Some(payload.observed),
             signet: bytes.cloned(),
-            poks: now.map_or_else(Vec::new, |now| now.poks),
+            poks: now.map_or_else(Vec::new, |now| now.poks.clone()),
             dnssec: Some(at.dnssec),
         })
     }
@@ -311,14 +331,16 @@ impl History<'_> {
             .ok_or(Fault::DomainVersion { version })
     }
 
-    /// Every other version whose signet is here, as far as its domain's version
-    /// is here too, and custody from each to the next.
+    /// Every version but the one `checked` whose signet is here, as far as its
+    /// domain's version is here too, and custody from each to the next.
     fn examine_older(
         &self,
         address: &Address,
         domain: &History<'_>,
-        blobs: &Blobs<'_>,
+        orgs: &mut Orgs<'_, '_>,
+        checked: Option<u64>,
     ) -> Result<(), Fault> {
+        let blobs = orgs.blobs;
         let mut before: Option<Signet> = None;
         for known in &self.versions {
             let version = known.version;
@@ -336,10 +358,10 @@ impl History<'_> {
             };
             let signet = Signet::decode(bytes)
                 .map_err(|rejection| Fault::UserSignet { version, rejection })?;
-            let under = domain.find(payload.domain_version);
+            let under = domain.find(payload.domain_version).filter(|_| checked != Some(version));
             if let Some(under) = under.filter(|under| blobs.has_org(under)) {
                 let under = domain.in_force_at(under.version, known)?;
-                let at = org_at(under, address.domain(), blobs, &mut Missing::default())?;
+                let at = orgs.at(under, &mut Missing::default())?;
                 if let Some(org) = &at.org {
                     check_signet(bytes, facts, org, address, version)?;
                 }
