@@ -13,6 +13,7 @@ pub mod demo;
 pub mod dime;
 pub mod directory;
 pub mod dmtp;
+pub mod errors;
 pub mod log;
 pub mod peers;
 pub mod proof;

@@ -11,17 +11,18 @@ const DOORS: &[(&str, &[&str])] = &[
     ("dime", &[]),
     ("proof", &["dime"]),
     ("clock", &["dime"]), // for the one time type, `Timestamp`
+    ("errors", &[]),
     ("store", &["dime"]), // typed rows name domains, addresses and times
     ("resolver", &["dime", "proof", "clock"]), // what makes a DNSSEC chain is `proof::dnssec`
     ("dmtp", &["dime", "resolver", "clock"]), // the way to a host is asked of DNS
-    ("crawl", &["dime", "proof", "resolver", "dmtp", "store", "clock"]),
+    ("crawl", &["dime", "proof", "resolver", "dmtp", "store", "clock", "errors"]),
     ("directory", &["dime", "proof", "store", "clock"]),
-    ("log", &["dime", "proof", "directory", "store", "clock"]),
-    ("serve", &["dime", "proof", "log", "directory", "peers", "clock"]),
-    ("client", &["dime", "proof", "resolver", "dmtp", "clock"]),
+    ("log", &["dime", "proof", "directory", "store", "clock", "errors"]),
+    ("serve", &["dime", "proof", "log", "directory", "peers", "clock", "errors"]),
+    ("client", &["dime", "proof", "resolver", "dmtp", "clock", "errors"]),
     // `client` fetches logs, the same way for peers and auditors
-    ("peers", &["dime", "proof", "log", "directory", "client", "store", "clock"]),
-    ("audit", &["dime", "proof", "client", "clock"]), // nothing of the prover
+    ("peers", &["dime", "proof", "log", "directory", "client", "store", "clock", "errors"]),
+    ("audit", &["dime", "proof", "client", "clock", "errors"]), // nothing of the prover
     (
         "config",
         // how fast names are compared is `peers::comparison::Pace`

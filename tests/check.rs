@@ -3,6 +3,8 @@
 
 #[path = "support/netns.rs"]
 mod netns;
+#[path = "support/process.rs"]
+mod process;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -721,7 +723,7 @@ async fn a_log_that_goes_back_is_not_believed() {
     expect(&client.check(alice).await, Verdict::Agreed);
     site.stop().await;
     let (data, copy) = (site.folder.path().join("mirror"), site.folder.path().join("copy"));
-    copy_folder(&data, &copy);
+    process::copy_folder(&data, &copy);
 
     site.resume().await;
     site.visit("bob@alder.example").await;
@@ -733,7 +735,7 @@ async fn a_log_that_goes_back_is_not_believed() {
     site.stop().await;
 
     fs::remove_dir_all(&data).unwrap();
-    copy_folder(&copy, &data);
+    process::copy_folder(&copy, &data);
     site.resume().await;
     client.options.policy = Some(policy(&[&site]));
     let check = client.check(alice).await;
@@ -756,17 +758,4 @@ async fn a_log_that_goes_back_is_not_believed() {
         assert!(findings.convicts.is_some());
     }
     expect(&fresh.check(alice).await, Verdict::Agreed);
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&from, &to),
-            false => drop(fs::copy(&from, &to).unwrap()),
-        }
-    }
 }

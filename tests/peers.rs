@@ -1298,7 +1298,7 @@ async fn comes_back(loss: Loss) {
     let a = nodes.remove(0);
     a.stop().await;
     let (folder, kept) = (places[0].folder.path().to_owned(), tempfile::tempdir().unwrap());
-    copy_folder(&folder, kept.path());
+    process::copy_folder(&folder, kept.path());
     let a = Node::start(&mut places[0], &clock, others(0), 2).await;
     clock.set(at(2 * MINUTE));
     a.log.submit_urgent(first(&two)).await.unwrap();
@@ -1318,7 +1318,7 @@ async fn comes_back(loss: Loss) {
     // The backup takes the place of what was there.
     let guard = std::fs::read(places[0].guard()).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
-    copy_folder(kept.path(), &folder);
+    process::copy_folder(kept.path(), &folder);
     match loss {
         Loss::Guardless => std::fs::remove_file(places[0].guard()).unwrap(),
         Loss::Blobs => std::fs::write(places[0].guard(), guard).unwrap(),
@@ -1386,18 +1386,6 @@ async fn comes_back(loss: Loss) {
     let store = a.stop().await;
     let whole = syndicate::log::check::check(&store, &key).await.unwrap().unwrap();
     assert!(whole.checkpoints.contains(&(published.size, published.root)));
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
 }
 
 /// Threat 12, for what was cosigned: a log that lies about it is overruled by any

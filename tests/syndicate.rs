@@ -396,7 +396,7 @@ async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
     all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
     sites[0].stop().await;
     let (data, kept) = (sites[0].folder.path().join("data"), tempfile::tempdir().unwrap());
-    copy_folder(&data, kept.path());
+    process::copy_folder(&data, kept.path());
     sites[0].start().await;
     all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
     let keys = cosigners(&sites);
@@ -404,7 +404,7 @@ async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
         let before = sites[0].look().await.unwrap();
         sites[0].stop().await;
         std::fs::remove_dir_all(&data).unwrap();
-        copy_folder(kept.path(), &data);
+        process::copy_folder(kept.path(), &data);
         if !with_guard {
             std::fs::remove_file(data.join("guard")).unwrap();
             std::fs::remove_dir_all(data.join("state")).unwrap();
@@ -432,18 +432,6 @@ async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
     all_cosign(&mut sites, &[1, 2], &world, &mut chance).await;
     for site in sites {
         site.settle().await;
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
     }
 }
 

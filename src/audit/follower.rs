@@ -29,6 +29,7 @@ use crate::client::follow::{self, LogSource, Page, Position, Relation};
 use crate::client::{DnsRoot, Policy, Site};
 use crate::clock::Clock;
 use crate::dime::{Domain, Name, Timestamp};
+use crate::errors::with_sources;
 use crate::proof::Label;
 use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::proof::dnssec::{self, Anchor};
@@ -701,18 +702,12 @@ impl Follower {
 
     fn unchecked(&mut self, now: Timestamp, error: &follow::Error, round: &mut Round) {
         round.unchecked = true;
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(next) = source {
-            message = format!("{message}: {next}");
-            source = next.source();
-        }
         let kind = match error {
             follow::Error::Http(_) | follow::Error::Status { .. } => "UNREACHABLE",
             follow::Error::Checkpoint { .. } => "NO_CHECKPOINT",
             follow::Error::Served { .. } => "WRONG_TILES",
         };
-        self.condition(now, kind, format!("{message}."), round);
+        self.condition(now, kind, format!("{}.", with_sources(error)), round);
     }
 
     fn notice(

@@ -11,9 +11,9 @@ use syndicate::audit::{Comparisons, Folder, Follower, Notice, Options, Progress,
 use syndicate::client::{DnsRoot, Policy};
 use syndicate::clock::Clock;
 use syndicate::dime::Domain;
+use syndicate::errors::with_sources;
 
 use super::output;
-use super::report::with_sources;
 use super::trust::{self, Trust};
 use super::watch::Common;
 

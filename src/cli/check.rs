@@ -13,10 +13,11 @@ use syndicate::clock::Clock;
 use syndicate::dime::Name;
 use syndicate::dime::signet::{Fingerprint, Level};
 use syndicate::dmtp::{self, AddressFilter, Network, Roots};
+use syndicate::errors::with_sources;
 use syndicate::resolver::{self, HickoryResolver, NameServers};
 
+use super::output;
 use super::trust::Trust;
-use super::{output, report};
 
 /// Ask whether the key that is seen here is the one that everybody sees.
 ///
@@ -288,5 +289,5 @@ fn as_json(check: &Check, files: &[PathBuf], reports: &[Reported]) -> Value {
 }
 
 fn report_words(lack: &client::Lack) -> String {
-    report::with_sources(lack)
+    with_sources(lack)
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use syndicate::client::{self, Ask, Fault};
 use syndicate::dime::{Name, Timestamp};
+use syndicate::errors::with_sources;
 use syndicate::proof::receipt::Receipt;
 
+use super::output;
 use super::report::{Report, Source};
 use super::trust::{self, Trust};
-use super::{output, report};
 
 /// Ask a mirror for the key of a domain or mailbox, and check its proof here.
 ///
@@ -68,11 +69,11 @@ pub fn history(args: HistoryArgs) -> ExitCode {
 fn ask(args: Common, ask: Ask) -> ExitCode {
     let policy = match args.trust.policy() {
         Ok(policy) => policy,
-        Err(error) => return output::usage(report::with_sources(&error)),
+        Err(error) => return output::usage(with_sources(&error)),
     };
     let root = match args.trust.root() {
         Ok(root) => root,
-        Err(error) => return output::usage(report::with_sources(&error)),
+        Err(error) => return output::usage(with_sources(&error)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -111,7 +112,7 @@ fn no_answer(args: &Common, error: &client::Error) -> ExitCode {
         }
         Fault::Mirror => "the mirror is at fault",
     };
-    let message = format!("{whose}: {}", report::with_sources(error));
+    let message = format!("{whose}: {}", with_sources(error));
     let code = match error {
         client::Error::NoReceipt { .. } | client::Error::OtherName { .. } => output::NO,
         _ => output::USAGE,

@@ -31,18 +31,6 @@ pub struct Report<'a> {
     pub source: Source,
 }
 
-/// An error and all it comes from, in one line.
-pub fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        source = next.source();
-    }
-    text
-}
-
 impl Report<'_> {
     /// Prints it; the exit code is 0 only if it is verified.
     pub fn print(&self, as_json: bool) -> ExitCode {

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use syndicate::client;
 use syndicate::dime::{Rejection, Timestamp};
+use syndicate::errors::with_sources;
 use syndicate::proof::incident::Incident;
 use syndicate::proof::receipt::{MAX_RECEIPT, Receipt};
 
 use super::incident;
 use super::output;
-use super::report::{self, Report, Source};
+use super::report::{Report, Source};
 use super::trust::{self, Trust};
 
 /// Check a saved answer of a mirror, or an incident, with no network.
@@ -41,11 +42,11 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     let policy = match args.trust.policy() {
         Ok(policy) => policy,
-        Err(error) => return output::usage(report::with_sources(&error)),
+        Err(error) => return output::usage(with_sources(&error)),
     };
     let root = match args.trust.root() {
         Ok(root) => root,
-        Err(error) => return output::usage(report::with_sources(&error)),
+        Err(error) => return output::usage(with_sources(&error)),
     };
     let bytes = match read(&args.file) {
         Ok(bytes) => bytes,

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use syndicate::audit::{Folder, MAX_NAMES, Notice, Outlets, Watch, WatchOptions};
 use syndicate::clock::Clock;
 use syndicate::dime::Name;
+use syndicate::errors::with_sources;
 
 use super::output;
-use super::report::with_sources;
 use super::trust::{self, Trust};
 
 /// Watch names of yours: remembers what a log holds of them, verifies at every

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Policy;
 use super::ask::{Proof, Said};
 use super::check::Answer;
 use super::http::Site;
 use super::verdict::Standing;
 use super::view::View;
-use super::{Policy, with_sources};
 use crate::dime::org::ValidOrgSignet;
 use crate::dime::signet::Signet;
 use crate::dime::user::ValidUserSignet;
 use crate::dime::{Name, Timestamp};
 use crate::dmtp::Roots;
+use crate::errors::with_sources;
 use crate::proof::incident::{CLIENT, Fork, Incident, MAX_RECEIPTS, Receipts, Shown, Victim};
 use crate::proof::receipt::Receipt;
 use crate::proof::relation::Relation;

@@ -11,18 +11,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::Policy;
 use super::fetch::{self, Ask, Mirror};
 use super::follow::{Fork, LogSource};
 use super::http::Site;
 use super::judge::{DnsRoot, Judgement, judge};
 use super::memory::{Continuity, Memory, MemoryError};
 use super::view::Eyes;
-use super::{Policy, with_sources};
 use crate::dime::record::Host;
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Level, Signet};
 use crate::dime::{Name, certificate};
 use crate::dmtp::client::{self as dmtp_client, Entrance, Target};
+use crate::errors::with_sources;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::note::VerifierKey;
 use crate::proof::receipt::{Backing, Fault, Receipt, Statement};

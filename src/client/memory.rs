@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::follow::{self, Fork, LogSource, Relation};
 use crate::dime::Rejection;
+use crate::errors::with_sources;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::note::VerifierKey;
 
@@ -220,7 +221,7 @@ async fn relate(source: &LogSource, held: &SignedCheckpoint, new: &SignedCheckpo
         Err(error) => {
             let sizes = (new.checkpoint().size, held.checkpoint().size);
             Continuity::Unproved(match (error, sizes) {
-                (follow::Error::Http(error), _) => super::with_sources(&error),
+                (follow::Error::Http(error), _) => with_sources(&error),
                 (error, (new, held)) if new < held => {
                     format!("it has signed {held} entries before and now shows {new}: {error}")
                 }

@@ -28,15 +28,3 @@ pub use memory::{Memory, MemoryError};
 pub use trust::{Policy, TrustError, policy_of_file, policy_of_log};
 pub use verdict::{Standing, Verdict};
 pub use view::{Eyes, Lack, View};
-
-/// An error and all that it comes from, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        source = next.source();
-    }
-    text
-}

@@ -39,6 +39,7 @@ use crate::clock::Clock;
 use crate::dime::certificate::How;
 use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::dmtp;
+use crate::errors::with_sources;
 use crate::proof::draft::Draft;
 use crate::proof::entry::Events;
 use crate::resolver::Resolver;
@@ -770,7 +771,7 @@ impl Crawler {
             (Some(answer), Err(refused)) => drop(answer.send(Err(refused))),
             (None, Ok(())) => {}
             (None, Err(error)) => {
-                tracing::warn!(%domain, error = whole(&error), "a request was not taken");
+                tracing::warn!(%domain, error = with_sources(&error), "a request was not taken");
             }
         }
         self.roster.release(&domain, now);
@@ -841,7 +842,7 @@ impl Crawler {
         let now = self.now();
         for name in names {
             if let Err(error) = self.fetch(name.domain()).await {
-                tracing::warn!(domain = %name.domain(), error = whole(&error), "not requested");
+                tracing::warn!(domain = %name.domain(), error = with_sources(&error), "not requested");
                 continue;
             }
             self.keep(name).await;
@@ -852,7 +853,7 @@ impl Crawler {
 
     async fn try_out(&mut self, name: &Name) {
         if let Err(error) = self.fetch(name.domain()).await {
-            return tracing::warn!(domain = %name.domain(), error = whole(&error), "not tried");
+            return tracing::warn!(domain = %name.domain(), error = with_sources(&error), "not tried");
         }
         self.keep(name).await;
         let most = self.visitor.options.ask_delay;
@@ -1082,7 +1083,7 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
             let visited = Visited::ours(&job.domain, now, "another process visits it".to_owned());
             return Visited { elsewhere_until: Some(until), ..visited };
         }
-        Err(error) => return Visited::ours(&job.domain, now, whole(&error)),
+        Err(error) => return Visited::ours(&job.domain, now, with_sources(&error)),
     }
     let mut report = Report::new(&job.domain, now);
     let visit = visitor.visit(job, &mut report);
@@ -1090,23 +1091,12 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             report.outcome = Outcome::Ours;
-            report.detail = Some(whole(&error));
+            report.detail = Some(with_sources(&error));
         }
         Err(_) => report.outcome = Outcome::Deadline,
     }
     report.ended = visitor.rooms.clock.now();
     Visited { report, elsewhere_until: None }
-}
-
-/// An error with its sources.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// Takes a domain's lease; `Some` says until when somebody else has it. Where

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::dime::{Domain, Timestamp};
 use crate::directory;
+use crate::errors::with_sources;
 use crate::proof::draft::{Draft, Place, UserDraft};
 use crate::proof::entry::{DirectoryRoot, Entry, Genesis, Kind};
 use crate::proof::note::MAX_NOTE;
@@ -156,7 +157,7 @@ impl Sequencer {
                     if let Error::Directory(directory::Error::Pending { pending, .. }) = error {
                         self.log.set_blocked(Some(Blocked::Unpublished { changes: pending }));
                     }
-                    warn!(error = %chain_of(&error), "a round failed and is tried again");
+                    warn!(error = with_sources(&error), "a round failed and is tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                     if shutdown.is_cancelled() {
@@ -807,16 +808,4 @@ fn random() -> Result<[u8; 32], Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(bytes)
-}
-
-/// An error with all its sources, for one log line.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        source = next.source();
-    }
-    text
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::Error;
 use super::follow::{Follower, push_all};
-use super::{Error, chain_of};
 use crate::client::follow::Page;
+use crate::errors::with_sources;
 use crate::proof::Label;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Entry, Kind};
@@ -48,7 +49,7 @@ impl Follower {
                         .map(|(index, leaf)| Placed { index, leaf })
                         .collect();
                 }
-                Err(error) => tracing::debug!(error = chain_of(&error), "no inclusion"),
+                Err(error) => tracing::debug!(error = with_sources(&error), "no inclusion"),
             }
         }
         Vec::new()
@@ -65,7 +66,7 @@ impl Follower {
         let batch = match self.batch(page, target, index).await {
             Ok(batch) => batch,
             Err(error) => {
-                tracing::warn!(error = chain_of(&error), "the evidence is of one entry only");
+                tracing::warn!(error = with_sources(&error), "the evidence is of one entry only");
                 None
             }
         };

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Rooms, chain_of};
+use super::Rooms;
 use crate::client::Site;
+use crate::errors::with_sources;
 use crate::log::{Cosignature, Head};
 use crate::proof::checkpoint::{AddCheckpoint, SignedCheckpoint};
 use crate::proof::note::{MAX_NOTE, VerifierKey};
@@ -112,7 +113,7 @@ impl Feeder {
             match self.ask(head).await {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
-                Err(error) => return Outcome::Later(None, chain_of(&error)),
+                Err(error) => return Outcome::Later(None, with_sources(&error)),
             }
         }
         Outcome::Later(None, "it changes its mind about what it has cosigned".into())

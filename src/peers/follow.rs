@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kept};
 use super::clocks::{self, Clocks};
-use super::{Condition, Error, Options, Peer, Rooms, Status, chain_of, evidence};
+use super::{Condition, Error, Options, Peer, Rooms, Status, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
 use crate::directory::{self, Directory, Place};
+use crate::errors::with_sources;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Blob, DomainObservation, Entry, Kind};
 use crate::proof::incident::{self, Incident};
@@ -88,13 +89,13 @@ enum Halt {
 
 impl From<Error> for Halt {
     fn from(error: Error) -> Halt {
-        Halt::Condition(Condition::Ours(chain_of(&error)))
+        Halt::Condition(Condition::Ours(with_sources(&error)))
     }
 }
 
 impl From<follow::Error> for Halt {
     fn from(error: follow::Error) -> Halt {
-        let words = chain_of(&error);
+        let words = with_sources(&error);
         Halt::Condition(match error {
             follow::Error::Http(_) => Condition::Unreachable(words),
             follow::Error::Status { status: 429 | 500..=599, .. } => Condition::Unreachable(words),
@@ -524,7 +525,7 @@ impl Follower {
         loop {
             let filed = self.rooms.accuse.accuse(&incident).await;
             let kept = match filed {
-                Ok(()) => self.archive().keep_fault(&words).await.map_err(|e| chain_of(&e)),
+                Ok(()) => self.archive().keep_fault(&words).await.map_err(|e| with_sources(&e)),
                 Err(error) => Err(error),
             };
             match kept {
@@ -556,7 +557,7 @@ impl Follower {
             Err(error @ (Error::Store(_) | Error::Directory(_))) => return Err(error),
             Err(error) => {
                 // Ours to lose, and nobody's fault: the signed checkpoint stays.
-                let why = chain_of(&error);
+                let why = with_sources(&error);
                 tracing::warn!(peer = self.peer.origin(), why, "a peer is followed anew");
                 self.kept = Kept { signed: self.kept.signed.take(), ..Kept::default() };
                 self.archive().keep(&self.kept).await?;

@@ -452,15 +452,3 @@ impl Peers {
         Ok(())
     }
 }
-
-/// An error with all its sources, for one line.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        source = next.source();
-    }
-    text
-}

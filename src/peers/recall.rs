@@ -26,9 +26,10 @@ use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Options, Rooms, Witness, chain_of};
+use super::{Error, Options, Rooms, Witness};
 use crate::client::Site;
 use crate::client::follow::{Fetched, LogSource, Position};
+use crate::errors::with_sources;
 use crate::log::reader::PublicBlob;
 use crate::log::{self, Blocked, Head, Remedy, Sequencer};
 use crate::proof::Hash;
@@ -124,9 +125,11 @@ impl Recall {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(Error::Log(error)) if error.remedy() == Remedy::Fatal => {
-                    tracing::error!(error = chain_of(&error), "the log cannot be taken back");
+                    tracing::error!(error = with_sources(&error), "the log cannot be taken back");
                 }
-                Err(error) => tracing::warn!(error = chain_of(&error), "peers were asked in vain"),
+                Err(error) => {
+                    tracing::warn!(error = with_sources(&error), "peers were asked in vain")
+                }
             }
             if !std::mem::replace(&mut asked, true) {
                 let (shown, needed) = (shown(&answers), self.needed());
@@ -279,7 +282,7 @@ impl Recall {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    let (peer, error) = (peer.log.name(), chain_of(&error));
+                    let (peer, error) = (peer.log.name(), with_sources(&error));
                     tracing::warn!(peer, error, "a peer does not give our entries back");
                 }
             }

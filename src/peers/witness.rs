@@ -17,8 +17,9 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, watch};
 
-use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, chain_of, succession};
+use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, succession};
 use crate::dime::Timestamp;
+use crate::errors::with_sources;
 use crate::log::reader::PublicBlob;
 use crate::proof::Hash;
 use crate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
@@ -126,7 +127,7 @@ impl Witness {
     pub async fn add_checkpoint(&self, body: &[u8]) -> Answer {
         let answer = match self.judge(body).await {
             Ok(answer) | Err(Refused::Answer(answer)) => answer,
-            Err(Refused::Failed(error)) => Answer::Failed(chain_of(&error)),
+            Err(Refused::Failed(error)) => Answer::Failed(with_sources(&error)),
         };
         let status = answer.status().to_string();
         self.rooms.metrics.requests.with_label_values(&[&status]).inc();

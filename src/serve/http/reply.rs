@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::errors::with_sources;
 use crate::log::answer;
 
 /// For what never changes under its path.
@@ -133,14 +134,7 @@ impl Refusal {
 
     /// Our failure, with its reason for the operator.
     pub fn failure(error: &dyn std::error::Error) -> Refusal {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(next) = source {
-            text.push_str(": ");
-            text.push_str(&next.to_string());
-            source = next.source();
-        }
-        tracing::error!(error = %text, "an HTTP request failed");
+        tracing::error!(error = with_sources(error), "an HTTP request failed");
         Refusal::ours()
     }
 }
