@@ -8,15 +8,19 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dx::{HOST, NOW, bytes, folder, identity, only, options, record, serve, signet, target};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme,
+};
 use syndicate::clock::Clock;
 use syndicate::dime::certificate::{By, How, PinMatch};
 use syndicate::dime::command::Command;
@@ -24,7 +28,8 @@ use syndicate::dime::record::Record;
 use syndicate::dime::reply::Currency;
 use syndicate::dime::signet::{Fingerprint, Level, Signet};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp};
-use syndicate::dmtp::{AddressFilter, Error, Fault, Options, Roots, Session, open};
+use syndicate::dmtp::client::connect;
+use syndicate::dmtp::{AddressFilter, Error, Fault, Kept, Options, Roots, Session, open};
 use syndicate::serve::budget::Budget;
 use syndicate::serve::dmtp::{self, Answer, Signets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -201,6 +206,62 @@ async fn the_record_pins_the_certificate() {
     // An unsigned record does not vouch alone: no authority knows the certificate.
     let error = attempt(Some((&record, Dnssec::Insecure)), &options()).await.unwrap_err();
     assert!(matches!(&error, Error::Certificate(why) if why.rule == "tls-chain"));
+}
+
+/// Shows the certificate that it has at the time.
+#[derive(Debug)]
+struct Changing(Mutex<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Changing {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.lock().unwrap().clone())
+    }
+}
+
+/// What a session was begun with is held against the record of now, and before
+/// it is found wanting the host shows what it has now.
+#[tokio::test]
+async fn tls_sessions_are_resumed() {
+    let folder = folder();
+    let certified = |chain, key| {
+        Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).unwrap())
+    };
+    let (chain, key) = dx::certificate();
+    let pinned = certified(chain, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let stray = certified(vec![certificate.clone()], key);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let shown = Arc::new(Changing(Mutex::new(stray.clone())));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(shown.clone());
+        let server = serve(folder.path(), Arc::new(config)).await;
+        let options = options();
+        for resumed in [false, true, true] {
+            let connected = connect(target(server.addr), &options, NOW).await.unwrap();
+            assert_eq!(connected.is_resumed(), resumed, "{version:?}");
+            assert_eq!(connected.facts().der, certificate.as_ref());
+            connected.open().await.unwrap().quit().await;
+        }
+        let other = Options { kept: Kept::default(), ..options.clone() };
+        assert!(!connect(target(server.addr), &other, NOW).await.unwrap().is_resumed());
+
+        let record = record();
+        let attempt = async || {
+            open(target(server.addr), &options, NOW, Some((&record, Dnssec::Secure))).await
+        };
+        let error = attempt().await.unwrap_err();
+        assert!(matches!(&error, Error::Certificate(why) if why.rule == "tls-pin-mismatch"));
+        *shown.0.lock().unwrap() = pinned.clone();
+        attempt().await.unwrap().0.quit().await;
+        let connected = connect(target(server.addr), &options, NOW).await.unwrap();
+        assert!(connected.is_resumed() && connected.facts().der != certificate.as_ref());
+    }
 }
 
 #[tokio::test]

@@ -197,6 +197,8 @@ fn bench_crawl_prints_every_figure() {
         "bare_signatures_per_s",
         "validation_ratio",
         "sessions_mib",
+        "handshake_us",
+        "resumed_us",
         "frontier_pick_us",
         "frontier_restart_ms",
         "first_visits_per_s",

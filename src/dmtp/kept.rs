@@ -43,7 +43,7 @@ pub struct Kept(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Of every handshake: sessions are resumed under the same verifier only.
+    /// Of every handshake: sessions are resumed under the same one only.
     witness: Arc<Witness>,
     tickets: Mutex<Tickets>,
     /// In order of time.

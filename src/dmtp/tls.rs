@@ -10,11 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{
+    ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, PeerMisbehaved, RootCertStore,
     SignatureScheme,
@@ -90,7 +93,9 @@ impl Witness {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
+            // Not `with_no_client_auth`: that is another object each time, and a
+            // session is resumed only under the objects that it began with.
+            .with_client_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesClientCert>);
         config.enable_sni = sni;
         config.resumption = Resumption::store(Arc::new(sessions));
         Ok(config)
@@ -134,6 +139,17 @@ impl Witness {
             Ok(()) => ChainVerdict::Trusted,
             Err(error) => ChainVerdict::Untrusted(error.to_string()),
         }
+    }
+}
+
+/// It has no certificate of its own.
+impl ResolvesClientCert for Witness {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 

@@ -26,6 +26,7 @@ struct Standings {
     status: IntGaugeVec,
     root_seconds: IntGaugeVec,
     bytes: IntGaugeVec,
+    disk_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -51,6 +52,10 @@ impl Metrics {
                 "Time of a peer's last directory root.",
             )?,
             bytes: gauge("syndicate_peer_directory_bytes", "Memory of a peer's directory.")?,
+            disk_bytes: gauge(
+                "syndicate_peer_directory_disk_bytes",
+                "File of a peer's directory; 0: it is in memory.",
+            )?,
         };
         registry.register(Box::new(standings))?;
         Ok(Metrics {
@@ -80,7 +85,7 @@ impl Metrics {
 
 impl Collector for Standings {
     fn desc(&self) -> Vec<&Desc> {
-        let all = [&self.size, &self.status, &self.root_seconds, &self.bytes];
+        let all = [&self.size, &self.status, &self.root_seconds, &self.bytes, &self.disk_bytes];
         all.into_iter().flat_map(Collector::desc).collect()
     }
 
@@ -97,8 +102,9 @@ impl Collector for Standings {
             });
             of(&self.root_seconds).set(standing.time.secs() as i64);
             of(&self.bytes).set(peer.map().bytes() as i64);
+            of(&self.disk_bytes).set(peer.map().bytes_on_disk() as i64);
         }
-        let all = [&self.size, &self.status, &self.root_seconds, &self.bytes];
+        let all = [&self.size, &self.status, &self.root_seconds, &self.bytes, &self.disk_bytes];
         all.into_iter().flat_map(Collector::collect).collect()
     }
 }

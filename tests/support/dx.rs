@@ -52,11 +52,15 @@ pub fn identity() -> Identity {
     Identity::from_files(&folder.join("dx_cert.pem"), &folder.join("dx_key.pem")).unwrap()
 }
 
-/// The certificate of the vectors in a server that speaks these versions only.
-pub fn only(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
+pub fn certificate() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let folder = vectors().join("records");
     let chain = vec![CertificateDer::from_pem_file(folder.join("dx_cert.pem")).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(folder.join("dx_key.pem")).unwrap();
+    (chain, PrivateKeyDer::from_pem_file(folder.join("dx_key.pem")).unwrap())
+}
+
+/// The certificate of the vectors in a server that speaks these versions only.
+pub fn only(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
+    let (chain, key) = certificate();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()

@@ -3,6 +3,7 @@
 
 mod crowd;
 mod frontier;
+mod handshakes;
 mod sessions;
 mod signets;
 mod visits;
@@ -26,6 +27,7 @@ pub use frontier::{FrontierArgs, run as frontier};
 /// signets: decoding and validating signets beside the same number of bare
 /// Ed25519 verifications.
 /// sessions: memory of open sessions with DX hosts.
+/// handshakes: connections with a full TLS handshake, and with a resumed one.
 /// frontier: a start on an index of many names, in processes of their own: until
 /// the first due name, and picking more.
 /// visits: whole visits (record, TLS, org signet, one mailbox) of a mirror with
@@ -78,6 +80,7 @@ pub struct Args {
 enum Part {
     Signets,
     Sessions,
+    Handshakes,
     Frontier,
     Visits,
     Slow,
@@ -136,9 +139,10 @@ fn figures(args: &Args) -> anyhow::Result<Value> {
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     add(json!({ "cores": cores, "load_before": load() }));
-    let mut crowd = match [Part::Sessions, Part::Visits, Part::Slow].map(|part| args.wants(part)) {
-        [false, false, false] => None,
-        _ => {
+    let of_crowd = [Part::Sessions, Part::Handshakes, Part::Visits, Part::Slow];
+    let mut crowd = match of_crowd.into_iter().any(|part| args.wants(part)) {
+        false => None,
+        true => {
             teller.say("starting DNS and DX hosts in a second process");
             Some(Crowd::start(sizes)?)
         }
@@ -146,6 +150,10 @@ fn figures(args: &Args) -> anyhow::Result<Value> {
     if let Some(crowd) = crowd.as_ref().filter(|_| args.wants(Part::Sessions)) {
         teller.say("sessions");
         add(runtime.block_on(sessions::figures(crowd, sizes))?);
+    }
+    if let Some(crowd) = crowd.as_ref().filter(|_| args.wants(Part::Handshakes)) {
+        teller.say("handshakes");
+        add(runtime.block_on(handshakes::figures(crowd))?);
     }
     if args.wants(Part::Signets) {
         teller.say("signets");
