@@ -17,8 +17,8 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _};
 use tokio::task::{JoinError, JoinSet};
 
-use super::Expiring;
 use super::frontier::{Frontier, Job};
+use super::handle::Expiring;
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
 use crate::store::state::{Batch, MAX_SCAN, Range, Row, Table};

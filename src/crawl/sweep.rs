@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::Expiring;
+use super::handle::Expiring;
 use super::roster::Found;
 use crate::clock::Clock;
 use crate::dime::{Domain, Name, Timestamp};
