@@ -105,7 +105,7 @@ impl Crawler {
         (crawler, Handle { requests: sender, asked: asker, reports, expiring })
     }
 
-    /// Looks from these places too, at most [`VANTAGES`]; `main` is the name of
+    /// Looks from these places too, at most [`VANTAGES`](super::VANTAGES); `main` is the name of
     /// the first, from which visits are made.
     pub fn with_vantages(
         mut self,

@@ -43,7 +43,7 @@ pub enum Outcome {
     HostResting,
     OrgSignetInvalid,
     SignetInvalid,
-    /// The DX failed; the word is [`dmtp::client::Error::reason`].
+    /// The DX failed; the word is [`crate::dmtp::client::Error::reason`].
     Dx(&'static str),
     /// The visit took too long as a whole.
     Deadline,
