@@ -31,7 +31,7 @@
 //! | Rollover of an organization's key, 60 mailboxes (1,000 with `SYNDICATE_SLOW=1`) | `crosscheck::a_rollover_is_one_question_and_no_accusation` |
 //! | An outage of a day | `crosscheck::an_outage_of_a_day_accuses_nobody` |
 //! | The same in parts; a smaller but consistent checkpoint | `peers::conditions_end_by_themselves`, `audit::honest_troubles_are_conditions` |
-//! | A peer on a newer format | `peers::a_newer_format_asks_for_an_upgrade` |
+//! | A peer on a newer format | `peers::a_newer_format_is_no_fault_to_any_program`, `peers::a_newer_format_asks_for_an_upgrade` |
 //! | Keys that are replaced in place; a migration that was cut off | `keys::keys_are_made_shown_checked_and_replaced`, `keys::a_migration_that_was_cut_off_is_finished` |
 //! | Partition, slow link, kill, restart, clock skew, new mailboxes | `whatever_happened_all_cosign_again`, here |
 //! | A clock that is off | `a_wrong_clock_gets_no_cosignature_and_accuses_nobody`, here |
