@@ -145,7 +145,10 @@ impl Quotas {
         let why = Rejection::new("quota", format!("over the quota of entries: {}", draft.events));
         let kind = IncidentKind::Coalesced;
         let domain = draft.name.domain();
-        let incident = Incident::new(kind, domain, draft.address, why, state.clone(), now);
+        let incident = Incident {
+            chain: draft.chain.clone(),
+            ..Incident::new(kind, domain, draft.address, why, state.clone(), now)
+        };
         // Killed after this: it is kept, and counted at the next visit.
         self.incidents.report(incident).await;
         row.coalesced += 1;
@@ -251,6 +254,8 @@ struct Subject<'a> {
     parent: Option<Domain>,
     /// What was seen: a signet, or a record's text, LF and the org signet.
     state: Bytes,
+    /// Of a domain: its DNSSEC chain.
+    chain: Bytes,
 }
 
 impl<'a> Subject<'a> {
@@ -271,6 +276,7 @@ impl<'a> Subject<'a> {
                     events: draft.events,
                     parent: is_new.then(registered).flatten(),
                     state: state.freeze(),
+                    chain: draft.dnssec_chain.clone().unwrap_or_default(),
                 })
             }
             Draft::User(draft) => Some(Subject {
@@ -282,12 +288,13 @@ impl<'a> Subject<'a> {
                     .contains(Event::FirstSeen)
                     .then(|| draft.address.domain().clone()),
                 state: draft.signet.clone().unwrap_or_default(),
+                chain: Bytes::new(),
             }),
         }
     }
 
     fn without_state(self) -> Subject<'static> {
-        Subject { address: None, state: Bytes::new(), ..self }
+        Subject { address: None, state: Bytes::new(), chain: Bytes::new(), ..self }
     }
 
     /// The counter of its parent that it goes on.

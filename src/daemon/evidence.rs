@@ -165,7 +165,7 @@ fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {
             }
             received.before = Some(main);
         }
-        IncidentKind::Alarm(_) | IncidentKind::Downgrade => {
+        IncidentKind::Alarm(_) | IncidentKind::Downgrade | IncidentKind::Coalesced => {
             received.now.chain = bounded(&seen.chain);
             if !seen.before.is_empty() {
                 let (record, org_signet) = parted(&seen.before);

@@ -203,7 +203,6 @@ fn of_domain(
             | Kind::RecordAmbiguous
             | Kind::CertificateMismatch
             | Kind::OrgSignetInvalid
-            | Kind::Coalesced
     );
     if is_refusal {
         return refused_of_domain(case, domain, received, findings);
@@ -279,6 +278,14 @@ fn of_domain(
             findings
                 .checked
                 .push("The record that was there asked for encrypted mail only.".into());
+        }
+        Kind::Coalesced => {
+            if let Some(org) = &new.org {
+                let by_name = org.signet().level() == Level::Id;
+                organization(&name, by_name, org.pok(), "these keys", findings);
+                // To change often is nobody's deed.
+                findings.convicts = None;
+            }
         }
         Kind::NameConflict => {
             let texts: Vec<Vec<u8>> =
