@@ -18,10 +18,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mini_log::*;
+use sha2::{Digest as _, Sha256};
 use syndicate::client::follow::{LogSource, Position, Relation};
 use syndicate::client::{Answer, Site};
 use syndicate::clock::Clock;
 use syndicate::config::PeerSection;
+use syndicate::daemon::{Folder, Secrets};
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::directory;
@@ -1109,6 +1111,46 @@ async fn a_newer_format_is_no_fault_to_any_program() {
     let (code, said) =
         run(&["audit", &rogue.url, "--log", &key, "--once", "--json", "--state", state]);
     assert!(said.contains("UPGRADE") && code == Some(2), "{code:?} {said}");
+}
+
+/// Threat 12: keys alone came back from a backup. What a peer remembers keeps the
+/// mirror from beginning a second history; peers that know nothing do not.
+#[tokio::test]
+async fn no_second_history_is_begun_in_an_empty_store() {
+    let rogue = Rogue::start().await;
+    rogue.serve(&small());
+    let folder = tempfile::tempdir().unwrap();
+    let dns = PrivateDns::builder().start().await.unwrap();
+    let mut file = process::configuration(folder.path(), &dns, 26);
+    let origin = "restored.example/log";
+    file.log.origin = Some(origin.into());
+    file.peers.mirror = vec![PeerSection {
+        url: rogue.url.clone(),
+        log: log_vkey().to_string(),
+        cosigner: None,
+        peer_key: None,
+        share_addresses: false,
+    }];
+    let data = Folder::new(folder.path().join("data"));
+    data.make().unwrap();
+    let key = Secrets::load_or_make(&data.keys(), Some(origin)).unwrap().keys().log;
+    let checkpoint = Checkpoint::new(origin, 1234, [7; 32]).unwrap();
+    let signed = checkpoint.sign(&key, at(0)).unwrap();
+    let path = format!("{}/followed", hex::encode(Sha256::digest(origin)));
+    rogue.put(path.clone(), signed.to_string().into_bytes().into());
+
+    let config = process::write(folder.path(), &file);
+    let (code, said) = process::Mirror::start(&config, "info").ended().await;
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("log.example/1 remembers 1234 entries"), "{said}");
+    assert!(said.contains("second history"), "{said}");
+    assert!(!folder.path().join("data/blobs/private/log").exists());
+
+    rogue.take(&path);
+    let mut mirror = process::Mirror::start(&config, "info");
+    mirror.faces().await;
+    let (code, said) = mirror.stop().await;
+    assert_eq!(code, Some(0), "{said}");
 }
 
 /// A burst is followed on the next day; the first time is free.

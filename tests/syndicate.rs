@@ -19,6 +19,7 @@
 //! | Two histories shown to two cosigners | a cosigner, by its own memory: log-fork | `peers::a_second_history_given_to_a_cosigner_is_found` |
 //! | A mirror and a DX collude against the others | `check`: SPLIT, whoever agrees with the forger | `check::a_mirror_and_a_dx_against_the_others` |
 //! | A mirror rolled back from a backup: own log | its guard, and what its peers remember of it; clients' memory | `a_mirror_from_a_backup_is_healed_by_its_peers`, here; `peers::what_a_backup_has_not_comes_back_from_peers`, `log::an_old_backup_of_the_store_is_not_continued`, `check::a_log_that_goes_back_is_not_believed` |
+//! | The same with nothing but its keys left | the start, by what peers remember | `peers::no_second_history_is_begun_in_an_empty_store` |
 //! | The same: its memory as a witness | guard and archive, and what any mirror saw it cosign; the largest counts | the same two, `peers::what_was_cosigned_is_learned_from_others`, `peers::a_restart_keeps_the_memory` |
 //! | A peer lies about what a mirror signed | only its own signature counts | `peers::a_restart_keeps_the_memory` |
 //! | A stalled node wakes up | put-if-absent of the commit | `kill::a_stalled_process_wakes_up_and_follows`, `log::a_stalled_sequencer_follows_when_it_wakes`, `kill::a_second_mirror_on_the_folder_is_refused` |

@@ -43,7 +43,7 @@ use crate::serve::identity::Identity;
 use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
 use crate::store::state::{REWRITE, Table};
-use crate::store::{self, State, Store, seen};
+use crate::store::{self, State, Store, keys, seen};
 
 use crosscheck::{Comparing, PeersDomains};
 use vantages::Vantages;
@@ -56,6 +56,8 @@ pub use secrets::{Rotated, Secrets};
 const GRACE: Duration = Duration::from_secs(20);
 /// Between two tries to open an index that is being closed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Longest record of a log, bytes.
+const MAX_RECORD: u64 = 1 << 16;
 
 /// The parts of a mirror's folder.
 #[derive(Clone, Debug)]
@@ -181,6 +183,28 @@ async fn open_log(
     }
 }
 
+/// Makes no log where peers remember one of this key (threat 12).
+async fn refuse_second_history(
+    config: &Config,
+    folder: &Folder,
+    secrets: &Secrets,
+) -> anyhow::Result<()> {
+    let private = folder.store().context("cannot open the blob store")?.private;
+    if config.peers.mirrors.is_empty() || private.get(keys::LOG, MAX_RECORD).await?.is_some() {
+        return Ok(());
+    }
+    let known = peers::known_to(&mirrors(config), &secrets.verifier()).await?;
+    let Some((peer, size)) = known else { return Ok(()) };
+    anyhow::bail!(
+        "the store at {} holds no log, but {peer} remembers {size} entries that the key of {} has \
+         signed. A new log under that key would be a second history. Bring the store back from a \
+         backup, of any age: what it lacks comes from the peers. Or make new keys, under another \
+         origin (see `syndicate keys`)",
+        private.place(),
+        secrets.origin(),
+    )
+}
+
 /// A mirror that runs.
 pub struct Mirror {
     pub log: Log,
@@ -216,6 +240,7 @@ impl Mirror {
         let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
         let identity = identity(config, &folder).await?;
         let faces = serve::metrics::Metrics::new()?;
+        refuse_second_history(config, &folder, &secrets).await?;
         let Opened { log, sequencer } = open_log(config, &folder, &secrets, &clock).await?;
 
         let Vantages { main, others } = Vantages::new(config)?;
@@ -385,16 +410,7 @@ fn peers(
 ) -> anyhow::Result<Peers> {
     let anchors = trust_anchor(config)?.of_root();
     let options = peers::Options {
-        mirrors: config
-            .peers
-            .mirrors
-            .iter()
-            .map(|peer| peers::Mirror {
-                url: peer.url.clone(),
-                log: peer.log.clone(),
-                cosigner: peer.cosigner.clone(),
-            })
-            .collect(),
+        mirrors: mirrors(config),
         witnesses: config
             .peers
             .witnesses
@@ -418,6 +434,15 @@ fn peers(
         metrics: peers::Metrics::new(faces.registry())?,
     };
     Ok(Peers::new(options, rooms)?)
+}
+
+fn mirrors(config: &Config) -> Vec<peers::Mirror> {
+    let mirrors = config.peers.mirrors.iter().map(|peer| peers::Mirror {
+        url: peer.url.clone(),
+        log: peer.log.clone(),
+        cosigner: peer.cosigner.clone(),
+    });
+    mirrors.collect()
 }
 
 /// Where peers' maps are; their folder is made.

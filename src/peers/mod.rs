@@ -55,7 +55,7 @@ use crate::store;
 use archive::Archive;
 
 pub use metrics::Metrics;
-pub use recall::Recall;
+pub use recall::{Recall, known_to};
 pub use witness::{Answer, Witness};
 
 /// Between two looks at a peer's checkpoint, when it does not bring it itself.

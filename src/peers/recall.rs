@@ -26,7 +26,7 @@ use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Options, Rooms, Witness};
+use super::{Error, Mirror, Options, Rooms, Witness};
 use crate::client::Site;
 use crate::client::follow::{Fetched, LogSource, Position};
 use crate::errors::with_sources;
@@ -57,6 +57,47 @@ struct Asked {
     ours: LogSource,
 }
 
+impl Asked {
+    fn new(mirror: &Mirror, key: &VerifierKey) -> Result<Asked, Error> {
+        let folder = hex::encode(Sha256::digest(key.name().as_bytes()));
+        let site = Site::new(&mirror.url)?;
+        let ours = LogSource::new(&site.at(&folder), key.clone())?;
+        Ok(Asked { site, log: mirror.log.clone(), ours })
+    }
+
+    /// The newest checkpoint of ours that it followed, and that it knows of.
+    async fn remembers(&self) -> (Option<SignedCheckpoint>, Option<SignedCheckpoint>) {
+        let ours = |note: Option<Bytes>| self.ours.read_checkpoint(&note?).ok();
+        let (followed, cosigned) =
+            tokio::join!(get(self.ours.site(), "followed"), get(self.ours.site(), "checkpoint"),);
+        let followed = ours(followed);
+        let both = [ours(cosigned), followed.clone()].into_iter().flatten();
+        let newest = both.max_by_key(|signed| signed.checkpoint().size);
+        (followed, newest)
+    }
+}
+
+/// The largest tree that one of these mirrors has seen under a log's key, and which
+/// mirror that is. To be asked before a log is made in an empty store: under a key
+/// that has signed before it would be a second history. Mirrors that do not answer
+/// within three seconds know nothing, as when all are new.
+///
+/// # Errors
+/// A URL that is none.
+pub async fn known_to(
+    mirrors: &[Mirror],
+    key: &VerifierKey,
+) -> Result<Option<(String, u64)>, Error> {
+    let peers = mirrors.iter().map(|mirror| Asked::new(mirror, key));
+    let peers: Vec<Asked> = peers.collect::<Result<_, _>>()?;
+    let asked = peers.iter().map(async |peer| {
+        let (_, newest) = tokio::time::timeout(LIMIT, peer.remembers()).await.ok()?;
+        Some((peer.log.name().to_owned(), newest?.checkpoint().size))
+    });
+    let known = join_all(asked).await.into_iter().flatten();
+    Ok(known.max_by_key(|(_, size)| *size))
+}
+
 /// What one peer can prove.
 #[derive(Default)]
 struct Told {
@@ -83,13 +124,8 @@ impl Recall {
         let record = rooms.log.record();
         let unusable = |rejection| Error::Key { origin: record.origin.clone(), rejection };
         let key = VerifierKey::ed25519(&record.origin, &record.log_key).map_err(unusable)?;
-        let folder = hex::encode(Sha256::digest(record.origin.as_bytes()));
-        let mut peers = Vec::new();
-        for mirror in &options.mirrors {
-            let site = Site::new(&mirror.url)?;
-            let ours = LogSource::new(&site.at(&folder), key.clone())?;
-            peers.push(Asked { site, log: mirror.log.clone(), ours });
-        }
+        let peers = options.mirrors.iter().map(|mirror| Asked::new(mirror, &key));
+        let peers: Vec<Asked> = peers.collect::<Result<_, _>>()?;
         Ok(Recall { rooms, witness, peers: Arc::new(peers), poll: options.poll })
     }
 
@@ -161,16 +197,7 @@ impl Recall {
     async fn ask(&self, peer: &Asked) -> Told {
         let mut told = Told::default();
         let asking = async {
-            let ours = |note: Option<Bytes>| peer.ours.read_checkpoint(&note?).ok();
-            let (followed, cosigned) = tokio::join!(
-                get(peer.ours.site(), "followed"),
-                get(peer.ours.site(), "checkpoint"),
-            );
-            told.followed = ours(followed);
-            told.ours = [ours(cosigned), told.followed.clone()]
-                .into_iter()
-                .flatten()
-                .max_by_key(|signed| signed.checkpoint().size);
+            (told.followed, told.ours) = peer.remembers().await;
             let own = self.rooms.cosigner.verifier();
             let by = hex::encode(Sha256::digest(own.name().as_bytes()));
             for log in self.peers.iter().map(|other| &other.log) {
