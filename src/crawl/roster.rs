@@ -21,10 +21,12 @@ use super::frontier::{Frontier, Job};
 use super::handle::Expiring;
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
-use crate::store::state::{Batch, MAX_SCAN, Range, Row, Table};
+use crate::store::state::{Batch, MAX_SCAN, Range, Table};
 use crate::store::{Error, State};
 
-/// Due domains that are read at once.
+/// Due domains of a page: at first few, for which a start waits, then twice as many
+/// each time.
+const FIRST: usize = 16;
 const WINDOW: usize = 256;
 /// Of those, read at the same time.
 const READS: usize = 16;
@@ -49,6 +51,8 @@ pub struct Roster {
     horizon: Timestamp,
     /// Where in `Table::Due` the rest begins.
     cursor: Vec<u8>,
+    /// Of the next page.
+    window: usize,
     /// The page after that, on its way.
     ahead: Option<Ahead>,
     /// No page is read before then, since reading failed.
@@ -160,8 +164,8 @@ struct Ahead {
 
 /// What a task has read.
 enum Step {
-    /// Rows of `Table::Due`.
-    Turns(Vec<Row>),
+    /// What is in `Table::Due`, and whether more is.
+    Turns(Vec<(Timestamp, Domain)>, Option<Rest>),
     /// The domains among them that were not in memory.
     Domains(Vec<Due>),
 }
@@ -171,6 +175,19 @@ struct Due {
     at: Timestamp,
     domain: Domain,
     written: Written,
+}
+
+/// When the last turn of a full page is, if that can be read, and where the next
+/// page begins.
+type Rest = (Option<Timestamp>, Vec<u8>);
+
+async fn read_turns(state: &dyn State, range: Range, window: usize) -> Result<Step, Error> {
+    let page = state.scan(Table::Due, range, window).await?;
+    let turns: Vec<_> = page.iter().filter_map(|(key, _)| rows::due_of(key)).collect();
+    let last = page.last().filter(|_| page.len() == window);
+    let rest =
+        last.map(|(key, _)| (rows::due_of(key).map(|(due, _)| due), Range::all().after(key).start));
+    Ok(Step::Turns(turns, rest))
 }
 
 async fn read_all(
@@ -198,6 +215,7 @@ impl Roster {
             resident,
             horizon: Timestamp::default(),
             cursor: Vec::new(),
+            window: FIRST,
             ahead: None,
             retry_at: Timestamp::default(),
             lingering: VecDeque::new(),
@@ -274,9 +292,9 @@ impl Roster {
         let horizon = now.plus(AHEAD);
         let cursor = horizon.plus(1).millis().to_be_bytes().to_vec();
         let range = Range { start: self.cursor.clone(), end: Some(cursor.clone()) };
-        let state = Arc::clone(&self.state);
+        let (state, window) = (Arc::clone(&self.state), self.window);
         let mut reading = JoinSet::new();
-        reading.spawn(async move { Ok(Step::Turns(state.scan(Table::Due, range, WINDOW).await?)) });
+        reading.spawn(async move { read_turns(&*state, range, window).await });
         let written = HashSet::new();
         self.ahead = Some(Ahead { horizon, cursor, reading, read: None, written });
     }
@@ -290,13 +308,11 @@ impl Roster {
     ) -> Result<(), Error> {
         let Some(mut ahead) = self.ahead.take() else { return Ok(()) };
         match step.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))? {
-            Step::Turns(page) => {
-                let is_missing = |(_, domain): &(_, _)| !self.frontier.contains(domain);
-                let due = page.iter().filter_map(|(key, _)| rows::due_of(key)).filter(is_missing);
-                let due = due.collect();
-                if let Some((last, _)) = page.last().filter(|_| page.len() == WINDOW) {
-                    ahead.horizon = rows::due_of(last).map_or(self.horizon, |(due, _)| due);
-                    ahead.cursor = Range::all().after(last).start;
+            Step::Turns(mut due, rest) => {
+                due.retain(|(_, domain)| !self.frontier.contains(domain));
+                if let Some((last, cursor)) = rest {
+                    (ahead.horizon, ahead.cursor) = (last.unwrap_or(self.horizon), cursor);
+                    self.window = WINDOW.min(2 * self.window);
                 }
                 ahead.reading.spawn(read_all(Arc::clone(&self.state), due, now));
             }
@@ -680,6 +696,7 @@ mod tests {
         const ALL: u64 = 600;
         let due = |number: u64| Timestamp::from_millis(NOW.millis() - number - 1);
         let mut roster = Roster::new(filled(ALL).await, 0);
+        roster.window = WINDOW;
         assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(ALL - 1));
         assert!(roster.horizon < due(310) && roster.ahead.as_ref().unwrap().horizon > due(290));
         // Until it is read.
