@@ -200,6 +200,7 @@ fn bench_crawl_prints_every_figure() {
         "handshake_us",
         "resumed_us",
         "frontier_pick_us",
+        "frontier_pick_median_us",
         "frontier_restart_ms",
         "first_visits_per_s",
         "first_visit_questions",

@@ -51,6 +51,7 @@ struct Started {
     /// Until the first due name was there, that included.
     first: Duration,
     picking: Duration,
+    median: Duration,
     longest: Duration,
     peak: u64,
 }
@@ -77,6 +78,7 @@ pub fn figures(folder: &Path, names: usize, teller: Teller) -> anyhow::Result<Va
     Ok(json!({
         "frontier_names": names,
         "frontier_pick_us": round(second.picking.as_secs_f64() * 1e6 / picks as f64),
+        "frontier_pick_median_us": round(second.median.as_secs_f64() * 1e6),
         "frontier_pick_longest_us": round(second.longest.as_secs_f64() * 1e6),
         "frontier_restart_ms": millis(first.first),
         "frontier_restart_index_ms": millis(first.opened),
@@ -121,13 +123,12 @@ async fn start(folder: &Path, picks: usize) -> anyhow::Result<()> {
     let state = Sled::open(folder)?;
     let opened = start.elapsed();
     let mut roster = Roster::new(Arc::new(state), RESIDENT);
-    let (mut first, mut picking, mut longest) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let (mut first, mut took) = (Duration::ZERO, Vec::with_capacity(picks));
     let mut last = Timestamp::default();
     for pick in 0..picks {
         let before = Instant::now();
         let job = roster.next(NOW).await?.context("nobody is due")?;
-        let took = before.elapsed();
-        (picking, longest) = (picking + took, longest.max(took));
+        took.push(before.elapsed());
         if pick == 0 {
             first = start.elapsed();
         }
@@ -139,7 +140,15 @@ async fn start(folder: &Path, picks: usize) -> anyhow::Result<()> {
             tokio::time::sleep(PACE).await;
         }
     }
-    let started = Started { opened, first, picking, longest, peak: peak() };
+    took.sort_unstable();
+    let started = Started {
+        opened,
+        first,
+        picking: took.iter().sum(),
+        median: took.get(picks / 2).copied().unwrap_or_default(),
+        longest: took.last().copied().unwrap_or_default(),
+        peak: peak(),
+    };
     println!("{}", serde_json::to_string(&started)?);
     Ok(())
 }
