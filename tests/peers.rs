@@ -315,6 +315,17 @@ impl Rogue {
         Mirror { url: self.url.clone(), log: log_vkey(), cosigner: None }
     }
 
+    /// The same in a configuration.
+    fn as_section(&self) -> PeerSection {
+        PeerSection {
+            url: self.url.clone(),
+            log: log_vkey().to_string(),
+            cosigner: None,
+            peer_key: None,
+            share_addresses: false,
+        }
+    }
+
     fn source(&self) -> LogSource {
         LogSource::new(&self.url, log_vkey()).unwrap()
     }
@@ -1032,13 +1043,7 @@ async fn a_newer_format_is_no_fault_to_any_program() {
     let folder = tempfile::tempdir().unwrap();
     let dns = PrivateDns::builder().start().await.unwrap();
     let mut file = process::configuration(folder.path(), &dns, 26);
-    file.peers.mirror = vec![PeerSection {
-        url: rogue.url.clone(),
-        log: log_vkey().to_string(),
-        cosigner: None,
-        peer_key: None,
-        share_addresses: false,
-    }];
+    file.peers.mirror = vec![rogue.as_section()];
     let config = process::write(folder.path(), &file);
     let mut mirror = process::Mirror::start(&config, "info");
     let faces = mirror.faces().await;
@@ -1124,13 +1129,7 @@ async fn no_second_history_is_begun_in_an_empty_store() {
     let mut file = process::configuration(folder.path(), &dns, 26);
     let origin = "restored.example/log";
     file.log.origin = Some(origin.into());
-    file.peers.mirror = vec![PeerSection {
-        url: rogue.url.clone(),
-        log: log_vkey().to_string(),
-        cosigner: None,
-        peer_key: None,
-        share_addresses: false,
-    }];
+    file.peers.mirror = vec![rogue.as_section()];
     let data = Folder::new(folder.path().join("data"));
     data.make().unwrap();
     let key = Secrets::load_or_make(&data.keys(), Some(origin)).unwrap().keys().log;
