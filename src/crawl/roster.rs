@@ -51,10 +51,10 @@ pub struct Roster {
     horizon: Timestamp,
     /// Where in `Table::Due` the rest begins.
     cursor: Vec<u8>,
-    /// Of the next page.
-    window: usize,
     /// The page after that, on its way.
     ahead: Option<Ahead>,
+    /// Turns of the next page, at most.
+    window: usize,
     /// No page is read before then, since reading failed.
     retry_at: Timestamp,
     /// In memory for what no row says, until then; the earliest first.

@@ -43,7 +43,7 @@ use crate::serve::identity::Identity;
 use crate::serve::{self, dmtp as dmtp_face, http, syn};
 use crate::store::sled::{self, Sled};
 use crate::store::state::{REWRITE, Table};
-use crate::store::{self, State, Store, keys, seen};
+use crate::store::{self, State, Store, seen};
 
 use crosscheck::{Comparing, PeersDomains};
 use vantages::Vantages;
@@ -56,8 +56,6 @@ pub use secrets::{Rotated, Secrets};
 const GRACE: Duration = Duration::from_secs(20);
 /// Between two tries to open an index that is being closed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest record of a log, bytes.
-const MAX_RECORD: u64 = 1 << 16;
 
 /// The parts of a mirror's folder.
 #[derive(Clone, Debug)]
@@ -189,8 +187,11 @@ async fn refuse_second_history(
     folder: &Folder,
     secrets: &Secrets,
 ) -> anyhow::Result<()> {
-    let private = folder.store().context("cannot open the blob store")?.private;
-    if config.peers.mirrors.is_empty() || private.get(keys::LOG, MAX_RECORD).await?.is_some() {
+    if config.peers.mirrors.is_empty() {
+        return Ok(());
+    }
+    let store = folder.store().context("cannot open the blob store")?;
+    if log::is_made(&store).await.context("cannot read the log's record")? {
         return Ok(());
     }
     let known = peers::known_to(&mirrors(config), &secrets.verifier()).await?;
@@ -200,7 +201,7 @@ async fn refuse_second_history(
          signed. A new log under that key would be a second history. Bring the store back from a \
          backup, of any age: what it lacks comes from the peers. Or make new keys, under another \
          origin (see `syndicate keys`)",
-        private.place(),
+        store.private.place(),
         secrets.origin(),
     )
 }

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 
 pub use cosign::Cosignature;
 pub use reader::Reader;
-pub use recover::{Opened, accept_tip, open, rebuild};
+pub use recover::{Opened, accept_tip, is_made, open, rebuild};
 pub use sequencer::Sequencer;
 
 use crate::clock::Clock;

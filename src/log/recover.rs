@@ -158,6 +158,14 @@ async fn sweep(chain: &Chain, state: &dyn State, keys: &Keys, tip: &Tip) -> Resu
     erase::sweep_rows(state, &gone).await
 }
 
+/// Whether the store holds a log.
+///
+/// # Errors
+/// That cannot be read, or what is there is no log of this version.
+pub async fn is_made(store: &Store) -> Result<bool, Error> {
+    Ok(Chain::new(store.private.clone()).record().await?.is_some())
+}
+
 /// Makes the index anew from the commits, by hand.
 pub async fn rebuild(store: &Store, state: &dyn State) -> Result<u64, Error> {
     let chain = Chain::new(store.private.clone());

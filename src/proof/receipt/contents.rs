@@ -331,8 +331,8 @@ impl History<'_> {
             .ok_or(Fault::DomainVersion { version })
     }
 
-    /// Every version but the one `checked` whose signet is here, as far as its
-    /// domain's version is here too, and custody from each to the next.
+    /// Every version whose signet is here, as far as its domain's version is here
+    /// too, but for the one that is `checked`; and custody from each to the next.
     fn examine_older(
         &self,
         address: &Address,
