@@ -129,23 +129,18 @@ impl Follower {
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        tokio::select! {
-            () = self.follow() => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-
-    async fn follow(&mut self) {
         let mut poll = tokio::time::interval(self.options.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let hint = tokio::select! {
                 biased;
+                () = shutdown.cancelled() => return,
                 hint = self.hinted.recv() => hint,
                 _ = poll.tick() => None,
             };
-            if let Err(halt) = self.step(hint).await {
-                self.halt(halt).await;
+            let Some(stepped) = shutdown.run_until_cancelled(self.step(hint)).await else { return };
+            if let Err(halt) = stepped {
+                self.halt(halt, &shutdown).await;
             }
         }
     }
@@ -505,14 +500,15 @@ impl Follower {
         });
     }
 
-    /// What a halt means for the status; a fault is filed.
-    async fn halt(&mut self, halt: Halt) {
+    /// What a halt means for the status. A fault is filed, also while the mirror
+    /// stops: what was found is not to be found again.
+    async fn halt(&mut self, halt: Halt, shutdown: &CancellationToken) {
         let (incident, words) = match halt {
             Halt::Condition(condition) => {
                 let ours = matches!(condition, Condition::Ours(_));
                 self.peer.set_status(Status::Condition(condition));
                 if ours {
-                    tokio::time::sleep(PAUSE).await;
+                    shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
                 }
                 return;
             }
@@ -532,7 +528,9 @@ impl Follower {
                 Ok(()) => break,
                 Err(error) => tracing::error!(error, "a peer's fault could not be filed"),
             }
-            tokio::time::sleep(PAUSE).await;
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
         }
         self.rooms.metrics.accusations.with_label_values(&[self.peer.origin()]).inc();
     }
