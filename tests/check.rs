@@ -14,6 +14,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
 use syndicate::client::memory::Memory;
 use syndicate::client::{
@@ -535,6 +537,9 @@ async fn a_rollover_that_the_mirrors_have_yet_to_see() {
     let check = client.check(domain.as_str()).await;
     expect(&check, Verdict::Lagging);
     assert_eq!(standings(&check), behind);
+    // A forger's record looks the same, so that is said too.
+    let unheard_of = |check: &Check| check.reasons[0].contains("none of your logs has");
+    assert!(unheard_of(&check), "{:?}", check.reasons);
     // Nor does a file that says so convict anybody.
     let findings = verify(&accusation(&check), &anchors, client.options.policy.as_ref()).unwrap();
     assert_eq!(findings.convicts, None);
@@ -545,7 +550,9 @@ async fn a_rollover_that_the_mirrors_have_yet_to_see() {
     for site in &sites[..2] {
         site.visit(mailbox).await;
     }
-    expect(&client.check(domain.as_str()).await, Verdict::Lagging);
+    let check = client.check(domain.as_str()).await;
+    expect(&check, Verdict::Lagging);
+    assert!(!unheard_of(&check), "{:?}", check.reasons);
     expect(&client.check(mailbox).await, Verdict::Agreed);
     all_look().await;
     expect(&client.check(domain.as_str()).await, Verdict::Agreed);
@@ -573,7 +580,7 @@ async fn a_rollover_that_the_mirrors_have_yet_to_see() {
 
     // To a client alone a record is shown with none of the keys that the logs have.
     let vantage = world.vantage().await.unwrap();
-    world.replace_pok_for(&vantage, domain).await.unwrap();
+    let forged = world.replace_pok_for(&vantage, domain).await.unwrap();
     let mut victim = Client::new(&world, Some(policy(&all)));
     victim.eyes = eyes(&world, vantage.resolver_options());
     for name in [domain.as_str(), mailbox] {
@@ -584,6 +591,15 @@ async fn a_rollover_that_the_mirrors_have_yet_to_see() {
         let party = findings.convicts.map(|convicted| convicted.party);
         assert!(matches!(party, Some(Party::Zone(_))), "{name}: {party:?}");
     }
+    // A forger who keeps a known key beside his own looks like a rollover, until he
+    // signs a mailbox.
+    let text = world.record_text(domain).unwrap();
+    let text = format!("{text} pok={}", STANDARD_NO_PAD.encode(forged));
+    vantage.dns().set_txt(&format!("_dime.{domain}"), &[&text]).unwrap();
+    let check = victim.check(domain.as_str()).await;
+    expect(&check, Verdict::Lagging);
+    assert!(unheard_of(&check), "{:?}", check.reasons);
+    expect(&victim.check(mailbox).await, Verdict::Split);
     // Whoever replaces all keys at once for everybody is held.
     world.replace_pok(domain, false).unwrap();
     all_look().await;

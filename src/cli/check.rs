@@ -38,7 +38,8 @@ use super::trust::Trust;
 ///                  not use the key; a file with the evidence is written
 ///   4 UNREACHABLE  too few logs could be asked: says nothing about the key
 ///   5 HELD         changed without the old key's consent in the last days
-///   6 LAGGING      a log, or the mail host, has an older key: ask again later
+///   6 LAGGING      a log, or the mail host, has an older key, or no log has the
+///                  new key that signs a domain yet: ask again later
 ///   7 UNCONFIRMED  what the logs prove is too old, or no key is seen here
 ///
 /// What each log has shown is remembered (--state), so that none can go back

@@ -276,8 +276,9 @@ impl Own<'_> {
 
     /// By keys. A domain has not changed hands whose new org signet is signed by
     /// a POK that the log knows, or whose record still names one: the log is a
-    /// crawl behind a rollover. Whoever forges that may as well forge all, and
-    /// gains no agreement by it.
+    /// crawl behind a rollover. Organizations have no custody, so at one look a
+    /// forger's record that keeps a known POK is the same; it gains no agreement
+    /// by it, and a mailbox key that is forged under it is apart all the same.
     fn to_seen(&self, own: &Sights, proof: &Proof) -> Relation {
         let poks = &proof.statement.poks;
         let goes_on = || {

@@ -3,7 +3,7 @@
 use super::ask::{Proof, Said};
 use super::check::{Answer, Check, Options};
 use super::verdict::{Standing, Verdict};
-use crate::dime::Dnssec;
+use crate::dime::{Dnssec, Name};
 
 /// The weightiest first: what the verdict rests on, then what there is to say of
 /// one's own view and of each answer that does not agree.
@@ -72,6 +72,12 @@ fn head(check: &Check, options: &Options) -> String {
              new one, but it may be a thief's: ask its owner before you use it."
                 .to_owned()
         }
+        Verdict::Lagging if check.is_unheard_of() => {
+            "A primary key that none of your logs has signed what is seen here, beside one that \
+             they have: its owner is changing keys, or somebody forges that. Do not use what it \
+             signs before your logs have it: ask again in an hour."
+                .to_owned()
+        }
         Verdict::Lagging => format!(
             "An older key is in play: only {agreeing} of the {needed} operators that are needed \
              have the key seen here as the latest. Ask again in an hour."
@@ -92,6 +98,17 @@ impl Check {
     /// Whether a log was caught with two histories.
     pub fn forked(&self) -> bool {
         self.answers.iter().any(|answer| matches!(answer.said, Said::Fork(..)))
+    }
+
+    /// Whether a domain's keys are signed by a POK that no log has which answered:
+    /// a rollover that they have yet to see, or a forgery that looks like one.
+    fn is_unheard_of(&self) -> bool {
+        let Some(org) = self.view.org.as_ref().filter(|_| matches!(self.name, Name::Domain(_)))
+        else {
+            return false;
+        };
+        let mut proofs = self.answers.iter().filter_map(|answer| answer.said.proof());
+        proofs.all(|proof| !proof.statement.poks.contains(&org.pok()))
     }
 }
 
