@@ -26,12 +26,15 @@ use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::log::answer::{Answerer, Question, Span};
 use syndicate::peers::Status;
 use syndicate::peers::ask::{self, Face, Said};
+use syndicate::peers::comparison::Comparison;
+use syndicate::peers::crosscheck::PENDING;
 use syndicate::proof::incident::{self, Evidence, Incident, Kind, Party};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::receipt::Receipt;
 use syndicate::proof::request::{Method, Request};
 use syndicate::resolver::NameServers;
 use syndicate::store::rows::{self, FrontierRow};
+use syndicate::store::state::{Batch, Table};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
@@ -398,6 +401,39 @@ async fn a_comparison_outlives_the_process() {
     let a = syndicate.start(0).await;
     settled(&a, "same", 2).await;
     assert_eq!(receipt(&b, ALICE).await.latest(), 1);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A peer that never answers fills its own room, and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_peer_keeps_nobody_from_being_asked() {
+    let syndicate = Syndicate::new(3).await;
+    let b = syndicate.start(1).await;
+    let a = syndicate.start(0).await;
+    // As many as there can be, open, with one that is not there.
+    let (dead, later) = (&syndicate.places[2].origin, syndicate.clock.now().plus(3_600_000));
+    let open = serde_json::to_vec(&Comparison::new(later)).unwrap();
+    let mut batch = Batch::new();
+    for number in 0..PENDING {
+        let row = format!("n{number}.example\n{dead}");
+        batch.put(Table::Comparisons, row, open.clone());
+    }
+    let _ = a.log.state().apply(batch).await.unwrap();
+    a.stop().await;
+
+    let a = syndicate.start(0).await;
+    visit(&a, ALICE).await;
+    // Domain and mailbox.
+    let ends = Instant::now() + PATIENCE;
+    while outcomes(&a).await.get("same") < Some(&2) {
+        assert!(Instant::now() < ends, "{:?}", outcomes(&a).await);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(receipt(&b, ALICE).await.latest(), 1);
+    // For the dead one they are not skipped: it is asked about them when there is
+    // room again.
+    assert_eq!(outcomes(&a).await.get("no-room"), None);
     a.stop().await;
     b.stop().await;
 }

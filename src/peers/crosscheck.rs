@@ -6,9 +6,12 @@
 //! A version that shows no other keys (RESIGNED, REISSUED, RECORD_CHANGED) asks
 //! nobody: a rollover of a thousand mailboxes is one question, about the domain.
 //!
+//! Each peer has room of its own: for one that does not answer the log is not read
+//! further, and for the others it is.
+//!
 //! On disk: `Table::Comparisons`, `name LF peer's origin` -> JSON, so that what
-//! goes on outlives the process, and in `Table::Peers` how far the log was read.
-//! An index that is lost loses comparisons that went on, and no evidence.
+//! goes on outlives the process, and in `Table::Peers` how far the log was read
+//! for each. An index that is lost loses comparisons that went on, and no evidence.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -38,8 +41,9 @@ use crate::store::State;
 use crate::store::rows::{self, Labelled};
 use crate::store::state::{Batch, Range, Table};
 
-/// Comparisons that are not over, at most: about 1 kB each. While there are so
-/// many the log is not read further, and peers' suspicions are not heard.
+/// Comparisons that are kept, at most: about 1 kB each. Every peer has an equal
+/// part of them; while that is full the log is not read further for it, and its
+/// suspicions are not heard.
 pub const PENDING: usize = 10_000;
 /// Questions that one peer is asked at once.
 const AT_ONCE: usize = 4;
@@ -55,8 +59,9 @@ const PUBLISHING: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_secs(600);
 /// Entries read between two looks at what is due.
 const READ: u64 = 256;
-/// Row of `Table::Peers`: entries of our log that were read, in decimal.
-const CURSOR: &[u8] = b"crosscheck/read";
+/// Rows of `Table::Peers`, with the peer's origin behind it: entries of our log
+/// that were read for it, in decimal.
+const CURSOR: &str = "crosscheck/read/";
 
 /// Events that come with keys of their own.
 const NEW_KEYS: Events = Events::of(&[
@@ -133,16 +138,27 @@ pub struct Rooms {
 /// The task, not yet running.
 pub struct CrossCheck {
     asker: Arc<Asking>,
-    peers: Vec<Arc<Face>>,
+    peers: Vec<Asked>,
     suspects: mpsc::Receiver<(String, Name)>,
     kept: HashMap<Key, Comparison>,
-    /// Of each peer: what is due when, and nothing that a step is going on for.
-    queues: Vec<BTreeSet<(Timestamp, Name)>>,
     running: HashSet<Key>,
     /// Something changed during its step.
     missed: HashSet<Key>,
-    /// Of each peer: steps going on, and when it may be asked again.
-    busy: Vec<(usize, Instant)>,
+}
+
+/// A peer, and how it stands with asking it.
+struct Asked {
+    face: Arc<Face>,
+    /// What is due when, and nothing that a step is going on for.
+    queue: BTreeSet<(Timestamp, Name)>,
+    /// Comparisons that are kept with it.
+    kept: usize,
+    /// How many those may be.
+    room: usize,
+    /// Steps going on, and when it may be asked again.
+    busy: usize,
+    free_at: Instant,
+    /// Entries of our log that were read for it.
     read: u64,
 }
 
@@ -182,16 +198,14 @@ impl CrossCheck {
         let origin = record.origin.clone();
         let mut own = own.map_err(|rejection| Error::Key { origin, rejection })?;
         own.max_age = u64::MAX;
+        let room = PENDING / peers.len().max(1);
         let task = CrossCheck {
             asker: Arc::new(Asking { rooms, own, pace }),
-            queues: peers.iter().map(|_| BTreeSet::new()).collect(),
-            busy: peers.iter().map(|_| (0, Instant::now())).collect(),
-            peers: peers.into_iter().map(Arc::new).collect(),
+            peers: peers.into_iter().map(|face| Asked::new(face, room)).collect(),
             suspects,
             kept: HashMap::new(),
             running: HashSet::new(),
             missed: HashSet::new(),
-            read: 0,
         };
         Ok((task, Handle(sender)))
     }
@@ -223,7 +237,7 @@ impl CrossCheck {
                     }
                 }
                 Some((origin, name)) = self.suspects.recv() => {
-                    let found = self.peers.iter().position(|peer| peer.origin() == origin);
+                    let found = self.peers.iter().position(|peer| peer.face.origin() == origin);
                     if let Some(peer) = found {
                         self.compare(peer, &name).await?;
                     }
@@ -248,10 +262,13 @@ impl CrossCheck {
 
     async fn load(&mut self) -> Result<(), Error> {
         let published = self.asker.rooms.log.heads().published.map_or(0, |head| head.size);
-        let cursor = self.state().get(Table::Peers, CURSOR).await?;
-        let cursor = cursor.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
-        // At the first start there is nothing that changed.
-        self.read = cursor.unwrap_or(published).min(published);
+        let state = Arc::clone(self.asker.rooms.log.state());
+        for peer in &mut self.peers {
+            let cursor = state.get(Table::Peers, &peer.cursor()).await?;
+            let cursor = cursor.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
+            // At the first start there is nothing that changed.
+            peer.read = cursor.unwrap_or(published).min(published);
+        }
         let mut range = Range::all();
         loop {
             let page = self.state().scan(Table::Comparisons, range.clone(), 1000).await?;
@@ -269,26 +286,29 @@ impl CrossCheck {
 
     fn parse(&self, key: &[u8], value: &[u8]) -> Option<(Key, Comparison)> {
         let (name, origin) = std::str::from_utf8(key).ok()?.split_once('\n')?;
-        let peer = self.peers.iter().position(|peer| peer.origin() == origin)?;
+        let peer = self.peers.iter().position(|peer| peer.face.origin() == origin)?;
         Some(((peer, name.parse().ok()?), serde_json::from_slice(value).ok()?))
     }
 
     fn row(&self, (peer, name): &Key) -> Vec<u8> {
-        let origin = self.peers.get(*peer).map_or("", |peer| peer.origin());
+        let origin = self.peers.get(*peer).map_or("", |peer| peer.face.origin());
         format!("{name}\n{origin}").into_bytes()
     }
 
     fn put(&mut self, key: Key, comparison: Comparison) {
-        if let Some(queue) = self.queues.get_mut(key.0) {
-            queue.insert((comparison.due(), key.1.clone()));
+        let peer = self.peers.get_mut(key.0);
+        if let Some(peer) = peer {
+            peer.queue.insert((comparison.due(), key.1.clone()));
+            peer.kept += usize::from(!self.kept.contains_key(&key));
         }
         self.kept.insert(key, comparison);
     }
 
     fn take(&mut self, key: &Key) -> Option<Comparison> {
         let comparison = self.kept.remove(key)?;
-        if let Some(queue) = self.queues.get_mut(key.0) {
-            queue.remove(&(comparison.due(), key.1.clone()));
+        if let Some(peer) = self.peers.get_mut(key.0) {
+            peer.queue.remove(&(comparison.due(), key.1.clone()));
+            peer.kept = peer.kept.saturating_sub(1);
         }
         Some(comparison)
     }
@@ -310,46 +330,66 @@ impl CrossCheck {
         Ok(())
     }
 
-    /// Reads what the log published, as far as there is room; `true`: there is more.
+    /// Reads what the log published, for each peer as far as there is room;
+    /// `true`: there is more.
     async fn read_log(&mut self) -> Result<bool, Error> {
         let log = self.asker.rooms.log.clone();
         let size = log.heads().published.map_or(0, |head| head.size);
-        let end = size.min(self.read.saturating_add(READ));
-        let from = self.read;
-        while self.read < end && self.kept.len() < PENDING {
-            let Some(entry) = log.reader().entry(self.read).await? else { break };
-            let name = match Entry::decode(&entry).map(|entry| entry.kind) {
-                Ok(Kind::Domain(seen)) if seen.events.intersects(NEW_KEYS) => {
-                    seen.domain.parse::<Domain>().ok().map(Name::Domain)
+        // Those that are furthest behind, and whoever they come up with.
+        let Some(from) = self.peers.iter().filter_map(|peer| peer.wants(size)).min() else {
+            return Ok(false);
+        };
+        let mut index = from;
+        while index < size.min(from.saturating_add(READ)) {
+            let here = |(_, peer): &(usize, &Asked)| peer.wants(size) == Some(index);
+            let readers: Vec<usize> =
+                self.peers.iter().enumerate().filter(here).map(|(number, _)| number).collect();
+            if readers.is_empty() {
+                break;
+            }
+            let Some(entry) = log.reader().entry(index).await? else { break };
+            let name = self.new_keys_of(&entry).await?;
+            index += 1;
+            for peer in readers {
+                if let Some(name) = &name {
+                    self.compare(peer, name).await?;
                 }
-                Ok(Kind::User(seen)) if seen.events.intersects(NEW_KEYS) => {
-                    let row: Option<Labelled> = rows::find(self.state(), &seen.label.0).await?;
-                    row.map(|row| row.name)
-                }
-                _ => None,
-            };
-            if let Some(name) = name {
-                for peer in 0..self.peers.len() {
-                    self.compare(peer, &name).await?;
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.read = index;
                 }
             }
-            self.read += 1;
         }
-        if self.read > from {
-            let mut batch = Batch::new();
-            batch.put(Table::Peers, CURSOR, self.read.to_string());
-            let _ = self.state().apply(batch).await?;
+        let mut batch = Batch::new();
+        for peer in self.peers.iter().filter(|peer| (from + 1..=index).contains(&peer.read)) {
+            batch.put(Table::Peers, peer.cursor(), peer.read.to_string());
         }
-        Ok(self.read < size && self.read == end)
+        if index == from {
+            return Ok(false);
+        }
+        let _ = self.state().apply(batch).await?;
+        Ok(self.peers.iter().any(|peer| peer.wants(size).is_some()))
+    }
+
+    /// The name that an entry shows with other keys than before, if it does.
+    async fn new_keys_of(&self, entry: &[u8]) -> Result<Option<Name>, Error> {
+        Ok(match Entry::decode(entry).map(|entry| entry.kind) {
+            Ok(Kind::Domain(seen)) if seen.events.intersects(NEW_KEYS) => {
+                seen.domain.parse::<Domain>().ok().map(Name::Domain)
+            }
+            Ok(Kind::User(seen)) if seen.events.intersects(NEW_KEYS) => {
+                let row: Option<Labelled> = rows::find(self.state(), &seen.label.0).await?;
+                row.map(|row| row.name)
+            }
+            _ => None,
+        })
     }
 
     /// Begins a comparison, or begins it anew.
     async fn compare(&mut self, peer: usize, name: &Name) -> Result<(), Error> {
-        let may_know = self.peers.get(peer).is_some_and(|peer| peer.may_know(name));
-        let key = (peer, name.clone());
-        if !may_know {
+        let Some(asked) = self.peers.get(peer).filter(|peer| peer.face.may_know(name)) else {
             return Ok(());
-        }
+        };
+        let (key, has_room) = ((peer, name.clone()), asked.has_room());
         if self.running.contains(&key) {
             self.missed.insert(key);
             return Ok(());
@@ -360,7 +400,7 @@ impl CrossCheck {
                 comparison.again(now);
                 comparison
             }
-            None if self.kept.len() >= PENDING => {
+            None if !has_room => {
                 self.asker.rooms.tally.compared("no-room");
                 return Ok(());
             }
@@ -372,20 +412,18 @@ impl CrossCheck {
     /// Begins the steps that are due, as far as each peer may be asked.
     fn begin(&mut self, steps: &mut JoinSet<(Key, Brought)>) {
         let (now, instant) = (self.now(), Instant::now());
-        for peer in 0..self.peers.len() {
-            let Some((busy, free_at)) = self.busy.get_mut(peer) else { continue };
-            if *busy >= AT_ONCE || *free_at > instant {
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            if peer.busy >= AT_ONCE || peer.free_at > instant {
                 continue;
             }
-            let Some(queue) = self.queues.get_mut(peer) else { continue };
-            let Some((due, name)) = queue.first().cloned() else { continue };
+            let Some((due, name)) = peer.queue.first().cloned() else { continue };
             if due > now {
                 continue;
             }
-            let (key, face) = ((peer, name.clone()), self.peers.get(peer).cloned());
-            let (Some(comparison), Some(face)) = (self.kept.get(&key), face) else { continue };
-            (*busy, *free_at) = (*busy + 1, instant + SPACING);
-            queue.remove(&(due, name));
+            let (key, face) = ((number, name.clone()), Arc::clone(&peer.face));
+            let Some(comparison) = self.kept.get(&key) else { continue };
+            (peer.busy, peer.free_at) = (peer.busy + 1, instant + SPACING);
+            peer.queue.remove(&(due, name));
             self.running.insert(key.clone());
             let (asker, step) = (Arc::clone(&self.asker), comparison.step());
             steps.spawn(async move {
@@ -398,10 +436,10 @@ impl CrossCheck {
 
     async fn ended(&mut self, key: Key, brought: Brought) -> Result<(), Error> {
         self.running.remove(&key);
-        if let Some((busy, _)) = self.busy.get_mut(key.0) {
-            *busy = busy.saturating_sub(1);
+        if let Some(peer) = self.peers.get_mut(key.0) {
+            peer.busy = peer.busy.saturating_sub(1);
         }
-        let Some(before) = self.kept.remove(&key) else { return Ok(()) };
+        let Some(before) = self.take(&key) else { return Ok(()) };
         let mut comparison = before.clone();
         let (now, pace) = (self.now(), self.asker.pace);
         let heard = match &brought {
@@ -444,7 +482,7 @@ impl CrossCheck {
             _ => return None,
         };
         let Brought::Both { ours, theirs, .. } = brought else { return None };
-        let (own, other) = (&ours.1.origin, self.peers.get(*peer)?.origin());
+        let (own, other) = (&ours.1.origin, self.peers.get(*peer)?.face.origin());
         let origin = |side| match side {
             Side::Ours => own.clone(),
             Side::Theirs => other.to_owned(),
@@ -476,8 +514,29 @@ impl CrossCheck {
 
     fn nap(&self) -> Duration {
         let now = self.now();
-        let due = self.queues.iter().filter_map(|queue| queue.first()).any(|(due, _)| *due <= now);
+        let mut first = self.peers.iter().filter_map(|peer| peer.queue.first());
+        let due = first.any(|(due, _)| *due <= now);
         if due { SPACING } else { NAP }
+    }
+}
+
+impl Asked {
+    fn new(face: Face, room: usize) -> Asked {
+        let (face, queue) = (Arc::new(face), BTreeSet::new());
+        Asked { face, queue, kept: 0, room, busy: 0, free_at: Instant::now(), read: 0 }
+    }
+
+    fn cursor(&self) -> Vec<u8> {
+        format!("{CURSOR}{}", self.face.origin()).into_bytes()
+    }
+
+    fn has_room(&self) -> bool {
+        self.kept < self.room
+    }
+
+    /// The entry that is to be read for it next, of a log of this size.
+    fn wants(&self, size: u64) -> Option<u64> {
+        (self.has_room() && self.read < size).then_some(self.read)
     }
 }
 
