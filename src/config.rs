@@ -16,7 +16,7 @@ use crate::dmtp::{DUAL_PORTS, Proxy, hosts};
 use crate::peers::comparison::{Pace, RECHECK, WITHHELD};
 use crate::proof::entry::is_origin;
 use crate::proof::note::{KeyType, VerifierKey};
-use crate::proof::policy::Policy;
+use crate::proof::policy::{Policy, Witness};
 
 /// Where a mirror listens for HTTP unless told otherwise.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8090";
@@ -84,8 +84,10 @@ pub struct PeersSection {
     pub recheck_secs: u64,
     /// After so long a peer that still answers with the old key withholds it.
     pub withheld_hours: u64,
-    /// A C2SP tlog-policy file: its logs with a URL are mirrors, its witnesses
-    /// with the same URL their cosigners, its other witnesses public ones.
+    /// A C2SP tlog-policy file, one for all mirrors of a syndicate: its logs with
+    /// a URL are mirrors, but for our own. Its witnesses with such a log's URL, or
+    /// with none and of its operator, are their cosigners, the others with a URL
+    /// public ones. What `mirror` and `witness` say of the same log or key wins.
     pub policy: Option<PathBuf>,
     /// Where peers' maps are.
     pub map: MapPlace,
@@ -333,6 +335,8 @@ pub struct PeerMirror {
     pub cosigner: Option<VerifierKey>,
     pub peer_key: Option<VerifierKey>,
     pub share_addresses: bool,
+    /// Only the policy file names it.
+    pub by_policy: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -344,7 +348,8 @@ pub struct PublicWitness {
 }
 
 impl PeersSection {
-    fn check(&self) -> Result<Peers, Error> {
+    /// `origin` of our own log, if the file names it.
+    fn check(&self, origin: Option<&str>) -> Result<Peers, Error> {
         let mut peers = Peers {
             publish_quorum: self.publish_quorum,
             quorum_deadline_millis: self.quorum_deadline_millis,
@@ -372,6 +377,7 @@ impl PeersSection {
                 cosigner: of("peers.mirror.cosigner", &mirror.cosigner, KeyType::Cosignature)?,
                 peer_key: of("peers.mirror.peer_key", &mirror.peer_key, KeyType::Ed25519)?,
                 share_addresses: mirror.share_addresses,
+                by_policy: false,
             });
         }
         for witness in &self.witness {
@@ -387,6 +393,9 @@ impl PeersSection {
         if let Some(path) = &self.policy {
             peers.add_policy(read_limited(path)?.as_bytes())?;
         }
+        if let Some(origin) = origin {
+            peers.leave_out(origin);
+        }
         peers.check()?;
         Ok(peers)
     }
@@ -398,28 +407,78 @@ impl Peers {
             .map_err(|rejection| value("peers.policy", rejection.to_string()))?;
         for log in policy.logs() {
             let Some(url) = &log.url else { continue };
-            self.mirrors.push(PeerMirror {
-                url: web("peers.policy", url)?,
-                log: log.key.clone(),
-                cosigner: None,
-                peer_key: None,
-                share_addresses: false,
-            });
-        }
-        for witness in policy.witnesses() {
-            let Some(url) = &witness.url else { continue };
             let url = web("peers.policy", url)?;
-            let mirror = self.mirrors.iter_mut().find(|mirror| mirror.url == url);
-            match mirror {
-                Some(mirror) => mirror.cosigner = Some(witness.key.clone()),
-                None if witness.key.kind() == KeyType::Cosignature => {
-                    let key = witness.key.clone();
-                    self.witnesses.push(PublicWitness { url, key, qpd: WITNESS_QPD });
+            match self.mirrors.iter().find(|mirror| mirror.log.name() == log.key.name()) {
+                Some(mirror) if mirror.log == log.key => {}
+                Some(mirror) => {
+                    let origin = mirror.log.name();
+                    let message = format!("{origin} has two keys here, or another in peers.mirror");
+                    return Err(value("peers.policy", message));
                 }
-                None => {}
+                None => self.mirrors.push(PeerMirror {
+                    url,
+                    log: log.key.clone(),
+                    cosigner: None,
+                    peer_key: None,
+                    share_addresses: false,
+                    by_policy: true,
+                }),
+            }
+        }
+        let is_cosigner = |witness: &&Witness| witness.key.kind() == KeyType::Cosignature;
+        for witness in policy.witnesses().iter().filter(is_cosigner) {
+            let url = witness.url.as_ref().map(|url| web("peers.policy", url)).transpose()?;
+            let mirror = self.mirror_of(&policy, witness, url.as_deref());
+            if let Some(mirror) = mirror.and_then(|number| self.mirrors.get_mut(number)) {
+                mirror.cosigner.get_or_insert_with(|| witness.key.clone());
+            } else if let Some(url) = url
+                && self.witnesses.iter().all(|other| other.key != witness.key)
+            {
+                let key = witness.key.clone();
+                self.witnesses.push(PublicWitness { url, key, qpd: WITNESS_QPD });
             }
         }
         Ok(())
+    }
+
+    /// The number of the mirror whose cosigner a witness of the policy is: the one
+    /// at its URL; if it has none, the one of its operator, and of several of them
+    /// the one whose origin the key's name begins with.
+    fn mirror_of(&self, policy: &Policy, witness: &Witness, url: Option<&str>) -> Option<usize> {
+        let logs = policy.logs().iter().filter(|log| policy.runs(log, witness));
+        let origins: Vec<&str> = logs.map(|log| log.key.name()).collect();
+        let named = |origin: &str| {
+            let rest = witness.key.name().strip_prefix(origin);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let is_its = |mirror: &PeerMirror| {
+            let origin = mirror.log.name();
+            let at = policy.log(origin).and_then(|log| log.url.as_deref());
+            let same_place = url.is_some_and(|url| {
+                mirror.url == url || at.is_some_and(|at| at.trim_end_matches('/') == url)
+            });
+            let its_operators = origins.contains(&origin) && (origins.len() == 1 || named(origin));
+            same_place || (url.is_none() && its_operators)
+        };
+        self.mirrors.iter().position(is_its)
+    }
+
+    /// Takes our own log out of what the policy names.
+    fn leave_out(&mut self, origin: &str) {
+        self.mirrors.retain(|mirror| !(mirror.by_policy && mirror.log.name() == origin));
+    }
+
+    /// As the mirror with this log and cosigner sees them: without itself, where the
+    /// policy names it.
+    ///
+    /// # Errors
+    /// A quorum that the others can never meet.
+    pub fn of(&self, origin: &str, cosigner: &VerifierKey) -> Result<Peers, Error> {
+        let mut peers = self.clone();
+        peers.leave_out(origin);
+        peers.witnesses.retain(|witness| witness.key != *cosigner);
+        peers.check()?;
+        Ok(peers)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -606,7 +665,7 @@ impl File {
             roots: self.crawl.roots.clone(),
             compare_millis: self.crawl.compare_hours.saturating_mul(3_600_000),
             vantages: vantages(&self.crawl.vantage)?,
-            peers: self.peers.check()?,
+            peers: self.peers.check(self.log.origin.as_deref())?,
         })
     }
 }
@@ -747,6 +806,72 @@ mod tests {
         // A log key is no cosigner.
         let swapped = text.replace(&cosigner("aaaaaa").to_string(), &log("aaaaa").to_string());
         assert!(File::parse(&swapped).unwrap().check().is_err());
+    }
+
+    /// Each mirror of a syndicate starts with the one file that names them all.
+    #[test]
+    fn a_syndicates_policy_serves_each_of_its_mirrors() {
+        let seed = |byte: u8| crate::dime::ed25519::public_key(&[byte; 32]);
+        let log = |name: &str, byte| VerifierKey::ed25519(name, &seed(byte)).unwrap();
+        let cosigner = |byte| VerifierKey::cosigner("c.example/x", &seed(byte)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy");
+        let mut policy = String::new();
+        for (byte, name) in (1..).zip(["ada", "ben", "cleo"]) {
+            let origin = format!("{name}.example");
+            policy += &format!("log {} https://{origin}\n", log(&origin, byte));
+            policy += &format!("witness {name} {}\n", cosigner(byte + 10));
+            policy += &format!("#! operator {name} {origin} {name}\n");
+        }
+        // A place of its own is a witness of its own, whoever runs it.
+        policy += &format!("witness w {} https://w.example\n#! operator ben w\n", cosigner(30));
+        policy += "group replaying 2 ada ben cleo\nquorum replaying\n";
+        std::fs::write(&path, &policy).unwrap();
+        let peers = |more: &str| {
+            let path = path.display().to_string();
+            let text = format!("{more}\n[peers]\npublish_quorum = 2\npolicy = {path:?}\n");
+            File::parse(&text).unwrap().check().map(|config| config.peers)
+        };
+        let of = |peers: &Peers| -> Vec<(String, bool, bool)> {
+            let of = |peer: &PeerMirror| {
+                let matched = peer.cosigner.is_some();
+                (peer.log.name().to_owned(), matched, peer.peer_key.is_some())
+            };
+            peers.mirrors.iter().map(of).collect()
+        };
+        let others =
+            |keyed| [("ben.example".into(), true, keyed), ("cleo.example".into(), true, false)];
+        // By the configured origin, or by that of the keys.
+        assert_eq!(of(&peers("[log]\norigin = \"ada.example\"").unwrap()), others(false));
+        let all = peers("").unwrap();
+        assert_eq!(all.mirrors.len(), 3);
+        assert_eq!(of(&all.of("ada.example", &cosigner(11)).unwrap()), others(false));
+        // Two others cannot be three.
+        let three = Peers { publish_quorum: 3, ..all };
+        assert!(three.of("ada.example", &cosigner(11)).is_err());
+
+        // A section adds what a policy cannot say, and wins.
+        let section = |key: &VerifierKey| {
+            format!(
+                "[[peers.mirror]]\nurl = \"http://127.0.0.1:1\"\nlog = \"{key}\"\n\
+                 peer_key = \"{}\"\nshare_addresses = true\n",
+                log("ben.example/peer", 22),
+            )
+        };
+        let merged = |key: &VerifierKey| {
+            let path = path.display().to_string();
+            let text = format!("[peers]\npolicy = {path:?}\n[log]\norigin = \"ada.example\"\n");
+            File::parse(&(text + &section(key))).unwrap().check().map(|config| config.peers)
+        };
+        let peers = merged(&log("ben.example", 2)).unwrap();
+        assert_eq!(of(&peers), others(true));
+        assert!(peers.mirrors[0].share_addresses && peers.mirrors[0].url == "http://127.0.0.1:1");
+        let witnesses: Vec<&str> = peers.witnesses.iter().map(|it| it.url.as_str()).collect();
+        assert_eq!(witnesses, ["https://w.example"]);
+        assert!(merged(&log("ben.example", 9)).is_err(), "one origin, two keys");
+        // Who names itself as a peer is told so.
+        let own = merged(&log("ada.example", 1)).unwrap();
+        assert!(own.mirrors.iter().any(|peer| peer.log.name() == "ada.example"));
     }
 
     #[test]

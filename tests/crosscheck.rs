@@ -384,6 +384,52 @@ async fn another_pok_for_one_vantage_is_a_split_view_of_the_domain() {
     b.stop().await;
 }
 
+/// The syndicate's one policy file, with a section for what it cannot say, is what
+/// each of its mirrors starts with: it leaves itself out, and knows its cosigner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_policy_file_starts_every_mirror() {
+    let syndicate = Syndicate::new(2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy");
+    let lines = syndicate.places.iter().zip(["ada", "ben"]).map(|(place, name)| {
+        let (log, cosigner) = (place.secrets.verifier(), place.secrets.cosigner.verifier());
+        let (url, origin) = (place.url(), &place.origin);
+        format!("log {log} {url}\nwitness {name} {cosigner}\n#! operator {name} {origin} {name}\n")
+    });
+    std::fs::write(&path, lines.collect::<String>() + "quorum none\n").unwrap();
+    let mut mirrors = Vec::new();
+    for number in 0..2 {
+        let other = PeerSection { cosigner: None, ..syndicate.places[1 - number].as_peer() };
+        let mut file = File::default();
+        file.peers.policy = Some(path.clone());
+        file.peers.publish_quorum = 1;
+        file.peers.mirror = vec![other];
+        let peers = file.check().unwrap().peers;
+        mirrors.push(syndicate.start_with(number, |config| config.peers = peers).await);
+    }
+    for (mirror, other) in mirrors.iter().zip(syndicate.places.iter().rev()) {
+        let origins: Vec<&str> = mirror.peers.iter().map(|peer| peer.origin()).collect();
+        assert_eq!(origins, [&other.origin]);
+        let cosigned = format!("\u{2014} {} ", other.secrets.cosigner.verifier().name());
+        let site = Site::new(&format!("http://{}", mirror.http)).unwrap();
+        let ends = Instant::now() + PATIENCE;
+        loop {
+            let note = site.get("checkpoint", MAX_BODY).await.unwrap().body;
+            if String::from_utf8_lossy(&note).contains(&cosigned) {
+                break;
+            }
+            assert!(Instant::now() < ends, "{note:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // And names are compared, since the sections have the keys for that.
+    visit(&mirrors[0], ALICE).await;
+    settled(&mirrors[0], "same", 2).await;
+    for mirror in mirrors {
+        mirror.stop().await;
+    }
+}
+
 /// Comparisons go on where they were after a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comparison_outlives_the_process() {

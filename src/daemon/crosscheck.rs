@@ -43,7 +43,13 @@ impl Comparing {
         let (mut faces, mut askers) = (Vec::new(), Vec::new());
         for mirror in &peers.mirrors {
             let key = mirror.peer_key.as_ref().and_then(|key| key.public_key());
-            let Some(key) = key else { continue };
+            let Some(key) = key else {
+                tracing::warn!(
+                    peer = mirror.log.name(),
+                    "names are not compared with this peer: its peer_key is not configured"
+                );
+                continue;
+            };
             let (origin, share_addresses) = (mirror.log.name().to_owned(), mirror.share_addresses);
             faces.push(Face::new(&mirror.url, mirror.log.clone(), share_addresses)?);
             askers.push(Asker { origin, key: *key, share_addresses });

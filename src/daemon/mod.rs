@@ -239,6 +239,8 @@ impl Mirror {
         let folder = Folder::new(&config.data);
         folder.make()?;
         let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
+        let own = secrets.cosigner.verifier();
+        let config = &Config { peers: config.peers.of(secrets.origin(), &own)?, ..config.clone() };
         let identity = identity(config, &folder).await?;
         let faces = serve::metrics::Metrics::new()?;
         refuse_second_history(config, &folder, &secrets).await?;

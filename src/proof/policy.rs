@@ -227,6 +227,11 @@ impl Policy {
         one.operator == other.operator
     }
 
+    /// Whether a log and a witness are run by one operator.
+    pub fn runs(&self, log: &Log, witness: &Witness) -> bool {
+        log.operator == witness.operator
+    }
+
     /// What this policy says of a checkpoint at this time.
     ///
     /// Rule `unknown-log` if no key of the checkpoint's origin is in the
