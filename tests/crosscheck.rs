@@ -15,7 +15,7 @@ use axum::Router;
 use axum::http::header;
 use axum::routing::post;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use syndicate::client::Site;
 use syndicate::clock::Clock;
@@ -687,6 +687,62 @@ async fn only_peers_may_ask_and_not_without_end() {
     let row = rows::find::<FrontierRow>(&**a.log.state(), b"nobody.example").await.unwrap();
     assert_eq!(row, None);
     a.stop().await;
+}
+
+/// What `/readyz` says of comparing with the one peer, once it is as it should be.
+async fn comparing(mirror: &Mirror, wanted: impl Fn(&Value) -> bool) {
+    let site = Site::new(&format!("http://{}", mirror.http)).unwrap();
+    let ends = Instant::now() + PATIENCE;
+    loop {
+        let ready: Value =
+            serde_json::from_slice(&site.get("readyz", MAX_BODY).await.unwrap().body).unwrap();
+        let said = &ready["peers"][0]["comparing"];
+        if wanted(said) {
+            return;
+        }
+        assert!(Instant::now() < ends, "{said}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A peer that withholds by not letting us ask, or by saying that it looks in vain,
+/// is accused of nothing, and its operator and ours see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_keeps_back_is_shown() {
+    let syndicate = Syndicate::new(2).await;
+    let a = syndicate.start(0).await;
+    let b = syndicate.start_with(1, |config| config.peers.mirrors[0].peer_key = None).await;
+    comparing(&a, Value::is_null).await;
+    visit(&a, ALICE).await;
+    comparing(&a, |said| said == "it does not let us ask").await;
+    b.stop().await;
+    let b = syndicate.start(1).await;
+    visit(&a, "birch.example").await;
+    comparing(&a, Value::is_null).await;
+    assert_eq!(every_kind(&a).await, []);
+
+    // As it stands in the index after a day of looking in vain, until a day later.
+    let now = syndicate.clock.now().millis();
+    let row = |until: u64| {
+        let raised = json!({"tips": "", "until": until, "unseen": true});
+        let row = json!({"began": 0, "due": u64::MAX, "failures": 0, "raised": raised});
+        serde_json::to_vec(&row).unwrap()
+    };
+    let mut batch = Batch::new();
+    let peer = &syndicate.places[1].origin;
+    batch.put(Table::Comparisons, format!("{ALICE}\n{peer}"), row(now + 3_600_000));
+    batch.put(Table::Comparisons, format!("alder.example\n{peer}"), row(now));
+    let _ = a.log.state().apply(batch).await.unwrap();
+    a.stop().await;
+    let a = syndicate.start(0).await;
+    let words = "it says that it cannot see what changed here (names: 1)";
+    comparing(&a, |said| said == words).await;
+    // The next answer shows what it did not.
+    syndicate.world.rotate(&ALICE.parse().unwrap()).unwrap();
+    visit(&a, ALICE).await;
+    comparing(&a, Value::is_null).await;
+    a.stop().await;
+    b.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::log::answer::Answerer;
 use crate::peers::Heard;
 use crate::peers::ask::Face;
-use crate::peers::crosscheck::{CrossCheck, Found, Look, Raise, Rooms, What};
+use crate::peers::crosscheck::{CrossCheck, Found, Handle, Look, Raise, Rooms, What};
 use crate::peers::domains::{Domains, Explore, Explored};
 use crate::peers::tally::Tally;
 use crate::proof::incident::{Incident, Receipts, Round};
@@ -26,6 +26,8 @@ pub struct Comparing {
     pub crosscheck: CrossCheck,
     pub domains: Arc<Domains>,
     pub observe: ForPeers,
+    /// What peers keep back.
+    pub handle: Handle,
 }
 
 impl Comparing {
@@ -79,8 +81,10 @@ impl Comparing {
         let domains = Arc::new(domains.await?);
         let (state, per_hour) = (Arc::clone(log.state()), peers.looks_per_hour);
         let crawl = crawl.clone();
-        let observe = ForPeers::new(crawl, state, private, clock.clone(), askers, handle, per_hour);
-        Ok(Comparing { crosscheck, domains, observe })
+        let suspects = handle.clone();
+        let observe =
+            ForPeers::new(crawl, state, private, clock.clone(), askers, suspects, per_hour);
+        Ok(Comparing { crosscheck, domains, observe, handle })
     }
 }
 

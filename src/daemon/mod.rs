@@ -303,6 +303,7 @@ impl Mirror {
         let heard = Arc::new(PeersDomains(Arc::clone(&comparing.domains)));
         let peers = peers(config, &log, &clock, &secrets, &faces, Arc::clone(&filed), heard)?;
         web_options.observe = Some(Arc::new(comparing.observe));
+        web_options.comparing = Some(comparing.handle);
         let maps = peers.room(&log).await;
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();

@@ -8,7 +8,9 @@
 //! the receipt that follows it says that the tip was seen since the last one:
 //! whoever could not ask the DX has seen nothing, and is accused of nothing. An
 //! *update withheld* is a peer that for [`Pace::withheld`] answers with the same
-//! old tip, and neither says that it saw it again nor that it tried in vain.
+//! old tip, and neither says that it saw it again nor that it tried in vain. If it
+//! says that it tried, nobody can tell whether it did: that is *unseen*, which is
+//! shown and accuses nobody.
 //!
 //! On disk: JSON, one row of `Table::Comparisons`.
 
@@ -73,6 +75,9 @@ struct Dispute {
 struct Raised {
     tips: String,
     until: u64,
+    /// Not raised but shown: [`Outcome::Unseen`].
+    #[serde(default)]
+    unseen: bool,
 }
 
 /// What to do next, once it is due.
@@ -106,6 +111,8 @@ pub enum Outcome {
     /// With the visits that showed it, by our clock.
     SplitView(Vec<(Side, Timestamp)>),
     UpdateWithheld,
+    /// The peer owes the new key for as long, and says that it tried.
+    Unseen,
     /// The same difference was raised not long ago.
     Known,
     Refused,
@@ -121,6 +128,7 @@ impl Outcome {
             Outcome::Unknown => "unknown",
             Outcome::SplitView(_) => "split-view",
             Outcome::UpdateWithheld => "update-withheld",
+            Outcome::Unseen => "unseen",
             Outcome::Known => "known",
             Outcome::Refused => "refused",
             Outcome::GivenUp => "given-up",
@@ -148,6 +156,12 @@ impl Comparison {
     /// Whether it is only kept so that a difference is not raised again.
     pub fn is_over(&self) -> bool {
         self.raised.is_some() && self.dispute.is_none() && self.due == u64::MAX
+    }
+
+    /// Whether the peer said for so long that it cannot see what is seen here, and has
+    /// shown nothing else since.
+    pub fn is_unseen(&self) -> bool {
+        self.raised.as_ref().is_some_and(|raised| raised.unseen)
     }
 
     /// Until when it is kept for that.
@@ -205,11 +219,9 @@ impl Comparison {
             Relation::Diverged => None,
         };
         let tips = tips(ours, theirs);
-        if self
-            .raised
-            .as_ref()
-            .is_some_and(|raised| raised.tips == tips && raised.until > now.millis())
-        {
+        // What was only shown may turn out to be more.
+        let raised = self.raised.as_ref().filter(|raised| !raised.unseen);
+        if raised.is_some_and(|raised| raised.tips == tips && raised.until > now.millis()) {
             return Some(Outcome::Known);
         }
         let going_on = self.dispute.take().filter(|dispute| {
@@ -240,8 +252,9 @@ impl Comparison {
                 let enough = dispute.looks.len() >= usize::from(ROUNDS) * 2;
                 enough.then(|| Outcome::SplitView(dispute.looks()))
             }
-            _ if dispute.is_withheld(ours, theirs, pace, now) => Some(Outcome::UpdateWithheld),
-            _ => None,
+            _ if !dispute.is_owed(ours, theirs, pace, now) => None,
+            _ if has_tried(ours, theirs) => Some(Outcome::Unseen),
+            _ => Some(Outcome::UpdateWithheld),
         };
         // A side that does not get to see anything is asked less and less often.
         let waited = now.millis().saturating_sub(dispute.since);
@@ -249,7 +262,8 @@ impl Comparison {
         self.due = now.millis().saturating_add(wait);
         if outcome.is_some() {
             let until = now.millis().saturating_add(pace.withheld);
-            self.raised = Some(Raised { tips: dispute.tips, until });
+            let unseen = outcome == Some(Outcome::Unseen);
+            self.raised = Some(Raised { tips: dispute.tips, until, unseen });
             self.due = u64::MAX;
             return outcome;
         }
@@ -281,17 +295,19 @@ impl Dispute {
         self.looks.iter().map(|(side, at)| (*side, Timestamp::from_millis(*at))).collect()
     }
 
-    /// Whether the peer owes the new key: it has answered all the time, we saw
-    /// the new one after it says to have seen the old one, and it does not say
-    /// that it tried since and could not.
-    fn is_withheld(&self, ours: &Sights, theirs: &Sights, pace: &Pace, now: Timestamp) -> bool {
-        let new_since = ours.tip().map_or(now, |tip| tip.seen);
-        let tried = theirs.attempted_at() > theirs.last_seen() && theirs.attempted_at() > new_since;
+    /// Whether the peer owes the new key: it has answered all the time, and we saw
+    /// the new one after it says to have seen the old one.
+    fn is_owed(&self, ours: &Sights, theirs: &Sights, pace: &Pace, now: Timestamp) -> bool {
         self.lag == Some(Side::Theirs)
             && now.millis().saturating_sub(self.since) >= pace.withheld
             && ours.last_seen() >= theirs.last_seen()
-            && !tried
     }
+}
+
+/// Whether the peer says that it tried since we saw the new key, and could not.
+fn has_tried(ours: &Sights, theirs: &Sights) -> bool {
+    let new_since = ours.tip().is_some_and(|tip| theirs.attempted_at() > tip.seen);
+    theirs.attempted_at() > theirs.last_seen() && new_since
 }
 
 /// Names a pair of tips.
@@ -418,14 +434,23 @@ mod tests {
 
     #[test]
     fn whoever_cannot_ask_the_dx_is_accused_of_nothing() {
-        // The peer tries and its DX does not answer, for two days.
+        // The peer tries and its DX does not answer, or so it says, for a day.
         let mut case = Case::new();
         loop {
             match case.step(|now| (looking(NEW, now), mirror(OLD, 10, now))) {
-                None => {}
-                outcome => break assert_eq!(outcome, Some(Outcome::GivenUp)),
+                None => assert!(case.now < WITHHELD + 2 * HOUR),
+                outcome => break assert_eq!(outcome, Some(Outcome::Unseen)),
             }
         }
+        assert!(case.now >= WITHHELD && case.comparison.is_unseen());
+        assert!(case.comparison.kept_until() >= at(case.now + WITHHELD));
+        // Kept for a day, and hiding nothing: now both look.
+        case.comparison.again(at(case.now));
+        let views = |now| (looking(NEW, now), looking(OLD, now));
+        assert_eq!((case.step(views), case.step(views)), (None, None));
+        assert!(case.comparison.is_unseen());
+        assert!(matches!(case.step(views), Some(Outcome::SplitView(_))));
+        assert!(!case.comparison.is_unseen());
         // We cannot ask it, and the peer goes on seeing the old key.
         let mut case = Case::new();
         loop {

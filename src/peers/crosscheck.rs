@@ -9,17 +9,20 @@
 //! Each peer has room of its own: for one that does not answer the log is not read
 //! further, and for the others it is.
 //!
+//! What a peer keeps back (it does not let us ask, or says for a day that it cannot
+//! see what is seen here) is a [`Reserve`], a condition that is shown.
+//!
 //! On disk: `Table::Comparisons`, `name LF peer's origin` -> JSON, so that what
 //! goes on outlives the process, and in `Table::Peers` how far the log was read
 //! for each. An index that is lost loses comparisons that went on, and no evidence.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,15 +114,45 @@ pub enum What {
     UpdateWithheld,
 }
 
-/// Tells of names that may differ. Cheap to clone.
+/// What a peer keeps back when names are compared. It ends by itself and accuses
+/// nobody: a peer's mail hosts may be out of its reach indeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// It refused the last question.
+    pub refuses: bool,
+    /// Names that it said for a day, within the last one, that it looked for in vain.
+    pub unseen: usize,
+}
+
+impl fmt::Display for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reserve { refuses: true, .. } => f.write_str("it does not let us ask"),
+            Reserve { unseen: 0, .. } => f.write_str("nothing is kept back"),
+            Reserve { unseen, .. } => {
+                write!(f, "it says that it cannot see what changed here (names: {unseen})")
+            }
+        }
+    }
+}
+
+/// Tells of names that may differ, and hears what peers keep back. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<(String, Name)>);
+pub struct Handle {
+    suspects: mpsc::Sender<(String, Name)>,
+    reserves: watch::Receiver<BTreeMap<String, Reserve>>,
+}
 
 impl Handle {
     /// Has a name compared with the peer of this origin. Returns at once; if
     /// there is no room, nobody is told.
     pub fn suspect(&self, origin: &str, name: Name) {
-        let _ = self.0.try_send((origin.to_owned(), name));
+        let _ = self.suspects.try_send((origin.to_owned(), name));
+    }
+
+    /// What the peer of this origin keeps back, if it does.
+    pub fn reserve(&self, origin: &str) -> Option<Reserve> {
+        self.reserves.borrow().get(origin).copied()
     }
 }
 
@@ -140,6 +173,8 @@ pub struct CrossCheck {
     asker: Arc<Asking>,
     peers: Vec<Asked>,
     suspects: mpsc::Receiver<(String, Name)>,
+    /// By origin, of those who keep something back.
+    reserves: watch::Sender<BTreeMap<String, Reserve>>,
     kept: HashMap<Key, Comparison>,
     running: HashSet<Key>,
     /// Something changed during its step.
@@ -160,6 +195,8 @@ struct Asked {
     free_at: Instant,
     /// Entries of our log that were read for it.
     read: u64,
+    /// It refused the last question.
+    refuses: bool,
 }
 
 /// A peer, by its number, and a name.
@@ -198,16 +235,18 @@ impl CrossCheck {
         let origin = record.origin.clone();
         let mut own = own.map_err(|rejection| Error::Key { origin, rejection })?;
         own.max_age = u64::MAX;
+        let (reserves, shown) = watch::channel(BTreeMap::new());
         let room = PENDING / peers.len().max(1);
         let task = CrossCheck {
             asker: Arc::new(Asking { rooms, own, pace }),
             peers: peers.into_iter().map(|face| Asked::new(face, room)).collect(),
             suspects,
+            reserves,
             kept: HashMap::new(),
             running: HashSet::new(),
             missed: HashSet::new(),
         };
-        Ok((task, Handle(sender)))
+        Ok((task, Handle { suspects: sender, reserves: shown }))
     }
 
     /// Compares until told to stop. A step that goes on then is done again.
@@ -438,6 +477,11 @@ impl CrossCheck {
         self.running.remove(&key);
         if let Some(peer) = self.peers.get_mut(key.0) {
             peer.busy = peer.busy.saturating_sub(1);
+            match &brought {
+                Brought::Refused => peer.refuses = true,
+                Brought::Both { .. } => peer.refuses = false,
+                Brought::Later(_) | Brought::Nothing => {}
+            }
         }
         let Some(before) = self.take(&key) else { return Ok(()) };
         let mut comparison = before.clone();
@@ -497,7 +541,12 @@ impl CrossCheck {
         let now = self.now();
         let mut open = 0;
         let mut old = Vec::new();
+        let refuses = |peer: &Asked| Reserve { refuses: peer.refuses, unseen: 0 };
+        let mut reserves: Vec<Reserve> = self.peers.iter().map(refuses).collect();
         for (key, comparison) in &self.kept {
+            if let Some(reserve) = reserves.get_mut(key.0).filter(|_| comparison.is_unseen()) {
+                reserve.unseen += 1;
+            }
             match comparison.is_over() {
                 true if comparison.kept_until() <= now => old.push(key.clone()),
                 true => {}
@@ -505,11 +554,29 @@ impl CrossCheck {
             }
         }
         self.asker.rooms.tally.comparing(open);
+        self.show(&reserves);
         for key in old {
             self.take(&key);
             self.delete(&self.row(&key)).await?;
         }
         Ok(())
+    }
+
+    fn show(&self, reserves: &[Reserve]) {
+        let peers = self.peers.iter().zip(reserves);
+        let kept = peers.filter(|(_, reserve)| **reserve != Reserve::default());
+        let now: BTreeMap<String, Reserve> =
+            kept.map(|(peer, reserve)| (peer.face.origin().to_owned(), *reserve)).collect();
+        self.reserves.send_if_modified(|before| {
+            for (origin, reserve) in &now {
+                if before.get(origin) != Some(reserve) {
+                    tracing::warn!(peer = origin, %reserve, "names are not compared in full");
+                }
+            }
+            let news = *before != now;
+            *before = now;
+            news
+        });
     }
 
     fn nap(&self) -> Duration {
@@ -523,7 +590,8 @@ impl CrossCheck {
 impl Asked {
     fn new(face: Face, room: usize) -> Asked {
         let (face, queue) = (Arc::new(face), BTreeSet::new());
-        Asked { face, queue, kept: 0, room, busy: 0, free_at: Instant::now(), read: 0 }
+        let free_at = Instant::now();
+        Asked { face, queue, kept: 0, room, busy: 0, free_at, read: 0, refuses: false }
     }
 
     fn cursor(&self) -> Vec<u8> {
@@ -570,7 +638,7 @@ impl Asking {
             },
             Ok(Said::Later(seconds)) => Brought::Later(seconds),
             Ok(Said::Refused(status)) => {
-                tracing::info!(%origin, status, "a peer does not let us ask");
+                tracing::debug!(%origin, status, "a peer does not let us ask");
                 Brought::Refused
             }
             Ok(Said::Wrong(why)) => {

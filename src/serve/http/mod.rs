@@ -58,7 +58,7 @@ use super::budget::{Budget, Client, UNKNOWN_PER_HOUR};
 use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::log::answer::Answerer;
-use crate::peers::Witness;
+use crate::peers::{Witness, crosscheck};
 use crate::proof::checkpoint::MAX_ADD_CHECKPOINT;
 use connection::{Limited, Limits, Peer};
 use reply::Refusal;
@@ -110,6 +110,8 @@ pub struct Options {
     pub observe: Option<Arc<dyn Observe>>,
     /// Who cosigns other logs; `None`: there is no `/add-checkpoint`.
     pub witness: Option<Arc<Witness>>,
+    /// Who knows what peers keep back when names are compared, for `/readyz`.
+    pub comparing: Option<crosscheck::Handle>,
     /// Where incidents are kept; `None`: there is no `/v1/incidents`.
     pub incidents: Option<Arc<dyn Incidents>>,
     /// Who does what clients' reports call for; `None`: there is no `/v1/report`.
@@ -139,6 +141,7 @@ impl Options {
             owners: None,
             observe: None,
             witness: None,
+            comparing: None,
             incidents: None,
             reports: None,
             report_budget: Arc::new(Budget::new(REPORTS_PER_HOUR, clock.clone())),

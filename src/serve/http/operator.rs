@@ -24,10 +24,14 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let peers: Vec<_> = peers
         .map(|peer| {
             let standing = peer.standing();
+            let reserve =
+                shared.options.comparing.as_ref().and_then(|all| all.reserve(peer.origin()));
             serde_json::json!({
                 "origin": peer.origin(),
                 "size": standing.size,
                 "status": standing.status.to_string(),
+                // Why names are not compared with it in full; null: they are, or never.
+                "comparing": reserve.map(|reserve| reserve.to_string()),
             })
         })
         .collect();
