@@ -148,7 +148,7 @@ async fn an_honest_mirror_raises_nothing() {
     let mut auditor = Auditor::new(&url, &mirror.clock);
     let round = auditor.round().await;
     assert_eq!(kinds(&round.notices), ["FOLLOWED"]);
-    assert!(!round.alarm && !round.unchecked);
+    assert!(round.is_well());
     assert_eq!(round.touched.len(), 2);
     // Nothing new, nothing said; also after a restart on what was kept.
     assert_eq!(kinds(&auditor.round().await.notices), [""; 0]);
@@ -196,15 +196,22 @@ async fn honest_troubles_are_conditions() {
 
     // A day later: stale. Then a heartbeat.
     clock.set(at(24 * HOUR));
-    assert_eq!(kinds(&auditor.round().await.notices), ["STALE"]);
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["STALE"]);
+    assert!(!round.is_well() && !round.alarm);
+    // It is said once, and lasts.
+    let round = auditor.round().await;
+    assert!(round.notices.is_empty() && !round.is_well());
     stage.change(|play| play.log.batch(at(24 * HOUR), []));
-    assert_eq!(kinds(&auditor.round().await.notices), ["FOLLOWED", "OVER"]);
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["FOLLOWED", "OVER"]);
+    assert!(round.is_well());
 
     // A stalled frontend.
     stage.show(small(at(0)));
     let round = auditor.round().await;
     assert_eq!(kinds(&round.notices), ["OLDER"]);
-    assert!(!round.alarm);
+    assert!(!round.alarm && !round.is_well());
     let mut log = small(at(0));
     log.batch(at(24 * HOUR), []);
     stage.show(log);
@@ -232,7 +239,7 @@ async fn honest_troubles_are_conditions() {
     let mut auditor = Auditor::new(&stage.url, &clock);
     let round = auditor.round().await;
     assert_eq!(kinds(&round.notices), ["CLOSED", "FOLLOWED"]);
-    assert!(!round.alarm && !round.unchecked);
+    assert!(round.is_well());
 }
 
 fn observation(domain: &str, version: u64) -> DomainObservation<'_> {
@@ -262,9 +269,11 @@ async fn cosignatures_are_held_to_the_policy() {
     let mut auditor = Auditor::of(&stage.url, &clock, policy, DnsRoot::Public, place);
     let round = auditor.round().await;
     assert_eq!(kinds(&round.notices), ["QUORUM", "FOLLOWED"]);
-    assert!(!round.alarm);
+    assert!(!round.alarm && !round.is_well());
     stage.change(|play| play.cosigners = cosigners()[..2].to_vec());
-    assert_eq!(kinds(&auditor.round().await.notices), ["OVER"]);
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["OVER"]);
+    assert!(round.is_well());
     clock.set(at(3 * HOUR));
     assert_eq!(kinds(&auditor.round().await.notices), ["QUORUM", "STALE"]);
 }
@@ -392,7 +401,7 @@ async fn a_root_dated_back_is_shown() {
     stage.change(|play| play.log.batch(at(3 * MINUTE), [alice(2, Event::Rotated, at(MINUTE))]));
     let round = auditor.round().await;
     assert_eq!(kinds(&round.notices), ["LATE_ROOT", "FOLLOWED"]);
-    assert!(!round.alarm);
+    assert!(!round.alarm && !round.is_well());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -918,6 +927,25 @@ async fn audit_tells_by_line_hook_and_exit_code() {
     let (code, lines, _) = run(&arguments).await;
     assert_eq!(code, 1);
     assert_eq!(lines[0]["kind"], "FAULT_STANDS");
+
+    // What is named as checked and is not in order is not well: too few cosigners,
+    // a log that is hours old.
+    let asking = place.path().join("asking").to_str().unwrap().to_owned();
+    std::fs::write(&asking, policy_text(2)).unwrap();
+    for (policy, log, kind) in [
+        (&asking, small(base), "QUORUM"),
+        (&policy, small(Timestamp::from_millis(base.millis() - 3 * HOUR)), "STALE"),
+    ] {
+        let state = place.path().join(kind).to_str().unwrap().to_owned();
+        let stage = Stage::new(log).await;
+        let arguments =
+            ["audit", &stage.url, "--policy", policy, "--state", &state, "--once", "--json"];
+        for _ in 0..2 {
+            let (code, lines, errors) = run(&arguments).await;
+            assert_eq!(code, 2, "{errors}");
+            assert!(lines.iter().any(|line| line["kind"] == kind), "{lines:?}");
+        }
+    }
 
     let other = place.path().join("other").to_str().unwrap().to_owned();
     stage.change(|play| play.down = true);

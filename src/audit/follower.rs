@@ -52,6 +52,8 @@ const MAX_OWED: usize = 10_000;
 const MAX_FAULTS: usize = 1000;
 /// Longest file of faults, bytes.
 const MAX_FAULTS_FILE: u64 = 4 << 20;
+/// The one condition that leaves nothing to be wished for: the log has ended.
+const ENDED: &str = "CLOSED";
 
 /// Which log, and whom to believe about it.
 #[derive(Clone, Debug)]
@@ -141,6 +143,15 @@ pub struct Round {
     /// The log could not be checked to its end, or not all of it.
     pub unchecked: bool,
     raised: BTreeSet<&'static str>,
+}
+
+impl Round {
+    /// Whether all of the log was checked and found as it should be, cosignatures
+    /// and age included.
+    pub fn is_well(&self) -> bool {
+        let conditions = self.raised.iter().any(|kind| *kind != ENDED);
+        !self.alarm && !self.unchecked && !conditions
+    }
 }
 
 /// What replaying a page brought.
@@ -675,7 +686,7 @@ impl Follower {
         let replay::Position { time, closed, .. } = self.book.replay;
         if closed {
             let message = "The log has ended; its closing entry names the one that goes on.";
-            self.condition(now, "CLOSED", message.to_owned(), round);
+            self.condition(now, ENDED, message.to_owned(), round);
         } else if time > now.plus(MAX_FUTURE) {
             let message = format!("The newest directory root is dated {time}, in the future.");
             self.condition(now, "CLOCK", message, round);

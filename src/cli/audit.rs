@@ -26,8 +26,10 @@ use super::watch::Common;
 /// log's state. Conditions (unreachable, stale, a newer format) end by
 /// themselves. That two logs differ is shown and accuses neither.
 ///
-/// Exit code with --once: 0 all is well, 1 an alarm, 2 wrong call, or a log that
-/// could not be checked to its end or has entries of a newer format.
+/// Exit code with --once: 0 every log was checked and is well; 1 an alarm; 2 no
+/// alarm, but a condition (unreachable, stale, too few cosignatures, an older
+/// state, a newer format, …), or a wrong call. That a log has ended, or differs
+/// from another, changes no code.
 #[derive(clap::Args)]
 pub struct Args {
     /// Logs to follow: http://… or https://…; the policy's if left out.
@@ -131,13 +133,13 @@ async fn look(
         round
     });
     let (mut notices, mut touched) = (Vec::new(), BTreeSet::new());
-    let (mut alarm, mut unchecked) = (false, false);
+    let (mut alarm, mut well) = (false, true);
     for round in join_all(looks).await {
         let round = round?;
+        alarm |= round.alarm;
+        well &= round.is_well();
         notices.extend(round.notices);
         touched.extend(round.touched);
-        alarm |= round.alarm;
-        unchecked |= round.unchecked;
     }
     if first {
         touched.extend(logs.iter().flat_map(|log| log.domains().keys().cloned()));
@@ -146,10 +148,10 @@ async fn look(
         logs.iter().map(|log| (log.origin(), log.domains())).collect();
     let found = comparisons.update(&seen, &touched);
     notices.extend(found.iter().map(|found| found.notice(clock.now())));
-    let code = match (alarm, unchecked) {
+    let code = match (alarm, well) {
         (true, _) => output::NO,
-        (false, true) => output::USAGE,
-        (false, false) => output::YES,
+        (false, false) => output::USAGE,
+        (false, true) => output::YES,
     };
     Ok(Round { notices, code })
 }
