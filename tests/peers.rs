@@ -52,7 +52,7 @@ use syndicate::proof::wire::Writer;
 use syndicate::proof::{Entry, Hash, Kind, entry, vrf};
 use syndicate::resolver::{HickoryResolver, Resolver};
 use syndicate::serve::http;
-use syndicate::store::testing::MemoryState;
+use syndicate::store::testing::{Faults, MemoryState, Operation};
 use syndicate::store::{Blobs, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -76,13 +76,14 @@ impl Accuse for Filed {
     }
 }
 
-/// Entries as they were heard of.
+/// Entries as they were heard of, and a lock that holds the hearing up.
 #[derive(Default)]
-struct Ear(Mutex<Vec<(u64, usize)>>);
+struct Ear(Mutex<Vec<(u64, usize)>>, tokio::sync::Mutex<()>);
 
 #[async_trait]
 impl Heard for Ear {
     async fn heard(&self, _: &str, first: u64, entries: &[Bytes]) {
+        let _held_up = self.1.lock().await;
         self.0.lock().unwrap().push((first, entries.len()));
     }
 }
@@ -658,6 +659,35 @@ async fn a_second_history_given_to_a_cosigner_is_found() {
     assert_eq!(node.accusations(), [IncidentKind::LogFork]);
 }
 
+/// What is found while a request is being looked at counts for it.
+#[tokio::test]
+async fn a_fault_found_meanwhile_is_not_cosigned() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(at(2 * MINUTE));
+    let faults = Faults::new();
+    let store = faults.wrap(&Store::folder(&place.folder.path().join("blobs")).unwrap());
+    let node = Node::start_on(&mut place, &clock, options(vec![rogue.as_peer()]), 0, store).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    // The last leaf is read, for its time.
+    let gate = faults.gate(Operation::Read, &format!("private/{}/tile/", peer_folder()), 0);
+    let found = async {
+        gate.reached().await;
+        let mut other = log.entries.clone();
+        other[3] = Bytes::from_static(b"something else");
+        rogue.serve_entries(&other);
+        node.until(|now| matches!(now.status, Status::Fault(_))).await;
+        gate.open();
+    };
+    let request = request(&log.entries, 0).to_string();
+    let (answer, ()) = tokio::join!(node.add_checkpoint(request), found);
+    assert_eq!(answer.status, 403, "{}", words(&answer));
+    assert!(node.log.guard().read().unwrap().is_none_or(|marks| marks.cosigned.is_empty()));
+}
+
 /// What one lie in a log leads to.
 async fn judged(
     log: &MiniLog,
@@ -1028,6 +1058,95 @@ async fn a_newer_format_asks_for_an_upgrade() {
     assert!(matches!(&status, Status::Condition(Condition::UnknownFormat(_))), "{status}");
     assert!(status.to_string().contains("upgrade"), "{status}");
     assert_eq!((accusations.len(), cosigned), (0, 503));
+}
+
+/// Threat 15: nothing is cosigned that was not judged. A root of a known format
+/// behind an entry of an unknown one changes nothing, nor does what the status
+/// happens to be: of a page that has just come, of a peer that is away, or at a
+/// start.
+#[tokio::test]
+async fn what_was_not_judged_is_never_cosigned() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+
+    let mut unknown = Writer::new();
+    unknown.uint(1, u64::from(entry::FORMAT) + 1).uint(2, at(2 * MINUTE).millis());
+    unknown.message(12, |writer| {
+        writer.uint(1, 7);
+    });
+    log.entries.push(unknown.finish().into());
+    log.close(at(2 * MINUTE));
+    assert_eq!(Entry::decode(log.entries.last().unwrap()).unwrap().format, entry::FORMAT);
+    let newer = log.entries.len() as u64;
+    let refused = async |node: &Node| {
+        let answer = node.add_checkpoint(request(&log.entries, size).to_string()).await;
+        assert_eq!((answer.status, answer.retry_after), (503, Some(60)), "{}", words(&answer));
+        assert!(words(&answer).contains("upgrade"), "{}", words(&answer));
+    };
+    let held_up = node.ear.1.lock().await;
+    rogue.serve(&log);
+    node.until(|now| now.size == newer).await;
+    refused(&node).await;
+    drop(held_up);
+    node.until(|now| matches!(now.status, Status::Condition(Condition::UnknownFormat(_)))).await;
+    refused(&node).await;
+    rogue.set_down(true);
+    let away = |now: &Standing| {
+        now.size == newer && matches!(now.status, Status::Condition(Condition::Unreachable(_)))
+    };
+    node.until(away).await;
+    refused(&node).await;
+    let store = node.stop().await;
+    let again = || options(vec![rogue.as_peer()]);
+    let node = Node::start_on(&mut place, &clock, again(), 0, store).await;
+    node.until(away).await;
+    refused(&node).await;
+    assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+}
+
+/// What a version that did not know a format only kept, the next one judges before
+/// anything of it is cosigned.
+#[tokio::test]
+async fn an_upgrade_judges_what_was_only_kept() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    let archive = node.peers[0].archive().clone();
+    let store = node.stop().await;
+
+    // As the version before would have left it: its blobs were never fetched.
+    let mut kept = archive.kept().await.unwrap().unwrap();
+    assert_eq!(kept.unjudged, 0);
+    kept.unjudged = 2;
+    archive.keep(&kept).await.unwrap();
+    let [one, ..] = orgs();
+    let sha256 = sha2_of(one.record().as_bytes());
+    archive.blobs().delete(&syndicate::store::keys::blob(&sha256)).await.unwrap();
+    let path = format!("v1/blob/{}", hex::encode(sha256));
+    let bytes = rogue.take(&path);
+
+    let mirrors = options(vec![rogue.as_peer()]);
+    let node = Node::start_on(&mut place, &clock, mirrors, 0, store).await;
+    node.until(|now| matches!(now.status, Status::Condition(Condition::Unserved(_)))).await;
+    let ask = async || node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    let answer = ask().await;
+    assert_eq!(answer.status, 503, "{}", words(&answer));
+    rogue.put(path, bytes);
+    node.until_good(size).await;
+    let answer = ask().await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    assert_eq!(archive.kept().await.unwrap().unwrap().unjudged, 0);
+    assert!(node.accusations().is_empty(), "{:?}", node.accusations());
 }
 
 /// The same with a mirror, its restart and the commands of an operator and an

@@ -50,6 +50,10 @@ pub struct Kept {
     pub caught_up: bool,
     /// In its map, to know at the next start what memory that takes.
     pub labels: u64,
+    /// Index of the first entry of a format that was unknown, 0 for none. From it
+    /// on entries were kept and hashed, and not judged: a version that knows the
+    /// format follows the log anew.
+    pub unjudged: u64,
 }
 
 /// The folder of one peer. Cheap to clone.
@@ -239,7 +243,8 @@ impl Kept {
             .uint(3, self.day)
             .uint(4, self.used)
             .uint(5, u64::from(self.caught_up))
-            .uint(6, self.labels);
+            .uint(6, self.labels)
+            .uint(7, self.unjudged);
         writer.finish()
     }
 
@@ -254,9 +259,9 @@ impl Kept {
             }
         };
         let (day, used, caught_up) = (reader.uint(3)?, reader.uint(4)?, reader.uint(5)? == 1);
-        let labels = reader.uint(6)?;
+        let (labels, unjudged) = (reader.uint(6)?, reader.uint(7)?);
         reader.end()?;
-        Ok(Kept { position, signed, day, used, caught_up, labels })
+        Ok(Kept { position, signed, day, used, caught_up, labels, unjudged })
     }
 
     /// Entries that may still be followed on the day of `now`.

@@ -273,6 +273,7 @@ impl Follower {
             self.kept.count(after - before, now);
             self.kept.position = page.position.clone();
             self.kept.labels = self.replay.as_ref().map_or(0, |on| on.map.committed().labels);
+            self.kept.unjudged = self.first_unknown();
             self.peer.archive.keep(&self.kept).await?;
             // Killed here: partial tiles of the smaller tree stay; harmless.
             self.peer.archive.prune(before, after).await
@@ -453,14 +454,18 @@ impl Follower {
         if size == 0 {
             return Ok(());
         }
+        let unknown = replay.replayer.unknown();
         if let Err(fault) = replay.replayer.finish() {
+            if let Some(unknown) = unknown {
+                // Perhaps this program does not know a root when it sees one.
+                return Err(Halt::Condition(Condition::UnknownFormat(unknown.to_string())));
+            }
             let entry = self.archive().entry(size - 1, size).await?;
             let leaves = self.leaves(target, size - 1, &[entry]).await;
             let broken = evidence::Broken { leaves, ..evidence::Broken::default() };
             let why = fault.broken.to_string();
             return Err(self.broken(target, size - 1, fault.broken.rule(), &why, broken));
         }
-        let unknown = replay.replayer.unknown();
         if !self.kept.caught_up {
             self.kept.caught_up = true;
             self.archive().keep(&self.kept).await?;
@@ -486,6 +491,7 @@ impl Follower {
         let position = &self.kept.position;
         let (size, root) = (position.size(), position.root());
         let (place, labels) = (replay.replayer.position(), replay.map.committed().labels);
+        let unknown = replay.replayer.unknown();
         let carrying = place.carrying.as_ref().is_some_and(|carrying| !carrying.is_complete());
         self.peer.standing.send_modify(|standing| {
             if matches!(standing.status, Status::Starting | Status::Condition(_)) {
@@ -494,6 +500,7 @@ impl Follower {
             (standing.size, standing.root) = (size, root);
             (standing.time, standing.labels) = (place.time, labels);
             standing.carrying = carrying;
+            standing.unknown = unknown;
             if signed.is_some() {
                 standing.signed = signed;
             }
@@ -550,7 +557,15 @@ impl Follower {
             }
             Err(error) => return Err(error),
         };
-        match self.read_back().await {
+        let read = match self.read_back().await {
+            // This version judges what an older one only kept.
+            Ok(()) if self.first_unknown() != self.kept.unjudged => {
+                let what = format!("entry {} was not judged", self.kept.unjudged);
+                Err(Error::Kept { what })
+            }
+            read => read,
+        };
+        match read {
             Ok(()) => {}
             Err(error @ (Error::Store(_) | Error::Directory(_))) => return Err(error),
             Err(error) => {
@@ -569,6 +584,12 @@ impl Follower {
                 .filter(|signed| signed.checkpoint().size == self.kept.position.size()),
         );
         Ok(())
+    }
+
+    /// Index of the first entry of an unknown format, 0 for none: entry 0 never is.
+    fn first_unknown(&self) -> u64 {
+        let unknown = self.replay.as_ref().and_then(|replay| replay.replayer.unknown());
+        unknown.map_or(0, |unknown| unknown.index)
     }
 
     pub(super) async fn read_back(&mut self) -> Result<(), Error> {

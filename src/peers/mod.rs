@@ -51,6 +51,7 @@ use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::dnssec::Anchor;
 use crate::proof::incident::Incident;
 use crate::proof::note::{SigningKey, VerifierKey};
+use crate::proof::replay::Unknown;
 use crate::store;
 use archive::Archive;
 
@@ -260,6 +261,9 @@ pub struct Standing {
     pub labels: u64,
     /// Labels of its predecessor are still being carried over.
     pub carrying: bool,
+    /// The first of these entries whose format this version does not know. None
+    /// of what comes behind it was judged.
+    pub unknown: Option<Unknown>,
     pub status: Status,
 }
 
@@ -362,6 +366,7 @@ impl Peers {
                 time: Timestamp::default(),
                 labels: 0,
                 carrying: false,
+                unknown: None,
                 status: Status::Starting,
             };
             let peer = Arc::new(Peer {

@@ -157,6 +157,10 @@ impl Witness {
         // From here on one at a time: compare, persist, sign.
         let mut memory = seat.memory.lock().await;
         self.check_against_memory(seat, &request, &mut memory).await?;
+        // What was found meanwhile counts.
+        if let Some(answer) = verdict(&seat.peer.standing()) {
+            return Ok(answer);
+        }
         if !*self.begun.borrow() {
             let why = "this mirror asks its peers first what it signed before";
             return Ok(Answer::Later(SOON, why.into()));
@@ -395,10 +399,17 @@ impl Witness {
     }
 }
 
-/// The answer that a standing alone decides.
+/// The answer that a standing alone decides. A status comes and goes: what was
+/// not judged in the entries themselves stays, whatever it says.
 fn verdict(standing: &Standing) -> Option<Answer> {
+    if let Status::Fault(words) = &standing.status {
+        return Some(Answer::Untrusted(format!("no longer trusted: {words}")));
+    }
+    if let Some(unknown) = standing.unknown {
+        let why = Condition::UnknownFormat(unknown.to_string()).to_string();
+        return Some(Answer::Later(LATER, why));
+    }
     match &standing.status {
-        Status::Fault(words) => Some(Answer::Untrusted(format!("no longer trusted: {words}"))),
         Status::Condition(condition @ Condition::UnknownFormat(_)) => {
             Some(Answer::Later(LATER, condition.to_string()))
         }
