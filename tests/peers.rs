@@ -641,6 +641,38 @@ async fn a_forked_log_is_convicted_and_not_cosigned_again() {
     }
 }
 
+/// A log that was set back to a backup and goes on from there: of what it signed it
+/// has not a tile any more, and what was kept of it here proves the fork.
+#[tokio::test]
+async fn a_log_that_was_set_back_is_convicted_by_what_was_kept() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    log.batch(at(2 * MINUTE), []);
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, _clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+
+    let [one, _, three] = orgs();
+    let mut other = MiniLog::new();
+    other.batch(at(MINUTE), [first(&one)]);
+    other.batch(at(2 * MINUTE), [first(&three)]);
+    let shorter = other.entries.len() as u64;
+    assert!(shorter < size);
+    rogue.served.lock().unwrap().objects.clear();
+    rogue.serve(&other);
+    let found = node.until(|now| matches!(now.status, Status::Fault(_))).await;
+    assert!(found.status.to_string().contains("fork"), "{}", found.status);
+    assert_eq!(node.accusations(), [IncidentKind::LogFork]);
+    let incident = node.filed.0.lock().unwrap()[0].clone();
+    let findings = verify_incident(&incident, &[], None).unwrap();
+    assert!(findings.convicts.is_some(), "{findings:?}");
+    let Evidence::Fork(fork) = &incident.evidence else { panic!("{incident:?}") };
+    let sizes = [&fork.smaller, &fork.larger].map(|signed| signed.checkpoint().size);
+    assert_eq!(sizes, [shorter, size]);
+}
+
 /// A witness that is asked for the second history finds the fork by that.
 #[tokio::test]
 async fn a_second_history_given_to_a_cosigner_is_found() {

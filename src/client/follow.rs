@@ -13,8 +13,6 @@
 //! are a [`Fork`]. A smaller checkpoint that is a prefix is older, no more
 //! (threat 28).
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -23,15 +21,13 @@ use crate::dime::Rejection;
 use crate::proof::Hash;
 use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::proof::entry::{self, Blob};
-use crate::proof::merkle::{self, leaf_hash, subtree_hash};
+use crate::proof::merkle::{self, leaf_hash};
 use crate::proof::note::{MAX_NOTE, VerifierKey};
 use crate::proof::tile::{
     BundleCoordinate, Edge, MAX_TILE, Tile, TileCoordinate, WIDTH, decode_bundle,
     decode_bundle_prefix, new_bundles, tile_at,
 };
-use crate::proof::tile_set::{
-    TileSet, tiles_for_consistency, tiles_for_inclusion, tiles_for_leaves,
-};
+use crate::proof::tile_set::{TileSet, tiles_for_consistency, tiles_for_inclusions};
 use crate::proof::wire::{Malformed, Reader, Writer};
 
 /// Bundles of one [`Page`], at most: 16,384 entries, at most 34 MB.
@@ -257,10 +253,7 @@ impl LogSource {
     ) -> Result<(Hash, Vec<Hash>), Error> {
         let needed = tiles_for_consistency(smaller.size, larger.size);
         let set = self.tiles(larger, needed.map_err(|error| self.served(error))?).await?;
-        let prefix = subtree_hash(&set, 0, smaller.size).map_err(|error| self.served(error))?;
-        let proof = merkle::consistency_proof(&set, smaller.size, larger.size)
-            .map_err(|error| self.served(error))?;
-        Ok((prefix, proof))
+        set.consistency(smaller.size).map_err(|error| self.served(error))
     }
 
     /// Proves leaves `start..end` in a signed tree, for evidence: fetches one
@@ -271,15 +264,9 @@ impl LogSource {
         end: u64,
         tree: &Checkpoint,
     ) -> Result<Vec<Vec<Hash>>, Error> {
-        let needed = tiles_for_leaves(start, end, tree.size).map_err(|error| self.served(error))?;
-        let mut wanted: BTreeSet<TileCoordinate> = needed.into_iter().collect();
-        for index in [start, end.saturating_sub(1)] {
-            let more = tiles_for_inclusion(index, tree.size).map_err(|error| self.served(error))?;
-            wanted.extend(more);
-        }
-        let set = self.tiles(tree, wanted.into_iter().collect()).await?;
-        let path = |index| set.inclusion(index).map(|(_, path)| path);
-        (start..end).map(path).collect::<Result<_, _>>().map_err(|error| self.served(error))
+        let needed = tiles_for_inclusions(start, end, tree.size);
+        let set = self.tiles(tree, needed.map_err(|error| self.served(error))?).await?;
+        set.inclusions(start, end).map_err(|error| self.served(error))
     }
 
     /// The entry at `index` of a signed tree, for evidence. Not checked: its

@@ -17,15 +17,16 @@ use crate::client::follow::{Page, Position};
 use crate::dime::Timestamp;
 use crate::log::reader::MAX_BLOB;
 use crate::proof::Hash;
-use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::proof::merkle::{
     self, HashReader, Node, Unprovable, complete_nodes, root_from_leaves, subtree_hash,
 };
 use crate::proof::note::MAX_NOTE;
 use crate::proof::tile::{
-    BundleCoordinate, MAX_BUNDLE, MAX_TILE, TileCoordinate, WIDTH, decode_bundle,
+    BundleCoordinate, MAX_BUNDLE, MAX_TILE, Tile, TileCoordinate, WIDTH, decode_bundle,
     decode_bundle_prefix, encode_bundle, new_bundles, partial_tiles,
 };
+use crate::proof::tile_set::{TileSet, tiles_for_consistency, tiles_for_inclusions};
 use crate::proof::wire::{Malformed, Reader, Writer};
 use crate::store::{Blobs, keys};
 
@@ -146,7 +147,7 @@ impl Archive {
 
     /// The root that the followed tree of `size` leaves had at `old` leaves.
     pub async fn root_at(&self, old: u64, size: u64) -> Result<Hash, Error> {
-        let wrong = |error: Unprovable| Error::Kept { what: error.to_string() };
+        let wrong = damaged::<Unprovable>;
         let mut tiles = Tiles { size, tiles: HashMap::new() };
         for node in complete_nodes(0, old) {
             let (at, ..) =
@@ -154,14 +155,67 @@ impl Archive {
             if tiles.tiles.contains_key(&at) {
                 continue;
             }
-            let limit = MAX_TILE as u64;
-            let found = match self.blobs.get(&at.path(), limit).await? {
-                None => self.blobs.get(&at.full().path(), limit).await?,
-                found => found,
-            };
+            let found = self.tile(at).await?;
             tiles.tiles.insert(at, found.ok_or(wrong(Unprovable::Missing(node)))?);
         }
         subtree_hash(&tiles, 0, old).map_err(wrong)
+    }
+
+    /// The same of a signed tree that was followed to its end, with the proof.
+    ///
+    /// # Errors
+    /// [`Error::Kept`] where the tiles do not make the signed root.
+    pub async fn consistency(
+        &self,
+        old: u64,
+        tree: &Checkpoint,
+    ) -> Result<(Hash, Vec<Hash>), Error> {
+        let needed = tiles_for_consistency(old, tree.size).map_err(damaged)?;
+        self.tiles(tree, needed, &[]).await?.consistency(old).map_err(damaged)
+    }
+
+    /// Proves leaves `start..end` in a signed tree. `new` are tiles that are not
+    /// kept yet, of a page that reaches its end.
+    ///
+    /// # Errors
+    /// [`Error::Kept`] where the tiles do not make the signed root.
+    pub async fn inclusions(
+        &self,
+        start: u64,
+        end: u64,
+        tree: &Checkpoint,
+        new: &[Tile],
+    ) -> Result<Vec<Vec<Hash>>, Error> {
+        let needed = tiles_for_inclusions(start, end, tree.size).map_err(damaged)?;
+        self.tiles(tree, needed, new).await?.inclusions(start, end).map_err(damaged)
+    }
+
+    async fn tiles(
+        &self,
+        tree: &Checkpoint,
+        needed: Vec<TileCoordinate>,
+        new: &[Tile],
+    ) -> Result<TileSet, Error> {
+        let mut tiles: Vec<(TileCoordinate, Bytes)> = Vec::new();
+        for at in needed {
+            let fresh = new.iter().find(|tile| tile.at == at);
+            let found = match fresh {
+                Some(tile) => Some(Bytes::copy_from_slice(&tile.bytes)),
+                None => self.tile(at).await?,
+            };
+            tiles.push((at, found.ok_or_else(|| damaged(format!("{at} is missing")))?));
+        }
+        TileSet::verified(tree.size, &tree.root, tiles)
+            .map_err(|rejection| damaged(rejection.message))
+    }
+
+    /// A tile, or the full one in its place.
+    async fn tile(&self, at: TileCoordinate) -> Result<Option<Bytes>, Error> {
+        let limit = MAX_TILE as u64;
+        match self.blobs.get(&at.path(), limit).await? {
+            None => Ok(self.blobs.get(&at.full().path(), limit).await?),
+            found => Ok(found),
+        }
     }
 
     /// A tile or bundle by its path.
@@ -227,6 +281,10 @@ impl Archive {
     pub async fn forget_position(&self) -> Result<(), Error> {
         Ok(self.blobs.delete(POSITION).await?)
     }
+}
+
+fn damaged<E: ToString>(what: E) -> Error {
+    Error::Kept { what: what.to_string() }
 }
 
 fn by(sha256_of_name: &Hash) -> String {

@@ -232,6 +232,19 @@ impl Follower {
             if self.archive().root_at(young.size, followed).await? == young.root {
                 return Ok(held);
             }
+            // They also prove it of a log that was set back, whose own tiles of
+            // what it signed are gone.
+            if followed == old.size {
+                match self.archive().consistency(young.size, old).await {
+                    Ok((prefix, proof)) if prefix != young.root => {
+                        let (smaller, larger) = (new, held);
+                        return Err(self.forked(follow::Fork { smaller, larger, prefix, proof }));
+                    }
+                    // Ours are damaged: the peer's tell.
+                    Ok(_) | Err(Error::Kept { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         let one_page = young.size.saturating_sub(followed) < u64::from(WIDTH);
         if young.size > old.size && followed == old.size && one_page {

@@ -52,6 +52,19 @@ pub fn tiles_for_leaves(
     tiles_for_nodes(nodes.map(|index| Node { level: 0, index }), size)
 }
 
+/// The tiles that [`TileSet::inclusions`] needs for the leaves `start..end`.
+pub fn tiles_for_inclusions(
+    start: u64,
+    end: u64,
+    size: u64,
+) -> Result<Vec<TileCoordinate>, Unprovable> {
+    let mut tiles: BTreeSet<_> = tiles_for_leaves(start, end, size)?.into_iter().collect();
+    for index in [start, end.saturating_sub(1)] {
+        tiles.extend(tiles_for_inclusion(index, size)?);
+    }
+    Ok(tiles.into_iter().collect())
+}
+
 fn tiles_for_nodes(
     nodes: impl Iterator<Item = Node>,
     size: u64,
@@ -149,6 +162,17 @@ impl TileSet {
             true => Ok((leaf, proof)),
             false => Err(Unprovable::Unsound { index, size: self.size }),
         }
+    }
+
+    /// The inclusion proofs of the leaves `start..end`.
+    pub fn inclusions(&self, start: u64, end: u64) -> Result<Vec<Vec<Hash>>, Unprovable> {
+        (start..end).map(|index| self.inclusion(index).map(|(_, path)| path)).collect()
+    }
+
+    /// The root that the tree had at `old` leaves, and the consistency proof.
+    pub fn consistency(&self, old: u64) -> Result<(Hash, Vec<Hash>), Unprovable> {
+        let root = merkle::subtree_hash(self, 0, old)?;
+        Ok((root, merkle::consistency_proof(self, old, self.size)?))
     }
 
     /// The hash of leaf `index`, if its tile is in the set.
