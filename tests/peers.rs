@@ -49,7 +49,7 @@ use syndicate::proof::policy::Policy;
 use syndicate::proof::replay::{Change, MapEngine as _, Tip};
 use syndicate::proof::tile::{BundleCoordinate, Edge, WIDTH, encode_bundle, new_bundles};
 use syndicate::proof::wire::Writer;
-use syndicate::proof::{Entry, Hash, Kind, entry, vrf};
+use syndicate::proof::{Entry, Hash, Kind, entry, replay, vrf};
 use syndicate::resolver::{HickoryResolver, Resolver};
 use syndicate::serve::http;
 use syndicate::store::testing::{Faults, MemoryState, Operation};
@@ -795,6 +795,129 @@ async fn a_broken_rule_is_convicted() {
         assert_eq!(rule(&accusations), expected);
         assert_eq!(cosigned, 403, "{expected}");
     }
+}
+
+/// A log that lies and gives out no tile any more is convicted by its entries,
+/// which make the tree that it signed.
+#[tokio::test]
+async fn a_liar_without_tiles_is_convicted() {
+    let log = small();
+    let mut entries = log.entries.clone();
+    let Kind::Root(mut root) = Entry::decode(entries.last().unwrap()).unwrap().kind else {
+        panic!("a root")
+    };
+    root.root[0] ^= 1;
+    *entries.last_mut().unwrap() = Entry::new(log.time, Kind::Root(root)).encode().into();
+    let rogue = Rogue::start().await;
+    rogue.serve(&log);
+    rogue.serve_entries(&entries);
+    let is_tile = |path: &str| path.starts_with("tile/") && !path.starts_with("tile/entries/");
+    rogue.served.lock().unwrap().objects.retain(|path, _| !is_tile(path));
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, _clock) = judge(&rogue, &mut place).await;
+    node.until(|now| matches!(now.status, Status::Fault(_))).await;
+    assert_eq!(node.accusations(), [IncidentKind::DirectoryRootWrong]);
+    let incident = node.filed.0.lock().unwrap()[0].clone();
+    let findings = verify_incident(&incident, &[], None).unwrap();
+    assert!(findings.convicts.is_some(), "{findings:?}");
+}
+
+/// What an incident cannot prove by itself is looked at twice, and is then the word
+/// of the mirror that filed it: a rule that takes the log before it to see, and a
+/// leaf whose path nobody gives out.
+#[tokio::test]
+async fn what_is_not_proved_is_filed_as_testimony() {
+    let mut log = MiniLog::new();
+    let [one, ..] = orgs();
+    log.batch(at(MINUTE), [first(&one)]);
+    let index = log.entries.len();
+    log.batch(at(2 * MINUTE), [one.gone(&[Event::RecordExpired])]);
+    let in_context = {
+        let mut entries = log.entries.clone();
+        let Entry { kind: Kind::Domain(mut gone), time, .. } =
+            Entry::decode(&log.entries[index]).unwrap()
+        else {
+            panic!("a domain")
+        };
+        assert_eq!(gone.current, 0);
+        gone.current = 1;
+        entries[index] = Entry::new(time, Kind::Domain(gone)).encode().into();
+        entries
+    };
+    // More than a page: only the log has the tiles of its end.
+    let mut no_entry = log.entries.clone();
+    no_entry.resize(16_400, Bytes::from_static(b"no entry"));
+    let first_bad = log.entries.len();
+    for (entries, index, rule, has_path) in
+        [(in_context, index, "current", true), (no_entry, first_bad, "wire-value", false)]
+    {
+        let rogue = Rogue::start().await;
+        rogue.serve(&log);
+        rogue.serve_entries(&entries);
+        if !has_path {
+            rogue.take("tile/0/000");
+        }
+        let mut place = Place::new("judge.example/log", 9).await;
+        let (node, _clock) = judge(&rogue, &mut place).await;
+        node.until(|now| matches!(now.status, Status::Condition(Condition::Ours(_)))).await;
+        assert!(node.accusations().is_empty(), "{rule}");
+        node.until(|now| matches!(now.status, Status::Fault(_))).await;
+        assert_eq!(node.accusations(), [IncidentKind::RuleBroken], "{rule}");
+        let incident = node.filed.0.lock().unwrap()[0].clone();
+        let findings = verify_incident(&incident, &[], None).unwrap();
+        assert_eq!(findings.convicts, None, "{rule}");
+        let Evidence::Entries(shown) = &incident.evidence else { panic!("{incident:?}") };
+        assert_eq!(shown.rule, rule);
+        let [only] = &shown.leaves[..] else { panic!("{:?}", shown.leaves) };
+        assert_eq!((only.index, &only.leaf.entry), (index as u64, &entries[index]));
+        assert_eq!(!only.leaf.path.is_empty(), has_path, "{rule}");
+        let refused = node.add_checkpoint(request(&entries, 0).to_string()).await;
+        assert_eq!(refused.status, 403, "{rule}: {}", words(&refused));
+    }
+}
+
+/// A map of ours that is damaged convicts nobody: it is made again from the entries.
+#[tokio::test]
+async fn a_damaged_map_accuses_nobody() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    let archive = node.peers[0].archive().clone();
+    let store = node.stop().await;
+
+    // A snapshot that fits its root and has lost what is in force, which is not
+    // under the root.
+    let changes = (0..).zip(&log.entries);
+    let changes = changes.filter_map(|(at, entry)| Change::of(at, entry.clone()).unwrap());
+    let mut changes: Vec<Change> = changes
+        .map(|change| Change { current: 0, what: replay::What::Unknown, ..change })
+        .collect();
+    changes.sort_by_key(|change| (change.label, change.index));
+    let map = Arc::new(directory::Directory::new(directory::Options {
+        follow: true,
+        ..directory::Options::default()
+    }));
+    let head = (&mut &*map).apply(&changes).unwrap();
+    assert_eq!(head.root, log.map.root());
+    let mut notes = Writer::new();
+    notes.uint(1, size).uint(2, log.time.millis()).bytes(3, &log.vrf.public());
+    let batch = map.committed().batch;
+    directory::write(&map, archive.blobs(), batch, size, &notes.finish()).await.unwrap();
+
+    // Honest, and against that map it looks as if there were nothing to expire.
+    log.batch(at(2 * MINUTE), [orgs()[0].gone(&[Event::RecordExpired])]);
+    rogue.serve(&log);
+    let mirrors = options(vec![rogue.as_peer()]);
+    let node = Node::start_on(&mut place, &clock, mirrors, 0, store).await;
+    node.until(|now| matches!(now.status, Status::Condition(Condition::Ours(_)))).await;
+    node.until_good(log.entries.len() as u64).await;
+    assert!(node.accusations().is_empty(), "{:?}", node.accusations());
+    let answer = node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
 }
 
 fn now() -> Timestamp {

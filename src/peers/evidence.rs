@@ -1,22 +1,28 @@
 //! What goes into an incident about a peer's entry: the leaves that break a rule,
 //! proved to be in the signed tree, and what the map held before them, so that
 //! a reader can replay the batch without the rest of the log.
+//!
+//! Each incident is judged here first, as its readers will: what convicts nobody
+//! by itself may come of a map of ours that is damaged, and is looked at once
+//! more before our word is given for it.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::Error;
-use super::follow::{Follower, push_all};
+use super::follow::{Accusation, Follower, push_all};
 use crate::client::follow::Page;
+use crate::directory;
 use crate::errors::with_sources;
 use crate::proof::Label;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Entry, Kind};
-use crate::proof::incident::{MAX_LEAVES, Placed, TipProof};
+use crate::proof::incident::{self, Evidence, Findings, Incident, MAX_LEAVES, Placed, TipProof};
 use crate::proof::map::CHAIN_START;
 use crate::proof::receipt::Leaf;
 use crate::proof::replay::Change;
+use crate::proof::tile::Tile;
 
 /// Tries to get the tiles for the evidence.
 const TRIES: usize = 3;
@@ -30,25 +36,91 @@ pub(super) struct Broken {
 }
 
 impl Follower {
-    /// Entries from leaf `first` on, with their inclusion in the signed tree.
-    /// None if the peer no longer serves its tiles.
-    pub(super) async fn leaves(
+    /// What an accusation comes to, after it was judged: the incident, or one of
+    /// a single entry that rests on our word, if the same was found before.
+    ///
+    /// # Errors
+    /// [`Error::Unproved`] if it convicts nobody and was found for the first time:
+    /// the next step replays all that is kept on a new map.
+    pub(super) async fn judged(&mut self, accusation: &Accusation) -> Result<Incident, Error> {
+        let Accusation { incident, index, words } = accusation;
+        if self.judge(incident).is_some_and(|findings| findings.convicts.is_some()) {
+            return Ok(incident.clone());
+        }
+        let unproved = || Error::Unproved { what: words.clone() };
+        let index = index.ok_or_else(unproved)?;
+        self.replay = None;
+        if self.doubted != Some(index) {
+            // Written from a map, they may hold its damage.
+            for size in directory::sizes(self.archive().blobs()).await? {
+                directory::delete(self.archive().blobs(), size).await?;
+            }
+            self.doubted = Some(index);
+            return Err(unproved());
+        }
+        let mut alone = incident.clone();
+        if let Evidence::Entries(entries) = &mut alone.evidence {
+            entries.leaves.retain(|placed| placed.index == index);
+            entries.tips.clear();
+        }
+        let mut pathless = alone.clone();
+        if let Evidence::Entries(entries) = &mut pathless.evidence {
+            entries.blobs.clear();
+            entries.leaves.iter_mut().for_each(|placed| placed.leaf.path.clear());
+        }
+        let mut ways = [alone, pathless].into_iter();
+        ways.find(|way| self.judge(way).is_some()).ok_or_else(unproved)
+    }
+
+    /// What a reader finds in an incident, from its bytes on.
+    fn judge(&self, incident: &Incident) -> Option<Findings> {
+        let read = match Incident::read(&incident.to_bytes()) {
+            Ok(read) => read,
+            Err(rejection) => {
+                tracing::debug!(rule = rejection.rule, "an incident cannot be read");
+                return None;
+            }
+        };
+        let judged = incident::verify(&read, self.anchors(), None);
+        judged.inspect_err(|fault| tracing::debug!(rule = fault.rule(), "it proves nothing")).ok()
+    }
+
+    /// One entry, with its inclusion in the signed tree if that can be had. `new`
+    /// are tiles that are not kept yet.
+    pub(super) async fn leaf(
         &self,
         target: &SignedCheckpoint,
+        new: &[Tile],
+        index: u64,
+        entry: &Bytes,
+    ) -> Placed {
+        let proved = self.leaves(target, new, index, std::slice::from_ref(entry)).await.pop();
+        let bare = || Leaf { entry: entry.clone(), path: Vec::new() };
+        proved.unwrap_or_else(|| Placed { index, leaf: bare() })
+    }
+
+    /// Entries from leaf `first` on, with their inclusion in the signed tree.
+    /// None if our own tiles do not reach to its end, and the peer no longer
+    /// serves its tiles.
+    async fn leaves(
+        &self,
+        target: &SignedCheckpoint,
+        new: &[Tile],
         first: u64,
         entries: &[Bytes],
     ) -> Vec<Placed> {
-        let end = first + entries.len() as u64;
+        let (end, tree) = (first + entries.len() as u64, target.checkpoint());
+        let placed = |paths: Vec<_>| {
+            let leaves = entries.iter().zip(paths);
+            let leaves = leaves.map(|(entry, path)| Leaf { entry: entry.clone(), path });
+            (first..).zip(leaves).map(|(index, leaf)| Placed { index, leaf }).collect()
+        };
+        if let Ok(paths) = self.archive().inclusions(first, end, tree, new).await {
+            return placed(paths);
+        }
         for _ in 0..TRIES {
-            match self.peer.source().inclusions(first, end, target.checkpoint()).await {
-                Ok(paths) => {
-                    let leaves = entries.iter().zip(paths);
-                    let leaves = leaves.map(|(entry, path)| Leaf { entry: entry.clone(), path });
-                    return (first..)
-                        .zip(leaves)
-                        .map(|(index, leaf)| Placed { index, leaf })
-                        .collect();
-                }
+            match self.peer.source().inclusions(first, end, tree).await {
+                Ok(paths) => return placed(paths),
                 Err(error) => tracing::debug!(error = with_sources(&error), "no inclusion"),
             }
         }
@@ -71,13 +143,14 @@ impl Follower {
             }
         };
         self.replay = None;
-        match batch {
-            Some(batch) => batch,
-            None => {
-                let entry: Vec<Bytes> = part(page, index, index + 1).to_vec();
-                Broken { leaves: self.leaves(target, index, &entry).await, ..Broken::default() }
-            }
+        if let Some(batch) = batch {
+            return batch;
         }
+        let mut leaves = Vec::new();
+        if let [entry] = part(page, index, index + 1) {
+            leaves.push(self.leaf(target, &page.tiles, index, entry).await);
+        }
+        Broken { leaves, ..Broken::default() }
     }
 
     /// Replays anew up to the root before the entry.
@@ -103,7 +176,7 @@ impl Follower {
             entries.push(self.archive().entry(kept, page.first).await?);
         }
         entries.extend_from_slice(part(page, page.first.max(first), end));
-        let leaves = self.leaves(target, first, &entries).await;
+        let leaves = self.leaves(target, &page.tiles, first, &entries).await;
         if leaves.is_empty() {
             return Ok(None);
         }

@@ -27,6 +27,7 @@ use crate::dime::{Rejection, Timestamp};
 use crate::directory::{self, Directory, Place};
 use crate::errors::with_sources;
 use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::dnssec::Anchor;
 use crate::proof::entry::{Blob, DomainObservation, Entry, Kind};
 use crate::proof::incident::{self, Incident};
 use crate::proof::note::KeyType;
@@ -68,6 +69,8 @@ pub(super) struct Follower {
     snapshot: u64,
     /// Only a new version of this program gets further.
     outdated: Option<Condition>,
+    /// The entry that was to be accused and proved nothing.
+    pub(super) doubted: Option<u64>,
     clocks: Arc<Clocks>,
     /// When its end was reached last, and where that was.
     looked: Option<(Instant, u64)>,
@@ -83,8 +86,15 @@ pub(super) struct Replay {
 /// Why following stopped for now.
 enum Halt {
     Condition(Condition),
-    /// What the peer's own signature proves, and in words.
-    Fault(Box<Incident>, String),
+    Fault(Box<Accusation>),
+}
+
+/// What a peer is to be accused of, before that was judged.
+pub(super) struct Accusation {
+    pub(super) incident: Incident,
+    /// The entry that breaks a rule.
+    pub(super) index: Option<u64>,
+    pub(super) words: String,
 }
 
 impl From<Error> for Halt {
@@ -122,6 +132,7 @@ impl Follower {
             partial: Vec::new(),
             snapshot: 0,
             outdated: None,
+            doubted: None,
             clocks,
             looked: None,
             cosigned_by: HashMap::new(),
@@ -321,7 +332,7 @@ impl Follower {
             .filter(|(_, bytes)| {
                 Entry::decode(bytes).is_ok_and(|entry| matches!(entry.kind, Kind::Domain(_)))
             })
-            .map(|(index, bytes)| self.check_entry(index, bytes, target))
+            .map(|(index, bytes)| self.check_entry(index, bytes, page, target))
             .collect();
         stream::iter(checks).buffered(AT_ONCE).try_collect::<()>().await
     }
@@ -330,6 +341,7 @@ impl Follower {
         &self,
         index: u64,
         bytes: &Bytes,
+        page: &Page,
         target: &SignedCheckpoint,
     ) -> Result<(), Halt> {
         let Ok(Entry { kind: Kind::Domain(entry), time, .. }) = Entry::decode(bytes) else {
@@ -350,8 +362,7 @@ impl Follower {
             }
             Err(rejection) => {
                 let blobs = [record, org_signet, dnssec_chain].into_iter().flatten().collect();
-                let entry = std::slice::from_ref(bytes);
-                let leaves = self.leaves(target, index, entry).await;
+                let leaves = vec![self.leaf(target, &page.tiles, index, bytes).await];
                 let broken = evidence::Broken { leaves, blobs, ..evidence::Broken::default() };
                 Err(self.broken(target, index, rejection.rule, &rejection.message, broken))
             }
@@ -429,7 +440,8 @@ impl Follower {
         let follow::Fork { smaller, larger, prefix, proof } = fork;
         let fork = incident::Fork { key, smaller, larger, prefix, proof };
         let (observer, at) = (self.observer(), self.rooms.clock.now());
-        Halt::Fault(Box::new(Incident::log_fork(&observer, at, fork)), words)
+        let incident = Incident::log_fork(&observer, at, fork);
+        Halt::Fault(Box::new(Accusation { incident, index: None, words }))
     }
 
     fn broken(
@@ -453,7 +465,12 @@ impl Follower {
             "directory-root" | "labels" => Incident::directory_root_wrong(&observer, at, entries),
             _ => Incident::rule_broken(&observer, at, entries),
         };
-        Halt::Fault(Box::new(incident), format!("entry {index} breaks the rule {rule}: {why}"))
+        let words = format!("entry {index} breaks the rule {rule}: {why}");
+        Halt::Fault(Box::new(Accusation { incident, index: Some(index), words }))
+    }
+
+    pub(super) fn anchors(&self) -> &[Anchor] {
+        &self.options.anchors
     }
 
     fn observer(&self) -> String {
@@ -474,7 +491,7 @@ impl Follower {
                 return Err(Halt::Condition(Condition::UnknownFormat(unknown.to_string())));
             }
             let entry = self.archive().entry(size - 1, size).await?;
-            let leaves = self.leaves(target, size - 1, &[entry]).await;
+            let leaves = vec![self.leaf(target, &[], size - 1, &entry).await];
             let broken = evidence::Broken { leaves, ..evidence::Broken::default() };
             let why = fault.broken.to_string();
             return Err(self.broken(target, size - 1, fault.broken.rule(), &why, broken));
@@ -523,8 +540,16 @@ impl Follower {
     /// What a halt means for the status. A fault is filed, also while the mirror
     /// stops: what was found is not to be found again.
     async fn halt(&mut self, halt: Halt, shutdown: &CancellationToken) {
-        let (incident, words) = match halt {
-            Halt::Condition(condition) => {
+        let judged = match halt {
+            Halt::Condition(condition) => Err(condition),
+            Halt::Fault(accusation) => match self.judged(&accusation).await {
+                Ok(incident) => Ok((incident, accusation.words)),
+                Err(error) => Err(Condition::Ours(with_sources(&error))),
+            },
+        };
+        let (incident, words) = match judged {
+            Ok(fault) => fault,
+            Err(condition) => {
                 let ours = matches!(condition, Condition::Ours(_));
                 self.peer.set_status(Status::Condition(condition));
                 if ours {
@@ -532,7 +557,6 @@ impl Follower {
                 }
                 return;
             }
-            Halt::Fault(incident, words) => (incident, words),
         };
         // The map may hold what was refused.
         self.replay = None;

@@ -4,9 +4,11 @@
 //! `follow` runs one task for each peer, `feeder` one for each that
 //! cosigns us, and [`Witness`] answers `add-checkpoint`. A *fault* is proved by
 //! the peer's own signature (two histories, a broken rule of a format we know):
-//! it is kept, raised once, and ends cosigning until the operator clears it. A
-//! *condition* (stale, unreachable, over its quota, a newer format, bytes that
-//! are not served) ends by itself and accuses nobody (threat 17).
+//! it is kept, raised once, and ends cosigning until the operator clears it. The
+//! evidence is judged first: where it convicts nobody by itself, all is replayed on
+//! a new map, and only what is found again is raised, as our word. A *condition*
+//! (stale, unreachable, over its quota, a newer format, bytes that are not served)
+//! ends by itself and accuses nobody (threat 17).
 //!
 //! [`Recall`] asks them what they know of us, before anything is signed: what this
 //! mirror's own memory may have lost (threat 12). Their clocks, taken together,
@@ -229,6 +231,9 @@ pub enum Error {
     /// What is kept of a peer cannot be read; it is followed anew.
     #[error("what is kept of a peer is damaged: {what}")]
     Kept { what: String },
+    /// What seemed to be a peer's fault may be damage of our own.
+    #[error("what was found in a peer's log is not proved, and is looked at anew: {what}")]
+    Unproved { what: String },
     #[error("the log could not take a cosignature")]
     Log(#[from] crate::log::Error),
     #[error("could not {doing} the guard")]
