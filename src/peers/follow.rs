@@ -298,9 +298,7 @@ impl Follower {
             self.kept.position = page.position.clone();
             self.kept.labels = self.replay.as_ref().map_or(0, |on| on.map.committed().labels);
             self.kept.unjudged = self.first_unknown();
-            self.peer.archive.keep(&self.kept).await?;
-            // Killed here: partial tiles of the smaller tree stay; harmless.
-            self.peer.archive.prune(before, after).await
+            self.peer.archive.keep(&self.kept).await
         };
         if let Err(error) = written.await {
             // The map is ahead of the archive: read that again.
@@ -311,7 +309,9 @@ impl Follower {
         for heard in &self.rooms.heard {
             heard.heard(self.peer.origin(), before, &page.entries).await;
         }
-        Ok(())
+        // Killed here: partial tiles of the smaller tree stay; harmless. Whoever
+        // misses them while reading sees that it was followed further.
+        Ok(self.peer.archive.prune(before, after).await?)
     }
 
     /// Entries did not make the signed root: bad service, or another history?

@@ -205,11 +205,28 @@ impl Witness {
     /// The checks that make it more than a witness: replayed to this very tree,
     /// which ends with a directory root of about now.
     async fn check_followed(&self, seat: &Seat, signed: &SignedCheckpoint) -> Result<(), Refused> {
-        let Checkpoint { size, root, .. } = signed.checkpoint();
-        if *size == 0 {
+        if signed.checkpoint().size == 0 {
             return Ok(());
         }
-        let standing = self.wait(seat, signed).await?;
+        loop {
+            let standing = self.wait(seat, signed).await?;
+            match self.check_tree(seat, signed, &standing).await {
+                // It was followed further meanwhile, and partial tiles went.
+                Err(Refused::Failed(Error::Kept { .. }))
+                    if seat.peer.standing().size != standing.size => {}
+                checked => return checked,
+            }
+        }
+    }
+
+    /// The same with what was followed so far.
+    async fn check_tree(
+        &self,
+        seat: &Seat,
+        signed: &SignedCheckpoint,
+        standing: &Standing,
+    ) -> Result<(), Refused> {
+        let Checkpoint { size, root, .. } = signed.checkpoint();
         let followed = match standing.size == *size {
             true => standing.root,
             false => seat.peer.archive().root_at(*size, standing.size).await?,
