@@ -10,8 +10,8 @@
 //! | A record is withdrawn before its expiry | the crawl: RECORD_WITHDRAWN, still in force | `events::every_event_…`, `crawl::a_record_goes_expires_and_comes_back` |
 //! | A mirror omits an update | `check`: LAGGING; cross-check after a day: update-withheld | `check::what_everybody_sees`, `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
 //! | A mirror serves an old version | the same, the old receipt shown for ever | `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
-//! | A mirror forks its log | peers, auditor, client: log-fork | `peers::a_forked_log_is_convicted_and_not_cosigned_again`, `audit::every_fork_is_seen_and_convicts`, `check::a_log_that_goes_back_is_not_believed` |
-//! | A mirror publishes a wrong directory root | peers and auditor by replay | `peers::a_broken_rule_is_convicted`, `incidents::a_wrong_directory_root_is_proved_by_its_batch` |
+//! | A mirror forks its log | peers, auditor, client: log-fork | `peers::a_forked_log_is_convicted_and_not_cosigned_again`, `peers::a_log_that_was_set_back_is_convicted_by_what_was_kept`, `audit::every_fork_is_seen_and_convicts`, `check::a_log_that_goes_back_is_not_believed` |
+//! | A mirror publishes a wrong directory root | peers and auditor by replay | `peers::a_broken_rule_is_convicted`, `peers::a_liar_without_tiles_is_convicted`, `incidents::a_wrong_directory_root_is_proved_by_its_batch` |
 //! | A mirror dates back | peers and auditor: too-old | `peers::a_broken_rule_is_convicted`, `audit::a_root_dated_back_is_shown` |
 //! | It names a blob that it does not serve | peers: not cosigned; auditor | `peers::a_blob_that_is_not_served_keeps_the_cosignature`, `audit::bytes_that_are_not_served_are_asked_for_again` |
 //! | It claims insecure for a signed zone | peers and auditor, by the chain: dnssec-status | `peers::evidence_behind_an_entry_is_verified`, `audit::dnssec_statuses_rest_on_chains` |
@@ -32,7 +32,8 @@
 //! | Rollover of an organization's key, 60 mailboxes (1,000 with `SYNDICATE_SLOW=1`) | `crosscheck::a_rollover_is_one_question_and_no_accusation` |
 //! | An outage of a day | `crosscheck::an_outage_of_a_day_accuses_nobody` |
 //! | The same in parts; a smaller but consistent checkpoint | `peers::conditions_end_by_themselves`, `audit::honest_troubles_are_conditions` |
-//! | A peer on a newer format | `peers::a_newer_format_is_no_fault_to_any_program`, `peers::a_newer_format_asks_for_an_upgrade` |
+//! | A peer on a newer format | `peers::a_newer_format_is_no_fault_to_any_program`, `peers::a_newer_format_asks_for_an_upgrade`, `peers::what_was_not_judged_is_never_cosigned` |
+//! | A map of a peer's log that is damaged here | `peers::a_damaged_map_accuses_nobody` |
 //! | Keys that are replaced in place; a migration that was cut off | `keys::keys_are_made_shown_checked_and_replaced`, `keys::a_migration_that_was_cut_off_is_finished` |
 //! | Partition, slow link, kill, restart, clock skew, new mailboxes | `whatever_happened_all_cosign_again`, here |
 //! | A clock that is off | `a_wrong_clock_gets_no_cosignature_and_accuses_nobody`, here |
