@@ -1511,10 +1511,13 @@ async fn a_restart_keeps_the_memory() {
     assert_eq!(answer.status, 200, "{}", words(&answer));
     let store = node.stop().await;
 
-    // An older guard: the archive knows better.
+    // An older guard: the archive knows better, also one of an earlier build.
     let guard = std::fs::read_to_string(place.guard()).unwrap();
     let older: Vec<&str> = guard.lines().filter(|line| !line.starts_with("cosigned")).collect();
     std::fs::write(place.guard(), older.join("\n") + "\n").unwrap();
+    for tree in store_names(&store.private, &format!("{}/memory", peer_folder())).await {
+        store.private.delete(&tree).await.unwrap();
+    }
     let node = Node::start_on(&mut place, &clock, again(), 0, store).await;
     let answer = node.add_checkpoint(request(&log.entries, 0).to_string()).await;
     assert_eq!((answer.status, words(&answer)), (409, format!("{size}\n")));
@@ -1582,6 +1585,67 @@ async fn a_restart_keeps_the_memory() {
     let store = node.stop().await;
     let node = Node::start_on(&mut place, &clock, options(Vec::new()), 0, store).await;
     assert!(matches!(node.log.blocked(), Some(Blocked::PeersAhead { .. })));
+}
+
+/// Threats 4 and 28: two processes on one store, one shown another history than the
+/// other. Whoever comes second to the store has to continue what the first signed.
+#[tokio::test]
+async fn two_processes_on_one_store_cosign_one_history() {
+    let [one, _, three] = orgs();
+    let histories = [small(), {
+        let mut other = MiniLog::new();
+        other.batch(at(MINUTE), [first(&one)]);
+        other.batch(at(2 * MINUTE), [first(&three)]);
+        other
+    }];
+    let [size, other_size] = histories.each_ref().map(|log| log.entries.len() as u64);
+    let rogues = [Rogue::start().await, Rogue::start().await];
+    for (rogue, log) in rogues.iter().zip(&histories) {
+        rogue.serve(log);
+        rogue.set_down(true);
+    }
+    let clock = Clock::manual(at(2 * MINUTE));
+    let name = "judge.example/log";
+    let mut places = [Place::new(name, 9).await, Place::new(name, 9).await];
+    let store = Store::folder(&places[0].folder.path().join("blobs")).unwrap();
+    let faults = Faults::new();
+    let shown = |n: usize| options(vec![rogues[n].as_peer()]);
+    let a = Node::start_on(&mut places[0], &clock, shown(0), 0, faults.wrap(&store)).await;
+    a.log.submit_urgent(first(&one)).await.unwrap();
+    std::fs::copy(places[0].guard(), places[1].guard()).unwrap();
+    let b = Node::start_on(&mut places[1], &clock, shown(1), 0, store.clone()).await;
+    // Neither has read from the store what the other has followed.
+    for node in [&a, &b] {
+        node.until(|now| matches!(now.status, Status::Condition(Condition::Unreachable(_)))).await;
+    }
+    rogues.iter().for_each(|rogue| rogue.set_down(false));
+    a.until_good(size).await;
+    b.until_good(other_size).await;
+
+    // Both know of no cosignature; A is overtaken before it can write its own down.
+    let memory = format!("private/{}/memory", peer_folder());
+    let gate = faults.gate(Operation::Write, &memory, 0);
+    let ours = request(&histories[0].entries, 0).to_string();
+    let asked = async {
+        tokio::join!(a.add_checkpoint(ours), async {
+            gate.reached().await;
+            let answer = b.add_checkpoint(request(&histories[1].entries, 0).to_string()).await;
+            gate.open();
+            answer
+        })
+    };
+    let (by_a, by_b) = tokio::time::timeout(PATIENCE, asked).await.expect("the store decides");
+    assert_eq!(by_b.status, 200, "{}", words(&by_b));
+    assert_eq!((by_a.status, words(&by_a)), (409, format!("{other_size}\n")));
+    // It cannot be made to go on from there with its own history.
+    let forged = AddCheckpoint { old: other_size, ..request(&histories[0].entries, 1) };
+    let answer = a.add_checkpoint(forged.to_string()).await;
+    assert_ne!(answer.status, 200, "{}", words(&answer));
+    let guard = std::fs::read_to_string(places[0].guard()).unwrap();
+    assert!(!guard.contains(&format!("cosigned {ORIGIN} {size} ")), "{guard}");
+    for node in [a, b] {
+        node.stop().await;
+    }
 }
 
 /// Waits until it is so.

@@ -141,20 +141,21 @@ impl Guard {
         }
     }
 
-    /// Moves forward what was cosigned of another log, durably. Refused where
-    /// it would go back, or give the same size another root.
-    pub fn cosigned(&self, origin: &str, size: u64, root: Hash) -> io::Result<()> {
+    /// Moves what was cosigned of another log from one tree to the next, durably.
+    /// Says whether it did: not if something else is known of that log, larger than
+    /// `from` or of its size, which another process may have cosigned meanwhile.
+    pub fn cosigned(&self, origin: &str, from: (u64, Hash), to: (u64, Hash)) -> io::Result<bool> {
+        let mut fits = true;
         self.change(|marks| {
-            match marks.cosigned.get(origin) {
-                Some(known) if *known == (size, root) => return Ok(false),
-                Some((known, _)) if *known >= size => {
-                    return Err(damaged("it knows a later or another tree of this origin"));
-                }
-                _ => {}
+            let known = marks.cosigned.get(origin).copied();
+            fits = known.is_none_or(|known| [from, to].contains(&known) || known.0 < from.0);
+            if !fits || known == Some(to) {
+                return Ok(false);
             }
-            marks.cosigned.insert(origin.to_owned(), (size, root));
+            marks.cosigned.insert(origin.to_owned(), to);
             Ok(true)
-        })
+        })?;
+        Ok(fits)
     }
 
     fn change(&self, edit: impl FnOnce(&mut Marks) -> io::Result<bool>) -> io::Result<()> {
@@ -275,15 +276,22 @@ mod tests {
     fn remembers_what_was_cosigned() {
         let folder = tempfile::tempdir().unwrap();
         let guard = Guard::new(&folder.path().join("guard"));
-        guard.cosigned("peer.example", 5, [5; 32]).unwrap();
-        guard.cosigned("peer.example", 5, [5; 32]).unwrap();
-        assert!(guard.cosigned("peer.example", 5, [6; 32]).is_err());
-        assert!(guard.cosigned("peer.example", 4, [4; 32]).is_err());
+        let tree = |n: u8| (u64::from(n), [n; 32]);
+        let known = || guard.read().unwrap().unwrap().cosigned["peer.example"];
+        let cosigned = |from, to| guard.cosigned("peer.example", from, to).unwrap();
+        assert!(cosigned(tree(0), tree(5)));
+        assert!(cosigned(tree(5), tree(5)));
+        assert!(cosigned(tree(0), tree(5)), "it was done before");
+        // Another process has gone on, or gone another way.
+        for (from, to) in [(tree(4), tree(9)), (tree(0), (5, [6; 32])), ((5, [6; 32]), tree(9))] {
+            assert!(!cosigned(from, to));
+        }
+        assert_eq!(known(), tree(5));
         guard.advance("log.example", mark(1)).unwrap();
-        guard.cosigned("peer.example", 9, [9; 32]).unwrap();
-        let marks = guard.read().unwrap().unwrap();
-        assert_eq!(marks.cosigned["peer.example"], (9, [9; 32]));
-        assert!(marks.own.is_some());
+        // The store knew more than this machine.
+        assert!(cosigned(tree(8), tree(9)));
+        assert_eq!(known(), tree(9));
+        assert!(guard.read().unwrap().unwrap().own.is_some());
     }
 
     #[test]

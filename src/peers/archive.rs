@@ -4,6 +4,10 @@
 //! log's public one, with three objects more, `position`, `cosigned`, `fault`, and
 //! one for each other mirror that was seen to cosign it, in `cosigned-by`.
 //!
+//! `memory/…` is what a new cosignature has to continue (`peers::memory`), and
+//! `cosigned` what is shown to others of it. Earlier builds had `cosigned` alone:
+//! it counts where it is larger.
+//!
 //! Only what was checked is written. `position` comes last and names what
 //! counts; what is beyond it is written again.
 
@@ -232,7 +236,8 @@ impl Archive {
         Ok(self.blobs.overwrite(&keys::blob(sha256), bytes).await?)
     }
 
-    /// The last checkpoint that we cosigned, with both signatures.
+    /// The last checkpoint that we cosigned, with both signatures. Of two processes
+    /// on one store the slower may have put back an earlier one.
     pub async fn cosigned(&self) -> Result<Option<Bytes>, Error> {
         Ok(self.blobs.get(COSIGNED, MAX_NOTE as u64).await?)
     }

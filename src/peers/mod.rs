@@ -26,6 +26,7 @@ pub mod domains;
 mod evidence;
 mod feeder;
 mod follow;
+mod memory;
 mod metrics;
 mod recall;
 mod succession;

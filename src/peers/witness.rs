@@ -5,9 +5,11 @@
 //! there and right (see `proto/README.md`). So it waits, for two seconds at
 //! most, until the peer was followed to that size.
 //!
-//! What was cosigned is remembered twice: in the guard file, which is fsynced
-//! before any signature, and in the peer's archive. The larger counts. While
-//! the own log's memory is in doubt nothing is cosigned (threat 12).
+//! What was cosigned is remembered twice, both durable before any signature: in the
+//! store, as one line of trees for all processes that share it (`peers::memory`),
+//! and in the guard file, which no backup takes back. The larger counts, and is
+//! brought into the store first. While the own log's memory is in doubt nothing is
+//! cosigned (threat 12).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -17,7 +19,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, watch};
 
-use super::{Condition, Error, Peer, Rooms, Standing, Status, archive, succession};
+use super::memory::Memory;
+use super::{Condition, Error, Peer, Rooms, Standing, Status, succession};
 use crate::dime::Timestamp;
 use crate::errors::with_sources;
 use crate::log::reader::PublicBlob;
@@ -35,6 +38,9 @@ const SOON: u32 = 1;
 const NEXT: u32 = 5;
 /// The same while something must be done by people.
 const LATER: u32 = 60;
+const OTHERS: &str = "another process of this mirror cosigns this log just now";
+/// Times that other processes on the store may come first, for one request.
+const TRIES: usize = 3;
 
 /// What a request is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,17 +75,11 @@ pub struct Witness {
 /// One peer with our memory of it.
 struct Seat {
     peer: Arc<Peer>,
-    /// Held from the comparison to the answer. `None` until it was read.
+    /// Held from the comparison to the answer. `None` until it was read. Another
+    /// process on the store may know of more: what is built on it finds out.
     memory: Mutex<Option<Memory>>,
     /// Set once its predecessor, if it has one, was seen to be rightly followed.
     founded: OnceLock<()>,
-}
-
-/// What was cosigned last.
-#[derive(Clone, Debug)]
-struct Memory {
-    size: u64,
-    root: Hash,
 }
 
 impl std::fmt::Debug for Witness {
@@ -156,11 +156,7 @@ impl Witness {
 
         // From here on one at a time: compare, persist, sign.
         let mut memory = seat.memory.lock().await;
-        self.check_against_memory(seat, &request, &mut memory).await?;
-        // What was found meanwhile counts.
-        if let Some(answer) = verdict(&seat.peer.standing()) {
-            return Ok(answer);
-        }
+        let mut known = self.check_against_memory(seat, &request, &mut memory).await?;
         if !*self.begun.borrow() {
             let why = "this mirror asks its peers first what it signed before";
             return Ok(Answer::Later(SOON, why.into()));
@@ -169,19 +165,30 @@ impl Witness {
             let why = "this mirror is not sure of what it signed before";
             return Ok(Answer::Later(LATER, why.into()));
         }
-        Ok(self.cosign(seat, &request.checkpoint, &mut memory).await?)
+        for _ in 0..TRIES {
+            // What was found meanwhile counts.
+            if let Some(answer) = verdict(&seat.peer.standing()) {
+                return Ok(answer);
+            }
+            if let Some(line) = self.cosign(seat, &request.checkpoint, &known, &mut memory).await? {
+                return Ok(Answer::Cosigned(line));
+            }
+            *memory = None;
+            known = self.check_against_memory(seat, &request, &mut memory).await?;
+        }
+        Ok(Answer::Later(SOON, OTHERS.into()))
     }
 
-    /// The checks that rest on what was cosigned last.
+    /// The checks that rest on what was cosigned last, which they give.
     async fn check_against_memory(
         &self,
         seat: &Seat,
         request: &AddCheckpoint,
         memory: &mut Option<Memory>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Memory, Refused> {
         let memory = match memory {
-            Some(memory) => memory,
-            None => memory.insert(self.remember(seat).await?),
+            Some(memory) if memory.size == request.old => memory,
+            _ => memory.insert(self.remember(seat).await?),
         };
         let Checkpoint { size, root, .. } = request.checkpoint.checkpoint();
         // SPEC: "The witness MUST check that the old size matches the size of
@@ -199,7 +206,7 @@ impl Witness {
             seat.peer.hint(request.checkpoint.clone());
             return Err(Answer::Inconsistent(rejection.message).into());
         }
-        Ok(())
+        Ok(memory.clone())
     }
 
     /// The checks that make it more than a witness: replayed to this very tree,
@@ -291,21 +298,32 @@ impl Witness {
         }
     }
 
-    /// Persists and signs, in this order.
+    /// Persists and signs, in this order. `None` if another process on the store, or
+    /// at the guard, has gone on from `known` meanwhile: then nothing is signed.
     async fn cosign(
         &self,
         seat: &Seat,
         signed: &SignedCheckpoint,
+        known: &Memory,
         memory: &mut Option<Memory>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Option<String>, Error> {
         let Checkpoint { origin, size, root, .. } = signed.checkpoint().clone();
-        let guard = self.rooms.log.guard().clone();
-        // Killed before: nothing was said. Killed after: the guard is ahead of
-        // what was answered, which the next request's 409 tells.
-        tokio::task::spawn_blocking(move || guard.cosigned(&origin, size, root))
-            .await?
-            .map_err(|source| Error::Guard { doing: "write to", source })?;
-        *memory = Some(Memory { size, root });
+        // Killed from here on: store and guard may be ahead of what was answered,
+        // which the next request's 409 tells.
+        if (known.size, known.root) != (size, root) {
+            match known.followed_by(seat.peer.archive(), size, root).await? {
+                Some(next) => *memory = Some(next),
+                None => return Ok(None),
+            }
+        }
+        let (guard, from) = (self.rooms.log.guard().clone(), (known.size, known.root));
+        let moved =
+            tokio::task::spawn_blocking(move || guard.cosigned(&origin, from, (size, root)))
+                .await?
+                .map_err(|source| Error::Guard { doing: "write to", source })?;
+        if !moved {
+            return Ok(None);
+        }
         let now = self.rooms.clock.now();
         let line = signed.cosign(&self.rooms.cosigner, now);
         // For monitors: the log's own signature and ours, nobody else's.
@@ -317,25 +335,44 @@ impl Witness {
         }
         note.replace(line.clone());
         seat.peer.archive().keep_cosigned(note.to_string().into()).await?;
-        Ok(Answer::Cosigned(format!("{line}\n")))
+        Ok(Some(format!("{line}\n")))
     }
 
-    /// What was cosigned last, from both places.
-    async fn remember(&self, seat: &Seat) -> Result<Memory, Error> {
+    /// What was cosigned last, from all places. What the store does not know yet
+    /// comes into it, so that every process on it does.
+    async fn remember(&self, seat: &Seat) -> Result<Memory, Refused> {
+        let archive = seat.peer.archive();
         let (guard, origin) = (self.rooms.log.guard().clone(), seat.peer.origin().to_owned());
         let marks = tokio::task::spawn_blocking(move || guard.read())
-            .await?
+            .await
+            .map_err(Error::from)?
             .map_err(|source| Error::Guard { doing: "read", source })?;
         let marked = marks.and_then(|marks| marks.cosigned.get(&origin).copied());
-        let (mut size, mut root) = marked.unwrap_or(archive::nothing());
-        if let Some(note) = seat.peer.archive().cosigned().await? {
-            let kept = SignedCheckpoint::parse(&note)
-                .map_err(|rejection| Error::Kept { what: rejection.to_string() })?;
-            if kept.checkpoint().size > size {
-                (size, root) = (kept.checkpoint().size, kept.checkpoint().root);
+        let shown = match archive.cosigned().await? {
+            Some(note) => {
+                let kept = SignedCheckpoint::parse(&note)
+                    .map_err(|rejection| Error::Kept { what: rejection.to_string() })?;
+                Some((kept.checkpoint().size, kept.checkpoint().root))
+            }
+            None => None,
+        };
+        for _ in 0..TRIES {
+            let memory = Memory::read(archive).await?;
+            let Some((size, root)) = [marked, shown].into_iter().flatten().max() else {
+                return Ok(memory);
+            };
+            if size == memory.size && root != memory.root {
+                let why = "this mirror has kept two trees of one size that it cosigned";
+                return Err(Answer::Later(LATER, why.into()).into());
+            }
+            if size <= memory.size {
+                return Ok(memory);
+            }
+            if let Some(memory) = memory.followed_by(archive, size, root).await? {
+                return Ok(memory);
             }
         }
-        Ok(Memory { size, root })
+        Err(Answer::Later(SOON, OTHERS.into()).into())
     }
 
     /// `GET <SHA-256 of the origin>/checkpoint`: what we cosigned last of it.

@@ -26,6 +26,7 @@
 //! | private | `peer/<sha256 of origin>/…` | a peer's log: tiles, bundles, blobs, snapshots as in public | never; partial ones go later |
 //! | private | `peer/<…>/position` | how far it was followed | overwritten |
 //! | private | `peer/<…>/cosigned` | the last checkpoint that we cosigned | overwritten |
+//! | private | `peer/<…>/memory/<n>` | the n-th tree that we cosigned | never; goes a thousand later, but for every thousandth |
 //! | private | `peer/<…>/cosigned-by/<sha256 of key name>` | the last checkpoint seen with that mirror's cosignature | overwritten |
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure |
