@@ -261,6 +261,7 @@ struct Rogue {
 struct Served {
     objects: BTreeMap<String, Bytes>,
     withdrawn: BTreeSet<String>,
+    asked: BTreeMap<String, u64>,
     /// Answers 503 to everything.
     down: bool,
 }
@@ -288,16 +289,27 @@ impl Rogue {
     }
 
     fn serve_tree(&self, entries: &[Bytes], signed: &SignedCheckpoint) {
-        let (_, tiles) = Edge::new().integrate(&leaves(entries));
-        for tile in tiles {
-            self.put(tile.at.path(), tile.bytes.into());
-        }
-        for at in new_bundles(0, entries.len() as u64) {
-            let from = at.index as usize * usize::from(WIDTH);
-            let part = &entries[from..from + usize::from(at.width)];
-            self.put(at.path(), encode_bundle(part).unwrap().into());
+        for (path, bytes) in Rogue::tree(entries) {
+            self.put(path, bytes);
         }
         self.put("checkpoint".into(), signed.to_string().into_bytes().into());
+    }
+
+    /// Tiles and bundles of a log.
+    fn tree(entries: &[Bytes]) -> Vec<(String, Bytes)> {
+        let (_, tiles) = Edge::new().integrate(&leaves(entries));
+        let tiles = tiles.into_iter().map(|tile| (tile.at.path(), tile.bytes.into()));
+        let bundles = new_bundles(0, entries.len() as u64).map(|at| {
+            let from = at.index as usize * usize::from(WIDTH);
+            let part = &entries[from..from + usize::from(at.width)];
+            (at.path(), encode_bundle(part).unwrap().into())
+        });
+        tiles.chain(bundles).collect()
+    }
+
+    /// How often somebody asked for it.
+    fn asked(&self, path: &str) -> u64 {
+        self.served.lock().unwrap().asked.get(path).copied().unwrap_or(0)
     }
 
     fn put(&self, path: String, bytes: Bytes) {
@@ -336,8 +348,9 @@ async fn answer(
     State(served): State<Arc<Mutex<Served>>>,
     OriginalUri(uri): OriginalUri,
 ) -> Response {
-    let served = served.lock().unwrap();
+    let mut served = served.lock().unwrap();
     let path = uri.path().trim_start_matches('/');
+    *served.asked.entry(path.to_owned()).or_default() += 1;
     if served.down {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     }
@@ -748,6 +761,101 @@ async fn a_request_for_a_tree_that_has_just_grown_is_cosigned() {
     };
     let (answer, ()) = tokio::join!(node.add_checkpoint(request), grown);
     assert_eq!(answer.status, 200, "{}", words(&answer));
+}
+
+/// A log that shows a history to each cosigner, and every one but one history: they
+/// tell each other, and both convict it, whichever of them was shown the longer one.
+#[tokio::test]
+async fn two_histories_of_two_cosigners_are_found() {
+    for longer in [false, true] {
+        let histories = [small(), other_history(longer)];
+        let [size, other_size] = histories.each_ref().map(|log| log.entries.len() as u64);
+        assert_eq!(other_size > size, longer);
+        let rogues = [Rogue::start().await, Rogue::start().await];
+        let clock = Clock::manual(at(2 * MINUTE));
+        let mut places =
+            [Place::new("b.example/log", 8).await, Place::new("c.example/log", 9).await];
+        let peers = places.each_ref().map(Place::as_peer);
+        let mut nodes = Vec::new();
+        for (n, place) in places.iter_mut().enumerate() {
+            rogues[n].serve(&histories[n]);
+            let mirrors = vec![rogues[n].as_peer(), peers[1 - n].clone()];
+            nodes.push(Node::start(place, &clock, options(mirrors), 0).await);
+        }
+        let mut answers = Vec::new();
+        for (node, log) in nodes.iter().zip(&histories) {
+            answers.push(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status);
+        }
+        assert!(answers.contains(&200), "{answers:?}");
+        for node in &nodes {
+            let found = node.until(|now| matches!(now.status, Status::Fault(_))).await;
+            assert!(found.status.to_string().contains("fork"), "{}", found.status);
+            until(|| !node.accusations().is_empty()).await;
+            assert_eq!(node.accusations(), [IncidentKind::LogFork]);
+            let incident = node.filed.0.lock().unwrap()[0].clone();
+            let findings = verify_incident(&incident, &[], None).unwrap();
+            assert!(findings.convicts.is_some(), "{findings:?}");
+        }
+    }
+}
+
+/// A log as long as `small`, or longer, that is another one.
+fn other_history(longer: bool) -> MiniLog {
+    let [one, _, three] = orgs();
+    let mut other = MiniLog::new();
+    other.batch(at(MINUTE), [first(&one)]);
+    other.batch(at(2 * MINUTE), [first(&three)]);
+    for _ in 0..1 + u64::from(longer) {
+        other.batch(at(2 * MINUTE), []);
+    }
+    other
+}
+
+/// What a mirror says of another's log counts with the log's signature under it, and
+/// with the tiles that show the fork; and the operator's word about that lasts.
+#[tokio::test]
+async fn a_mirror_that_lies_about_a_log_accuses_nobody() {
+    let (rogue, liar) = (Rogue::start().await, Rogue::start().await);
+    let log = small();
+    rogue.serve(&log);
+    let size = log.entries.len() as u64;
+    let folder = hex::encode(sha2_of(ORIGIN.as_bytes()));
+    let (followed, cosigned) = (format!("{folder}/followed"), format!("{folder}/checkpoint"));
+    let other = other_history(true);
+    let theirs = signed(&other.entries);
+    let by_twin = SigningKey::ed25519(ORIGIN, &[77; 32]).unwrap();
+    let by_twin = theirs.checkpoint().sign(&by_twin, at(0)).unwrap();
+    liar.put(followed.clone(), by_twin.to_string().into_bytes().into());
+    liar.put(cosigned.clone(), Bytes::from_static(b"garbage"));
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(at(2 * MINUTE));
+    let key = SigningKey::ed25519("liar.example/log", &[66; 32]).unwrap().verifier();
+    let mirrors = vec![rogue.as_peer(), Mirror { log: key, ..liar.as_peer() }];
+    let node = Node::start(&mut place, &clock, options(mirrors), 0).await;
+    node.until_good(size).await;
+    let rounds = async |count: u64| {
+        let seen = liar.asked(&followed);
+        until(|| liar.asked(&followed) >= seen + count).await;
+    };
+    rounds(3).await;
+    // It is signed, but no tiles show what it is to the one that was followed.
+    liar.put(cosigned.clone(), theirs.to_string().into_bytes().into());
+    rounds(3).await;
+    assert_eq!(node.accusations(), []);
+    assert_eq!(node.peers[0].standing().status, Status::Good);
+    // Now they do.
+    for (path, bytes) in Rogue::tree(&other.entries) {
+        liar.put(format!("{folder}/{path}"), bytes);
+    }
+    node.until(|now| matches!(now.status, Status::Fault(_))).await;
+    until(|| node.accusations() == [IncidentKind::LogFork]).await;
+    let archive = node.peers[0].archive();
+    until_async(async || archive.is_held_against(theirs.checkpoint()).await.unwrap()).await;
+    assert!(archive.clear_fault().await.unwrap());
+    node.until_good(size).await;
+    rounds(3).await;
+    assert_eq!(node.peers[0].standing().status, Status::Good);
+    assert_eq!(node.accusations(), [IncidentKind::LogFork]);
 }
 
 /// What one lie in a log leads to.

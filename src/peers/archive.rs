@@ -3,6 +3,7 @@
 //! back its own log (threat 12). A folder of the private store, laid out as a
 //! log's public one, with three objects more, `position`, `cosigned`, `fault`, and
 //! one for each other mirror that was seen to cosign it, in `cosigned-by`.
+//! `held-against/…` names the trees of forks that were filed.
 //!
 //! `memory/…` is what a new cosignature has to continue (`peers::memory`), and
 //! `cosigned` what is shown to others of it. Earlier builds had `cosigned` alone:
@@ -274,6 +275,16 @@ impl Archive {
         Ok(self.blobs.overwrite(FAULT, words.to_owned().into()).await?)
     }
 
+    /// Whether this tree was part of a fork that was filed. When the operator has
+    /// cleared that, it is no news that others were shown it.
+    pub async fn is_held_against(&self, tree: &Checkpoint) -> Result<bool, Error> {
+        Ok(self.blobs.head(&held_against(tree)).await?.is_some())
+    }
+
+    pub async fn hold_against(&self, tree: &Checkpoint) -> Result<(), Error> {
+        Ok(self.blobs.overwrite(&held_against(tree), Bytes::new()).await?)
+    }
+
     /// The operator's word that it may be followed again. Says whether there
     /// was a fault.
     pub async fn clear_fault(&self) -> Result<bool, Error> {
@@ -290,6 +301,10 @@ impl Archive {
 
 fn damaged<E: ToString>(what: E) -> Error {
     Error::Kept { what: what.to_string() }
+}
+
+fn held_against(tree: &Checkpoint) -> String {
+    format!("held-against/{}-{}", keys::number(tree.size), hex::encode(tree.root))
 }
 
 fn by(sha256_of_name: &Hash) -> String {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kept};
 use super::clocks::{self, Clocks};
+use super::gossip::Word;
 use super::{Condition, Error, Options, Peer, Rooms, Status, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
@@ -60,6 +61,7 @@ pub(super) struct Follower {
     pub(super) rooms: Arc<Rooms>,
     options: Options,
     hinted: mpsc::Receiver<SignedCheckpoint>,
+    words: mpsc::Receiver<Word>,
     pub(super) kept: Kept,
     /// `None` until the archive was read, and after a failure.
     pub(super) replay: Option<Replay>,
@@ -84,7 +86,7 @@ pub(super) struct Replay {
 }
 
 /// Why following stopped for now.
-enum Halt {
+pub(super) enum Halt {
     Condition(Condition),
     Fault(Box<Accusation>),
 }
@@ -120,6 +122,7 @@ impl Follower {
         rooms: Arc<Rooms>,
         options: Options,
         hinted: mpsc::Receiver<SignedCheckpoint>,
+        words: mpsc::Receiver<Word>,
         clocks: Arc<Clocks>,
     ) -> Follower {
         Follower {
@@ -127,6 +130,7 @@ impl Follower {
             rooms,
             options,
             hinted,
+            words,
             kept: Kept::default(),
             replay: None,
             partial: Vec::new(),
@@ -143,13 +147,16 @@ impl Follower {
         let mut poll = tokio::time::interval(self.options.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let hint = tokio::select! {
+            let stepped = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                hint = self.hinted.recv() => hint,
-                _ = poll.tick() => None,
+                hint = self.hinted.recv() => shutdown.run_until_cancelled(self.step(hint)).await,
+                _ = poll.tick() => shutdown.run_until_cancelled(self.step(None)).await,
+                Some(word) = self.words.recv() => {
+                    shutdown.run_until_cancelled(self.hear(word)).await
+                }
             };
-            let Some(stepped) = shutdown.run_until_cancelled(self.step(hint)).await else { return };
+            let Some(stepped) = stepped else { return };
             if let Err(halt) = stepped {
                 self.halt(halt, &shutdown).await;
             }
@@ -231,7 +238,7 @@ impl Follower {
 
     /// The checkpoint to go to: the larger of the new one and the one that was
     /// accepted before. They must agree.
-    async fn target(&mut self, new: SignedCheckpoint) -> Result<SignedCheckpoint, Halt> {
+    pub(super) async fn target(&mut self, new: SignedCheckpoint) -> Result<SignedCheckpoint, Halt> {
         let Some(held) = self.kept.signed.clone() else {
             self.kept.signed = Some(new.clone());
             return Ok(new);
@@ -433,7 +440,7 @@ impl Follower {
         })
     }
 
-    fn forked(&self, fork: follow::Fork) -> Halt {
+    pub(super) fn forked(&self, fork: follow::Fork) -> Halt {
         let (one, other) = (fork.smaller.checkpoint().size, fork.larger.checkpoint().size);
         let words = format!("fork: the signed trees of {one} and {other} entries contradict");
         let key = self.peer.key().clone();
@@ -565,7 +572,7 @@ impl Follower {
         loop {
             let filed = self.rooms.accuse.accuse(&incident).await;
             let kept = match filed {
-                Ok(()) => self.archive().keep_fault(&words).await.map_err(|e| with_sources(&e)),
+                Ok(()) => self.keep(&words, &incident).await.map_err(|e| with_sources(&e)),
                 Err(error) => Err(error),
             };
             match kept {
@@ -577,6 +584,17 @@ impl Follower {
             }
         }
         self.rooms.metrics.accusations.with_label_values(&[self.peer.origin()]).inc();
+    }
+
+    async fn keep(&self, words: &str, incident: &Incident) -> Result<(), Error> {
+        self.archive().keep_fault(words).await?;
+        // Killed here: the fork is found once more when the operator has cleared it.
+        if let incident::Evidence::Fork(fork) = &incident.evidence {
+            for signed in [&fork.smaller, &fork.larger] {
+                self.archive().hold_against(signed.checkpoint()).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn archive(&self) -> &Archive {

@@ -12,7 +12,8 @@
 //!
 //! [`Recall`] asks them what they know of us, before anything is signed: what this
 //! mirror's own memory may have lost (threat 12). Their clocks, taken together,
-//! stop a mirror whose own is wrong (threat 14).
+//! stop a mirror whose own is wrong (threat 14). `gossip` holds what each of them was
+//! shown of the others' logs against what was followed here.
 //!
 //! [`crosscheck`] compares what two logs say about one name, and [`domains`] has
 //! peers' domains looked at here.
@@ -26,6 +27,7 @@ pub mod domains;
 mod evidence;
 mod feeder;
 mod follow;
+mod gossip;
 mod memory;
 mod metrics;
 mod recall;
@@ -345,6 +347,7 @@ pub struct Peers {
     recall: Recall,
     followers: Vec<follow::Follower>,
     feeders: Vec<feeder::Feeder>,
+    gossip: gossip::Gossip,
     maps: Place,
 }
 
@@ -359,6 +362,7 @@ impl Peers {
         let rooms = Arc::new(rooms);
         let clocks = Arc::new(clocks::Clocks::new(options.mirrors.len()));
         let begun = watch::Sender::new(false);
+        let mut gossip = gossip::Gossip::new(options.poll);
         for mirror in &options.mirrors {
             if *mirror.log.name() == origin {
                 return Err(Error::Own { origin });
@@ -389,6 +393,7 @@ impl Peers {
                 Arc::clone(&rooms),
                 options.clone(),
                 hinted,
+                gossip.about(&peer, &options.mirrors)?,
                 Arc::clone(&clocks),
             ));
             if let Some(cosigner) = &mirror.cosigner {
@@ -408,7 +413,7 @@ impl Peers {
         let witness = Arc::new(Witness::new(&peers, Arc::clone(&rooms), options.patience, begun));
         let recall = Recall::new(&options, rooms, Arc::clone(&witness))?;
         let maps = options.maps;
-        Ok(Peers { peers, witness, recall, followers, feeders, maps })
+        Ok(Peers { peers, witness, recall, followers, feeders, gossip, maps })
     }
 
     /// Answers `add-checkpoint`.
@@ -456,6 +461,7 @@ impl Peers {
             let shutdown = shutdown.clone();
             tasks.spawn(feeder.run(shutdown));
         }
+        tasks.spawn(self.gossip.run(shutdown.clone()));
         tasks.spawn(async move { shutdown.cancelled().await });
         while let Some(ended) = tasks.join_next().await {
             ended?;
