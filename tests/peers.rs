@@ -262,6 +262,8 @@ struct Served {
     objects: BTreeMap<String, Bytes>,
     withdrawn: BTreeSet<String>,
     asked: BTreeMap<String, u64>,
+    /// Never answers to this path.
+    mute: Option<String>,
     /// Answers 503 to everything.
     down: bool,
 }
@@ -348,9 +350,16 @@ async fn answer(
     State(served): State<Arc<Mutex<Served>>>,
     OriginalUri(uri): OriginalUri,
 ) -> Response {
-    let mut served = served.lock().unwrap();
     let path = uri.path().trim_start_matches('/');
-    *served.asked.entry(path.to_owned()).or_default() += 1;
+    let is_mute = {
+        let mut served = served.lock().unwrap();
+        *served.asked.entry(path.to_owned()).or_default() += 1;
+        served.mute.as_deref() == Some(path)
+    };
+    if is_mute {
+        std::future::pending::<()>().await;
+    }
+    let served = served.lock().unwrap();
     if served.down {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     }
@@ -1693,6 +1702,51 @@ async fn a_restart_keeps_the_memory() {
     let store = node.stop().await;
     let node = Node::start_on(&mut place, &clock, options(Vec::new()), 0, store).await;
     assert!(matches!(node.log.blocked(), Some(Blocked::PeersAhead { .. })));
+}
+
+/// Threat 12: a peer that is slow to tell of one log has not told all. A doubt that
+/// ends without it would end with the memory of an old backup.
+#[tokio::test]
+async fn a_doubt_ends_when_peers_have_told_of_every_log() {
+    let rogue = Rogue::start().await;
+    let log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    let size = log.entries.len() as u64;
+    let asked = request(&log.entries, 0);
+    let answer = node.add_checkpoint(asked.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", words(&answer));
+    node.log.submit_urgent(first(&orgs()[1])).await.unwrap();
+    let tip = node.log.signed().unwrap();
+    let store = node.stop().await;
+
+    // A backup from before it cosigned, without the guard.
+    std::fs::remove_file(place.guard()).unwrap();
+    let archive = store.private.below(&peer_folder()).unwrap();
+    archive.delete("cosigned").await.unwrap();
+    for tree in store_names(&archive, "memory").await {
+        archive.delete(&tree).await.unwrap();
+    }
+    // The peer knows of both logs, and tells of its own late.
+    let folder = |name: &str| hex::encode(sha2_of(name.as_bytes()));
+    let ours = Checkpoint::new(&place.name, tip.size, tip.root).unwrap();
+    let ours = ours.sign(&place.log_key(), at(0)).unwrap().to_string();
+    rogue.put(format!("{}/followed", folder(&place.name)), ours.into_bytes().into());
+    let by = folder(place.cosigner().verifier().name());
+    let late = format!("{}/cosigned-by/{by}", folder(ORIGIN));
+    let note = format!("{}{}", asked.checkpoint, words(&answer));
+    rogue.put(late.clone(), note.into_bytes().into());
+    rogue.served.lock().unwrap().mute = Some(late.clone());
+    let seen = rogue.asked(&late);
+    let node = Node::start_on(&mut place, &clock, options(vec![rogue.as_peer()]), 0, store).await;
+    // The time of the first question was up, and it asks again.
+    until(|| rogue.asked(&late) >= seen + 2).await;
+    assert!(node.log.blocked().is_some_and(|blocked| blocked.doubts_memory()));
+    rogue.served.lock().unwrap().mute = None;
+    until(|| node.log.blocked().is_none()).await;
+    let answer = node.add_checkpoint(asked.to_string()).await;
+    assert_eq!((answer.status, words(&answer)), (409, format!("{size}\n")));
 }
 
 /// Threats 4 and 28: two processes on one store, one shown another history than the

@@ -11,7 +11,7 @@
 //! | Own memory | What is asked for | What follows |
 //! | --- | --- | --- |
 //! | in order | one round, three seconds | something larger of ours: in doubt |
-//! | in doubt (guard missing, older, damaged; store older) | until n − f of n peers have shown one of ours, f = ⌊(n−1)/3⌋ | see below |
+//! | in doubt (guard missing, older, damaged; store older) | until n − f of n peers have shown one of ours and told of every log, f = ⌊(n−1)/3⌋ | see below |
 //!
 //! Then the guard is raised to all that was shown. What is missing here comes back
 //! from a peer that kept it (`log::takeback`). The log goes on when it is as long
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,8 @@ use crate::store::keys;
 
 /// How long one peer may take to tell.
 const LIMIT: Duration = Duration::from_secs(3);
+/// Logs that one peer is asked about at one time.
+const AT_ONCE: usize = 8;
 
 /// Asks the peers. Cheap to clone.
 #[derive(Clone)]
@@ -65,15 +68,17 @@ impl Asked {
         Ok(Asked { site, log: mirror.log.clone(), ours })
     }
 
-    /// The newest checkpoint of ours that it followed, and that it knows of.
-    async fn remembers(&self) -> (Option<SignedCheckpoint>, Option<SignedCheckpoint>) {
-        let ours = |note: Option<Bytes>| self.ours.read_checkpoint(&note?).ok();
+    /// The newest checkpoint of ours that it followed, and that it knows of; and
+    /// whether it answered both times.
+    async fn remembers(&self) -> (Option<SignedCheckpoint>, Option<SignedCheckpoint>, bool) {
         let (followed, cosigned) =
-            tokio::join!(get(self.ours.site(), "followed"), get(self.ours.site(), "checkpoint"),);
+            tokio::join!(get(self.ours.site(), "followed"), get(self.ours.site(), "checkpoint"));
+        let answered = followed.is_some() && cosigned.is_some();
+        let ours = |note: Option<Option<Bytes>>| self.ours.read_checkpoint(&note??).ok();
         let followed = ours(followed);
         let both = [ours(cosigned), followed.clone()].into_iter().flatten();
         let newest = both.max_by_key(|signed| signed.checkpoint().size);
-        (followed, newest)
+        (followed, newest, answered)
     }
 }
 
@@ -91,7 +96,7 @@ pub async fn known_to(
     let peers = mirrors.iter().map(|mirror| Asked::new(mirror, key));
     let peers: Vec<Asked> = peers.collect::<Result<_, _>>()?;
     let asked = peers.iter().map(async |peer| {
-        let (_, newest) = tokio::time::timeout(LIMIT, peer.remembers()).await.ok()?;
+        let (_, newest, _) = tokio::time::timeout(LIMIT, peer.remembers()).await.ok()?;
         Some((peer.log.name().to_owned(), newest?.checkpoint().size))
     });
     let known = join_all(asked).await.into_iter().flatten();
@@ -107,6 +112,8 @@ struct Told {
     followed: Option<SignedCheckpoint>,
     /// Of each log: the newest that we cosigned.
     cosigned: Vec<(String, u64, Hash)>,
+    /// It answered all that it was asked.
+    whole: bool,
 }
 
 impl std::fmt::Debug for Recall {
@@ -196,24 +203,34 @@ impl Recall {
     /// What comes in time.
     async fn ask(&self, peer: &Asked) -> Told {
         let mut told = Told::default();
-        let asking = async {
-            (told.followed, told.ours) = peer.remembers().await;
-            let own = self.rooms.cosigner.verifier();
-            let by = hex::encode(Sha256::digest(own.name().as_bytes()));
-            for log in self.peers.iter().map(|other| &other.log) {
-                let folder = hex::encode(Sha256::digest(log.name().as_bytes()));
-                let kept = get(&peer.site, &format!("{folder}/cosigned-by/{by}")).await;
-                let served = match *log == peer.log {
-                    true => get(&peer.site, "checkpoint").await,
-                    false => None,
-                };
-                for note in [kept, served].into_iter().flatten() {
-                    told.cosigned.extend(cosigned_here(&note, log, &own));
-                }
-            }
+        let Told { ours, followed, cosigned, .. } = &mut told;
+        let of_us = async {
+            let answered;
+            (*followed, *ours, answered) = peer.remembers().await;
+            answered
         };
-        // What came before the time was up counts.
-        let _ = tokio::time::timeout(LIMIT, asking).await;
+        let own = self.rooms.cosigner.verifier();
+        let by = hex::encode(Sha256::digest(own.name().as_bytes()));
+        let paths = self.peers.iter().map(|other| &other.log).flat_map(|log| {
+            let folder = hex::encode(Sha256::digest(log.name().as_bytes()));
+            let kept = (log, format!("{folder}/cosigned-by/{by}"));
+            let served = (*log == peer.log).then(|| (log, "checkpoint".to_owned()));
+            [Some(kept), served].into_iter().flatten()
+        });
+        let notes: Vec<_> =
+            paths.map(async |(log, path)| (log, get(&peer.site, &path).await)).collect();
+        let of_others = async {
+            let mut notes = stream::iter(notes).buffer_unordered(AT_ONCE);
+            let mut answered = true;
+            while let Some((log, note)) = notes.next().await {
+                answered &= note.is_some();
+                cosigned.extend(note.flatten().and_then(|note| cosigned_here(&note, log, &own)));
+            }
+            answered
+        };
+        // What came before the time was up counts, but it is not all.
+        let both = async { tokio::join!(of_us, of_others) };
+        told.whole = matches!(tokio::time::timeout(LIMIT, both).await, Ok((true, true)));
         told
     }
 
@@ -404,15 +421,19 @@ impl Recall {
     }
 }
 
-/// Peers that have shown a checkpoint of ours.
+/// Peers that have shown a checkpoint of ours, and told of all logs.
 fn shown(answers: &[Told]) -> usize {
-    answers.iter().filter(|told| told.ours.is_some()).count()
+    answers.iter().filter(|told| told.ours.is_some() && told.whole).count()
 }
 
-/// A note of a peer; whatever else it answers is nothing.
-async fn get(site: &Site, path: &str) -> Option<Bytes> {
+/// A note of a peer, or that it has none; `None` if it did not say.
+async fn get(site: &Site, path: &str) -> Option<Option<Bytes>> {
     let answer = site.get(path, MAX_NOTE).await.ok()?;
-    (answer.status == 200).then_some(answer.body)
+    match answer.status {
+        200 => Some(Some(answer.body)),
+        429 | 500.. => None,
+        _ => Some(None),
+    }
 }
 
 /// What a note of this log says that we cosigned.
