@@ -1205,6 +1205,68 @@ async fn a_blob_that_is_not_served_keeps_the_cosignature() {
     assert!(node.accusations().is_empty());
 }
 
+/// Threat 15: a log that holds bytes back from everybody and then withdraws them does
+/// not get by with it; one that withdrew them after others had checked them does.
+#[tokio::test]
+async fn a_blob_that_nobody_checked_stays_uncosigned() {
+    for by_word in [false, true] {
+        let (rogue, other) = (Rogue::start().await, Rogue::start().await);
+        let mut log = small();
+        rogue.serve(&log);
+        let mut place = Place::new("judge.example/log", 9).await;
+        let clock = Clock::manual(at(2 * MINUTE));
+        let key = SigningKey::ed25519("other.example/log", &[66; 32]).unwrap().verifier();
+        let mirrors = vec![rogue.as_peer(), Mirror { log: key, ..other.as_peer() }];
+        let node = Node::start(&mut place, &clock, options(mirrors), 0).await;
+        node.until_good(log.entries.len() as u64).await;
+
+        let [.., three] = orgs();
+        log.batch(at(2 * MINUTE + 1000), [first(&three)]);
+        let hash = sha2_of(three.record().as_bytes());
+        let blob = format!("v1/blob/{}", hex::encode(hash));
+        let unserved = |why: &'static str| {
+            move |now: &Standing| match &now.status {
+                Status::Condition(Condition::Unserved(words)) => words.contains(why),
+                _ => false,
+            }
+        };
+        rogue.served.lock().unwrap().withdrawn.insert(blob.clone());
+        rogue.serve(&log);
+        let bytes = rogue.take(&blob);
+        node.until(unserved("withdrawn")).await;
+        // A day later, with a fresh root at its end.
+        clock.set(at(26 * HOUR));
+        log.batch(at(26 * HOUR), []);
+        rogue.serve_entries(&log.entries);
+        let size = log.entries.len() as u64;
+        let ask = async || node.add_checkpoint(request(&log.entries, 0).to_string()).await;
+        for _ in 0..2 {
+            let answer = ask().await;
+            assert_eq!(answer.status, 503, "{}", words(&answer));
+            node.until(unserved("withdrawn")).await;
+        }
+        if by_word {
+            let data = place.folder.path().join("blobs");
+            let (data, blob) = (data.to_str().unwrap(), hex::encode(hash));
+            let args = ["peers", "pass-over", ORIGIN, &blob, "--data", data];
+            let output = process::syndicate().args(args).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        } else {
+            let path = format!("{}/{blob}", hex::encode(sha2_of(ORIGIN.as_bytes())));
+            other.put(path.clone(), Bytes::from_static(b"something else"));
+            let seen = other.asked(&path);
+            until(|| other.asked(&path) >= seen + 2).await;
+            assert_ne!(node.peers[0].standing().size, size);
+            other.put(path, bytes);
+        }
+        node.until_good(size).await;
+        assert_eq!(ask().await.status, 200);
+        let kept = node.peers[0].archive().blob(&hash).await.unwrap();
+        assert_eq!(kept.is_some(), !by_word);
+        assert_eq!(node.accusations(), []);
+    }
+}
+
 /// Threats 17 and 28: none of these accuses anybody, and each ends by itself.
 #[tokio::test]
 async fn conditions_end_by_themselves() {

@@ -39,6 +39,17 @@ enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Follow a peer past a file that its operator withdrew before this mirror
+    /// could check it, and that no other mirror kept. The mirror may be running.
+    /// Its cosignature vouches for the entry from then on: ask the operator first.
+    PassOver {
+        /// The origin of its log.
+        origin: String,
+        /// SHA-256 of the file, hexadecimal, as the peer's status names it.
+        blob: String,
+        #[command(flatten)]
+        source: Source,
+    },
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -47,6 +58,7 @@ pub fn run(args: Args) -> ExitCode {
         match args.command {
             Command::Show { source, json } => show(source, json).await,
             Command::Clear { origin, source } => clear(&source, &origin).await,
+            Command::PassOver { origin, blob, source } => pass_over(&source, &origin, &blob).await,
         }
     }))
 }
@@ -87,5 +99,15 @@ async fn clear(source: &Source, origin: &str) -> anyhow::Result<()> {
     let there = archive.clear_fault().await.context("cannot clear the fault")?;
     ensure!(there, "nothing is held against {origin}");
     println!("cleared: {origin} is followed and cosigned again");
+    Ok(())
+}
+
+async fn pass_over(source: &Source, origin: &str, blob: &str) -> anyhow::Result<()> {
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(blob, &mut sha256).context("that is no SHA-256")?;
+    let archive = Archive::new(&source.folder()?.store()?.private, origin)?;
+    ensure!(archive.kept().await?.is_some(), "no log {origin} is followed here");
+    archive.pass_over(&sha256).await.context("cannot write that down")?;
+    println!("passed over: {origin} is followed without {blob}");
     Ok(())
 }

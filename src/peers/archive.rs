@@ -3,7 +3,8 @@
 //! back its own log (threat 12). A folder of the private store, laid out as a
 //! log's public one, with three objects more, `position`, `cosigned`, `fault`, and
 //! one for each other mirror that was seen to cosign it, in `cosigned-by`.
-//! `held-against/…` names the trees of forks that were filed.
+//! `held-against/…` names the trees of forks that were filed, `withdrawn/…` the blobs
+//! that the operator lets pass unseen.
 //!
 //! `memory/…` is what a new cosignature has to continue (`peers::memory`), and
 //! `cosigned` what is shown to others of it. Earlier builds had `cosigned` alone:
@@ -235,6 +236,17 @@ impl Archive {
     /// Keeps a blob whose hash was checked.
     pub async fn keep_blob(&self, sha256: &Hash, bytes: Bytes) -> Result<(), Error> {
         Ok(self.blobs.overwrite(&keys::blob(sha256), bytes).await?)
+    }
+
+    /// Whether the operator has said that this blob need not be seen.
+    pub async fn is_passed_over(&self, sha256: &Hash) -> Result<bool, Error> {
+        Ok(self.blobs.head(&keys::withdrawn(sha256)).await?.is_some())
+    }
+
+    /// The operator's word that the log may be followed without this blob, which its
+    /// own operator withdrew.
+    pub async fn pass_over(&self, sha256: &Hash) -> Result<(), Error> {
+        Ok(self.blobs.overwrite(&keys::withdrawn(sha256), Bytes::new()).await?)
     }
 
     /// The last checkpoint that we cosigned, with both signatures. Of two processes

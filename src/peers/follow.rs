@@ -39,9 +39,11 @@ use crate::proof::wire::{Malformed, Reader, Writer};
 
 /// Entries whose blobs are fetched at one time.
 const AT_ONCE: usize = 8;
-/// A blob may have been withdrawn when its entry is older than this,
-/// milliseconds: a fresh one that nobody can get is not cosigned (threat 15).
+/// When a log is followed for the first time, a blob may have been withdrawn if its
+/// entry is older than this, milliseconds (threat 15).
 const WITHDRAWABLE: u64 = 24 * 3_600_000;
+/// How long another mirror may take to give a blob that was withdrawn.
+const OTHERS: Duration = Duration::from_secs(10);
 /// A log that publishes nothing for longer is stale, milliseconds.
 const STALE: u64 = 3_600_000;
 /// Entries between two snapshots of a peer's map, at least.
@@ -385,8 +387,8 @@ impl Follower {
         observation::verify(entry, time, behind, &self.options.anchors)
     }
 
-    /// A blob from the archive or the peer; `None` if the entry names none, or
-    /// an old one was withdrawn.
+    /// A blob from the archive, the peer or, where its operator withdrew it, another
+    /// mirror; `None` if the entry names none, or it may be passed over.
     async fn blob(&self, blob: Option<Blob>, time: Timestamp) -> Result<Option<Bytes>, Halt> {
         let Some(blob) = blob else { return Ok(None) };
         if let Some(bytes) = self.archive().blob(&blob.sha256).await?
@@ -394,19 +396,45 @@ impl Follower {
         {
             return Ok(Some(bytes));
         }
-        let what = |what: &str| {
+        let missing = |what: String| {
             let words = format!("blob {} {what}", hex::encode(blob.sha256));
             Err(Halt::Condition(Condition::Unserved(words)))
         };
-        match self.peer.source.blob(&blob).await? {
-            Fetched::Here(bytes) => {
-                self.archive().keep_blob(&blob.sha256, bytes.clone()).await?;
-                Ok(Some(bytes))
+        let bytes = match self.peer.source.blob(&blob).await? {
+            Fetched::Here(bytes) => bytes,
+            Fetched::Missing => return missing("is missing, or has other bytes".into()),
+            Fetched::Withdrawn if self.may_pass_over(&blob, time).await? => return Ok(None),
+            Fetched::Withdrawn => match self.blob_of_others(&blob).await? {
+                Some(bytes) => bytes,
+                None => {
+                    let word = format!("syndicate peers pass-over {}", self.peer.origin());
+                    return missing(format!("was withdrawn before it was checked here; {word}"));
+                }
+            },
+        };
+        self.archive().keep_blob(&blob.sha256, bytes.clone()).await?;
+        Ok(Some(bytes))
+    }
+
+    /// Whether a withdrawn blob need not be seen: by the operator's word, or if its
+    /// entry is old and was there before this log was followed. An entry that came
+    /// since is not cosigned unseen, however long its log holds the bytes back.
+    async fn may_pass_over(&self, blob: &Blob, time: Timestamp) -> Result<bool, Error> {
+        let is_old = self.rooms.clock.now().since(time) > WITHDRAWABLE;
+        Ok(is_old && !self.kept.caught_up || self.archive().is_passed_over(&blob.sha256).await?)
+    }
+
+    /// What another mirror kept of it, when it followed the log in time.
+    async fn blob_of_others(&self, blob: &Blob) -> Result<Option<Bytes>, Error> {
+        let mirrors = self.options.mirrors.iter();
+        for other in mirrors.filter(|other| other.log != *self.peer.key()) {
+            let kept = other.archive_of(self.peer.key())?;
+            let asked = tokio::time::timeout(OTHERS, kept.blob(blob)).await;
+            if let Ok(Ok(Fetched::Here(bytes))) = asked {
+                return Ok(Some(bytes));
             }
-            Fetched::Withdrawn if self.rooms.clock.now().since(time) > WITHDRAWABLE => Ok(None),
-            Fetched::Withdrawn => what("was withdrawn before anybody could check it"),
-            Fetched::Missing => what("is missing, or has other bytes"),
         }
+        Ok(None)
     }
 
     /// Replays a page where it may block.

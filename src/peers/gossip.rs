@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -72,10 +71,8 @@ impl Gossip {
         mirrors: &[Mirror],
     ) -> Result<mpsc::Receiver<Word>, Error> {
         let (words, heard) = mpsc::channel(WAITING);
-        let folder = hex::encode(Sha256::digest(peer.origin().as_bytes()));
         for other in mirrors.iter().filter(|other| other.log != *peer.key()) {
-            let url = format!("{}/{folder}", other.url.trim_end_matches('/'));
-            let kept = LogSource::new(&url, peer.key().clone())?;
+            let kept = other.archive_of(peer.key())?;
             let (peer, words) = (Arc::clone(peer), words.clone());
             self.questions.push(Question { peer, kept, words });
         }

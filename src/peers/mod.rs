@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,15 @@ pub struct Mirror {
     pub log: VerifierKey,
     /// What it cosigns us with, if it does.
     pub cosigner: Option<VerifierKey>,
+}
+
+impl Mirror {
+    /// Where it keeps what it followed of the log of this key.
+    fn archive_of(&self, log: &VerifierKey) -> Result<LogSource, Error> {
+        let folder = hex::encode(Sha256::digest(log.name().as_bytes()));
+        let url = format!("{}/{folder}", self.url.trim_end_matches('/'));
+        Ok(LogSource::new(&url, log.clone())?)
+    }
 }
 
 /// A public C2SP witness, which does not replay.

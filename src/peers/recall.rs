@@ -62,9 +62,7 @@ struct Asked {
 
 impl Asked {
     fn new(mirror: &Mirror, key: &VerifierKey) -> Result<Asked, Error> {
-        let folder = hex::encode(Sha256::digest(key.name().as_bytes()));
-        let site = Site::new(&mirror.url)?;
-        let ours = LogSource::new(&site.at(&folder), key.clone())?;
+        let (site, ours) = (Site::new(&mirror.url)?, mirror.archive_of(key)?);
         Ok(Asked { site, log: mirror.log.clone(), ours })
     }
 

@@ -29,6 +29,7 @@
 //! | private | `peer/<…>/memory/<n>` | the n-th tree that we cosigned | never; goes a thousand later, but for every thousandth |
 //! | private | `peer/<…>/cosigned-by/<sha256 of key name>` | the last checkpoint seen with that mirror's cosignature | overwritten |
 //! | private | `peer/<…>/held-against/<size>-<root>` | it is a tree of a fork that was filed | appears |
+//! | private | `peer/<…>/withdrawn/<sha256>` | the operator lets its entry pass without it | appears |
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
