@@ -8,9 +8,11 @@ mod chance;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::http::header;
 use axum::routing::post;
@@ -20,14 +22,16 @@ use sha2::{Digest as _, Sha256};
 use syndicate::client::Site;
 use syndicate::clock::Clock;
 use syndicate::config::{Config, File, PeerSection};
+use syndicate::crawl;
 use syndicate::daemon::{Folder, Mirror, Secrets};
 use syndicate::demo::world::{Options, Vantage, World};
 use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::log::answer::{Answerer, Question, Span};
 use syndicate::peers::Status;
 use syndicate::peers::ask::{self, Face, Said};
-use syndicate::peers::comparison::Comparison;
-use syndicate::peers::crosscheck::PENDING;
+use syndicate::peers::comparison::{Comparison, Pace};
+use syndicate::peers::crosscheck::{CrossCheck, Found, Look, PENDING, Raise, Rooms};
+use syndicate::peers::tally::Tally;
 use syndicate::proof::incident::{self, Evidence, Incident, Kind, Party};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::receipt::Receipt;
@@ -38,6 +42,7 @@ use syndicate::store::state::{Batch, Table};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -480,6 +485,94 @@ async fn a_dead_peer_keeps_nobody_from_being_asked() {
     // For the dead one they are not skipped: it is asked about them when there is
     // room again.
     assert_eq!(outcomes(&a).await.get("no-room"), None);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A mirror's own looks.
+struct Eyes(crawl::Handle);
+
+#[async_trait]
+impl Look for Eyes {
+    async fn look(&self, name: &Name) -> Result<u64, String> {
+        self.0.look(name.clone(), None).await.map(|_| 0).map_err(|error| error.to_string())
+    }
+}
+
+/// Has no room and fails, by turns, until it is told otherwise.
+#[derive(Default)]
+struct Shelf {
+    has_room: AtomicBool,
+    refused: AtomicU32,
+    taken: Mutex<Vec<Found>>,
+}
+
+#[async_trait]
+impl Raise for Shelf {
+    async fn raise(&self, found: &Found) -> Result<bool, String> {
+        if self.has_room.load(Ordering::SeqCst) {
+            self.taken.lock().unwrap().push(found.clone());
+            return Ok(true);
+        }
+        match self.refused.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Ok(false),
+            _ => Err("a test".to_owned()),
+        }
+    }
+}
+
+/// What had no room is not taken for raised: it is tried until there is some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_difference_is_raised_until_it_is_kept() {
+    let syndicate = Syndicate::new(2).await;
+    // The first one compares by the hand of this test, and not by its own.
+    let a = syndicate.start_with(0, |config| config.peers.mirrors.clear()).await;
+    let b = syndicate.start_with(1, |config| config.peers.pace.recheck = 3_600_000).await;
+    let (shelf, registry) = (Arc::new(Shelf::default()), prometheus::Registry::new());
+    let rooms = Rooms {
+        log: a.log.clone(),
+        answers: Arc::new(Answerer::new(a.log.reader())),
+        clock: syndicate.clock.clone(),
+        key: syndicate.places[0].secrets.peer.clone(),
+        look: Arc::new(Eyes(a.crawl.clone())),
+        raise: shelf.clone(),
+        tally: Tally::new(&registry).unwrap(),
+    };
+    let face = syndicate.places[0].face_of(&syndicate.places[1]);
+    // A try that had no room is repeated within the hour, not the day.
+    let pace = Pace { recheck: 100, withheld: 86_400_000 };
+    let (task, handle) = CrossCheck::new(rooms, vec![face], pace).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(task.run(stop.clone()));
+
+    syndicate.world.swap_key_for(&syndicate.vantages[1], &ALICE.parse().unwrap()).await.unwrap();
+    visit(&b, ALICE).await;
+    visit(&a, ALICE).await;
+    handle.suspect(&syndicate.places[1].origin, name(ALICE));
+    let until = async |what: &str, is_so: &dyn Fn() -> bool| {
+        let ends = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < ends, "{what}: {:?}", registry.gather());
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until("tried again", &|| shelf.refused.load(Ordering::SeqCst) >= 3).await;
+    let counted = || {
+        let families = registry.gather();
+        let outcomes = families.iter().filter(|family| family.name().contains("comparisons_total"));
+        let metrics = outcomes.flat_map(|family| family.get_metric());
+        metrics.filter(|metric| metric.get_label()[0].value() == "split-view").count()
+    };
+    assert_eq!(counted(), 0, "nothing was raised yet");
+    shelf.has_room.store(true, Ordering::SeqCst);
+    until("kept", &|| counted() == 1).await;
+    {
+        let taken = shelf.taken.lock().unwrap();
+        let mine = taken.iter().filter(|found| found.name == name(ALICE));
+        assert!(mine.clone().count() == 1 && mine.clone().all(|found| found.looks.len() >= 4));
+    }
+    stop.cancel();
+    task.await.unwrap().unwrap();
     a.stop().await;
     b.stop().await;
 }

@@ -19,7 +19,9 @@ use mirror::Mirror;
 use serde_json::{Value, json};
 use syndicate::clock::Clock;
 use syndicate::crawl::{self, IncidentKind, Incidents as _};
-use syndicate::daemon::{Filed, Filing, FromCrawl};
+use syndicate::daemon::{
+    ALARMS_PER_DAY, Filed, Filing, FromCrawl, REFUSED_PER_DAY, REPORTS_ABOUT_ONE, REPORTS_PER_DAY,
+};
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::key::Owner;
 use syndicate::dime::record::{self, Template};
@@ -1040,26 +1042,114 @@ async fn the_list_shows_domains_and_only_counts_mailboxes() {
     assert_eq!(ask(&url, "one.example").await.0, 200);
 }
 
+/// Of a kind that a mirror files about a mailbox, each of another thing.
+fn numbered(kind: Kind, mailbox: &str, number: u32) -> Incident {
+    let now = Shown { record: number.to_string().into(), ..Shown::default() };
+    alarm(kind, mailbox, now, None)
+}
+
+/// Junk of a domain, however much there is of it, leaves the room of what matters
+/// about the domain, and what clients send that of what we saw.
 #[tokio::test]
-async fn a_day_of_one_domain_is_bounded() {
+async fn junk_leaves_room_for_alarms_and_accusations() {
     let store = syndicate::store::Blobs::memory();
-    let filed = Filed::new(store, Clock::manual(at(0)));
-    let incident = |number: u64, time: Timestamp, observer: &str| {
-        let now = Shown { record: number.to_string().into(), ..Shown::default() };
-        let made = alarm(Kind::SignetWithdrawn, "alice@one.example", now, None);
-        Incident { at: time, observer: observer.into(), ..made }
+    let clock = Clock::manual(at(0));
+    let filed = Filed::new(store, clock.clone());
+    let mailbox = "alice@one.example";
+    let fresh = async |incident: &Incident| {
+        let filing = filed.file(incident).await.unwrap();
+        assert!(matches!(filing, Filing::New(_)), "{} {filing:?}", incident.kind);
     };
-    for number in 0..u64::from(syndicate::daemon::INCIDENTS_PER_DAY) {
-        let filing = filed.file(&incident(number, at(number), ORIGIN)).await.unwrap();
-        assert!(matches!(filing, Filing::New(_)));
+    let over = async |incident: &Incident| {
+        assert_eq!(filed.file(incident).await.unwrap(), Filing::Over, "{}", incident.kind);
+    };
+    for number in 0..REFUSED_PER_DAY {
+        let kind = [Kind::LinkInvalid, Kind::SignetInvalid][number as usize % 2];
+        fresh(&numbered(kind, mailbox, number)).await;
     }
-    let over = incident(1000, at(9), ORIGIN);
-    assert_eq!(filed.file(&over).await.unwrap(), Filing::Over);
-    // What clients report does not use up what we see, nor the other way round.
-    let reported = incident(1000, at(9), "client");
-    assert!(matches!(filed.file(&reported).await.unwrap(), Filing::New(_)));
-    let tomorrow = incident(1001, at(24 * HOUR), ORIGIN);
-    assert!(matches!(filed.file(&tomorrow).await.unwrap(), Filing::New(_)));
+    // All refused things of a domain are one count, of whatever mailbox.
+    over(&numbered(Kind::LinkInvalid, "bob@one.example", 1000)).await;
+    over(&Incident { name: Some(name("one.example")), ..numbered(Kind::Coalesced, mailbox, 1000) })
+        .await;
+    // What was not kept is not remembered as if it were.
+    over(&numbered(Kind::LinkInvalid, "bob@one.example", 1000)).await;
+    fresh(&numbered(Kind::LinkInvalid, "bob@two.example", 1000)).await;
+
+    // A kind of alarm does not use up another, nor what mirrors say of each other.
+    for number in 0..ALARMS_PER_DAY {
+        fresh(&numbered(Kind::ChainGap, mailbox, number)).await;
+    }
+    over(&numbered(Kind::ChainGap, mailbox, 1000)).await;
+    fresh(&numbered(Kind::ChainRestarted, mailbox, 1000)).await;
+    let [one, ..] = orgs();
+    let logs = views(&one, mailbox, false);
+    let receipts: Vec<Receipt> = logs.iter().map(|log| answer(log, mailbox)).collect();
+    let ours = split(receipts, by_turns());
+
+    // Clients together have so many, of one name fewer; and what they said of a
+    // split view does not stand for what we saw of it.
+    let by_client = |mailbox: &str, number: u32| {
+        let made = numbered(Kind::ForgedKey, mailbox, number);
+        Incident { observer: "client".into(), ..made }
+    };
+    let theirs = Incident { observer: "client".into(), ..ours.clone() };
+    fresh(&theirs).await;
+    for number in 1..REPORTS_ABOUT_ONE {
+        fresh(&by_client(mailbox, number)).await;
+    }
+    over(&by_client(mailbox, 1000)).await;
+    for number in REPORTS_ABOUT_ONE..REPORTS_PER_DAY {
+        fresh(&by_client(&format!("alice@{}.example", number / REPORTS_ABOUT_ONE), number)).await;
+    }
+    over(&by_client("alice@other.example", 1000)).await;
+    fresh(&ours).await;
+    assert_eq!(filed.file(&theirs).await.unwrap(), Filing::Known);
+    // What a mirror's own signature proves has room always.
+    let of_mirror = Incident::log_fork("client", at(HOUR), fork());
+    fresh(&of_mirror).await;
+
+    // The day is the clock's: what incidents say of their time begins none.
+    let later = |incident: Incident, hours: u64| Incident { at: at(hours * HOUR), ..incident };
+    for hours in [24, 0] {
+        over(&later(numbered(Kind::LinkInvalid, mailbox, 1000), hours)).await;
+        over(&later(by_client(mailbox, 1000), hours)).await;
+    }
+    clock.advance(24 * HOUR);
+    fresh(&numbered(Kind::LinkInvalid, mailbox, 1000)).await;
+    fresh(&by_client(mailbox, 1000)).await;
+}
+
+/// What is not kept counts neither as a file nor in bytes.
+#[tokio::test]
+async fn what_is_refused_takes_no_room() {
+    let filed = Filed::new(syndicate::store::Blobs::memory(), Clock::manual(at(0)));
+    let large = |byte: u8, length: usize| {
+        let received = Received {
+            rule: "TEST".into(),
+            message: "a test".into(),
+            bytes: vec![byte; length].into(),
+            now: Shown::default(),
+            before: None,
+        };
+        Incident::received(Kind::LinkInvalid, ORIGIN, at(0), name("alice@one.example"), received)
+    };
+    // Twelve of them are 16 MiB, in base64.
+    for byte in 0..11 {
+        let filing = filed.file(&large(byte, 1 << 20)).await.unwrap();
+        assert!(matches!(filing, Filing::New(_)), "{byte} {filing:?}");
+    }
+    for byte in 11..15 {
+        assert_eq!(filed.file(&large(byte, 1 << 20)).await.unwrap(), Filing::Over);
+    }
+    let filing = filed.file(&large(15, 1000)).await.unwrap();
+    assert!(matches!(filing, Filing::New(_)), "{filing:?}");
+    // Nor does what no file may be as long as: a reader would refuse it.
+    let logs = views(&orgs()[0], "alice@one.example", false);
+    let mut receipts: Vec<Receipt> =
+        logs.iter().map(|log| answer(log, "alice@one.example")).collect();
+    receipts[0].blobs.push(vec![0; 8 << 20].into());
+    let filing = filed.file(&split(receipts, by_turns())).await.unwrap();
+    assert_eq!(filing, Filing::TooLarge);
 }
 
 /// What the crawl saw is kept with all that is needed to judge it elsewhere.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::observe::{Asker, ForPeers, version_in};
-use super::{Filed, Secrets};
+use super::{Filed, Filing, Secrets};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crawl;
@@ -138,9 +138,15 @@ impl Differences {
 
 #[async_trait]
 impl Raise for Differences {
-    async fn raise(&self, found: &Found) -> Result<(), String> {
+    async fn raise(&self, found: &Found) -> Result<bool, String> {
         let incident = incident(found, &self.observer);
-        self.filed.file(&incident).await.map(|_| ()).map_err(|error| error.to_string())
+        match self.filed.file(&incident).await {
+            Ok(Filing::New(_) | Filing::Known) => Ok(true),
+            Ok(Filing::Over) => Ok(false),
+            // It never will have room, and the operator was told.
+            Ok(Filing::TooLarge) => Ok(true),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -155,4 +161,64 @@ fn incident(found: &Found, observer: &str) -> Incident {
         What::UpdateWithheld => Incident::update_withheld,
     };
     make(observer, found.at, found.name.clone(), seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dime::Timestamp;
+    use crate::proof::map::{End, MapProof};
+    use crate::proof::receipt::{Leaf, Receipt, Subject};
+    use crate::store::Blobs;
+
+    /// With a blob of so many bytes; nobody verifies it here.
+    fn receipt(name: &Name, blob: Vec<u8>) -> Receipt {
+        Receipt {
+            name: name.clone(),
+            checkpoint: Bytes::new(),
+            root: Leaf { entry: Bytes::new(), path: Vec::new() },
+            genesis: None,
+            subject: Subject {
+                vrf_proof: None,
+                map: MapProof { path: Vec::new(), end: End::Empty },
+                chain: [0; 32],
+                items: Vec::new(),
+                seen: None,
+                carries: Vec::new(),
+            },
+            domain: None,
+            blobs: vec![blob.into()],
+            withdrawn: Vec::new(),
+            closing: None,
+        }
+    }
+
+    fn found(mailbox: &str, length: usize) -> Found {
+        let name: Name = mailbox.parse().unwrap();
+        let (ours, theirs) = (receipt(&name, vec![1; length]), receipt(&name, vec![2]));
+        let at = Timestamp::from_secs(9);
+        Found { what: What::SplitView, name, at, ours, theirs, looks: Vec::new() }
+    }
+
+    /// What had no room today is not said to be filed, and is the day after.
+    #[tokio::test]
+    async fn a_difference_without_room_is_not_raised() {
+        let clock = Clock::manual(Timestamp::from_secs(9));
+        let filed = Arc::new(Filed::new(Blobs::memory(), clock.clone()));
+        let differences = Differences::new(filed, "log.example/1");
+        // Two of these are 16 MiB, in base64, with the rest of them.
+        let half = (8 << 20) / 4 * 3 - 8192;
+        for mailbox in ["a@one.example", "b@one.example"] {
+            assert_eq!(differences.raise(&found(mailbox, half)).await, Ok(true));
+        }
+        let third = found("c@one.example", 65536);
+        for _ in 0..2 {
+            assert_eq!(differences.raise(&third).await, Ok(false));
+        }
+        // Another domain's has room; one that no file can hold never gets any.
+        assert_eq!(differences.raise(&found("c@two.example", half)).await, Ok(true));
+        assert_eq!(differences.raise(&found("d@two.example", 8 << 20)).await, Ok(true));
+        clock.advance(86_400_000);
+        assert_eq!(differences.raise(&third).await, Ok(true));
+    }
 }

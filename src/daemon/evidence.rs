@@ -43,7 +43,8 @@ impl crawl::Incidents for FromCrawl {
         let (domain, kind) = (seen.domain.clone(), seen.kind);
         let filed = async { self.filed.file(&self.standing_alone(seen).await?).await };
         match filed.await {
-            Ok(Filing::Over) => tracing::debug!(%domain, %kind, "incident over quota"),
+            // The operator was told; an alarm is in the log too.
+            Ok(Filing::Over | Filing::TooLarge) => tracing::debug!(%domain, %kind, "not kept"),
             Ok(Filing::New(_) | Filing::Known) => {}
             Err(error) => tracing::error!(%domain, %kind, %error, "incident not kept"),
         }

@@ -125,7 +125,14 @@ pub struct Accusations(pub Arc<Filed>);
 #[async_trait]
 impl Accuse for Accusations {
     async fn accuse(&self, incident: &Incident) -> Result<(), String> {
-        self.0.file(incident).await.map(drop).map_err(|error| error.to_string())
+        match self.0.file(incident).await {
+            Ok(Filing::New(_) | Filing::Known) => Ok(()),
+            // No count is kept of these; one that there was would end with the day.
+            Ok(Filing::Over) => Err("there is no room for it today".to_owned()),
+            // It never will have room, and the operator was told. The fault stands.
+            Ok(Filing::TooLarge) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -151,7 +158,7 @@ impl Reports for ByClients {
 
     async fn keep(&self, incident: &Incident) -> Result<bool, String> {
         let filing = self.filed.file(incident).await.map_err(|error| error.to_string())?;
-        Ok(filing != Filing::Over)
+        Ok(matches!(filing, Filing::New(_) | Filing::Known))
     }
 
     /// Each domain once a minute, however many report: they may be its enemies.

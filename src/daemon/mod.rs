@@ -49,7 +49,9 @@ use crosscheck::{Comparing, PeersDomains};
 use vantages::Vantages;
 
 pub use evidence::FromCrawl;
-pub use incidents::{Filed, Filing, PER_DAY as INCIDENTS_PER_DAY};
+pub use incidents::{
+    ALARMS_PER_DAY, Filed, Filing, REFUSED_PER_DAY, REPORTS_ABOUT_ONE, REPORTS_PER_DAY,
+};
 pub use secrets::{Rotated, Secrets};
 
 /// How long the rooms may take to end before they are dropped.
@@ -251,7 +253,8 @@ impl Mirror {
             [] => None,
             listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
         };
-        let filed = Arc::new(Filed::new(log.store().private.clone(), clock.clone()));
+        let filed = Filed::new(log.store().private.clone(), clock.clone());
+        let filed = Arc::new(filed.counting(faces.registry())?);
         let incidents: Arc<dyn Incidents> = Arc::new(FromCrawl::new(
             Arc::clone(&filed),
             Arc::clone(log.state()),

@@ -91,8 +91,9 @@ pub trait Look: Send + Sync {
 /// Takes what was found.
 #[async_trait]
 pub trait Raise: Send + Sync {
-    /// Files it, durably. Called again after a failure.
-    async fn raise(&self, found: &Found) -> Result<(), String>;
+    /// Files it, durably; says whether there was room. Called again after a
+    /// failure, and if there was none.
+    async fn raise(&self, found: &Found) -> Result<bool, String>;
 }
 
 /// Two mirrors that differ for good.
@@ -496,14 +497,17 @@ impl CrossCheck {
         };
         let outcome = comparison.hear(heard, &pace, now);
         let Some(outcome) = outcome else { return self.keep(key, comparison).await };
-        if let Some(found) = self.found(&key, &outcome, brought, now)
-            && let Err(error) = self.asker.rooms.raise.raise(&found).await
-        {
-            tracing::error!(%error, "a difference between mirrors could not be filed");
-            // The last step is done once more.
-            let mut again = before;
-            again.hear(Heard::Nothing, &pace, now);
-            return self.keep(key, again).await;
+        if let Some(found) = self.found(&key, &outcome, brought, now) {
+            let filed = self.asker.rooms.raise.raise(&found).await;
+            if let Err(error) = &filed {
+                tracing::error!(%error, "a difference between mirrors could not be filed");
+            }
+            if !filed.unwrap_or(false) {
+                // The last step is done once more.
+                let mut again = before;
+                again.hear(Heard::Nothing, &pace, now);
+                return self.keep(key, again).await;
+            }
         }
         // Killed here: it is filed, and found once more.
         self.asker.rooms.tally.compared(outcome.as_str());
