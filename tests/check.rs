@@ -22,7 +22,7 @@ use syndicate::client::{
     self, Check, CheckError, DnsRoot, Eyes, Options, Policy, Said, Standing, Verdict,
 };
 use syndicate::clock::Clock;
-use syndicate::config::File;
+use syndicate::config::{File, PeerSection};
 use syndicate::daemon;
 use syndicate::demo::host::{Authority, Certificate};
 use syndicate::demo::world::{self, World};
@@ -30,9 +30,11 @@ use syndicate::dime::signet::Level;
 use syndicate::dime::{Address, Domain, Name, Timestamp};
 use syndicate::dmtp;
 use syndicate::dmtp::reach::Ports;
+use syndicate::proof::checkpoint::Checkpoint;
 use syndicate::proof::incident::{
-    CLIENT, Evidence, Incident, Kind, Party, Receipts, Shown, Victim, verify,
+    CLIENT, Evidence, Fork, Incident, Kind, Party, Receipts, Shown, Victim, verify,
 };
+use syndicate::proof::note::SigningKey;
 use syndicate::resolver::{self, HickoryResolver, NameServers};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -52,6 +54,13 @@ impl Site {
 
     /// With the view of these name servers.
     async fn start_seeing(world: &World, view: NameServers, origin: &str) -> Site {
+        let mut site = Site::new(world, view, origin);
+        site.resume().await;
+        site
+    }
+
+    /// The same, before its first start.
+    fn new(world: &World, view: NameServers, origin: &str) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let (anchor, roots) = (folder.path().join("root.key"), folder.path().join("ca.pem"));
         fs::write(&anchor, world.dns().trust_anchor_text()).unwrap();
@@ -72,9 +81,7 @@ impl Site {
         file.crawl.on_demand_delay_secs = 0;
         // Every visit sees the signet itself.
         file.crawl.full_check_hours = 0;
-        let mut site = Site { mirror: None, file, folder };
-        site.resume().await;
-        site
+        Site { mirror: None, file, folder }
     }
 
     async fn resume(&mut self) {
@@ -408,6 +415,54 @@ async fn a_key_for_the_victim_alone() {
         last = post("{}".into()).await;
     }
     assert_eq!(last, (429, "reports".into()));
+}
+
+/// Two notes of one size under one key, as a client reports them now.
+fn fork_by(key: &SigningKey) -> Incident {
+    let at = Clock::system().now();
+    let sign = |root| Checkpoint::new(key.name(), 7, [root; 32]).unwrap().sign(key, at).unwrap();
+    let (smaller, larger) = (sign(2), sign(3));
+    let fork = Fork { key: key.verifier(), smaller, larger, prefix: [3; 32], proof: vec![] };
+    Incident::log_fork(CLIENT, at, fork)
+}
+
+/// Anybody can make a key, call it as he likes and sign two histories with it: such
+/// a report is listed of this mirror's own log and of its peers' only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_is_listed_if_the_log_is_known() {
+    let world = World::start(world::Options::default()).await.unwrap();
+    let peer = SigningKey::ed25519("peer.example/log", &[7; 32]).unwrap();
+    let mut site = Site::new(&world, world.name_servers(), "one.example/log");
+    // It is not there to be followed, and need not be.
+    site.file.peers.mirror = vec![PeerSection {
+        url: "http://127.0.0.1:1".into(),
+        log: peer.verifier().to_string(),
+        cosigner: None,
+        peer_key: None,
+        share_addresses: false,
+    }];
+    site.resume().await;
+    let text = fs::read_to_string(site.folder.path().join("mirror/keys/log.key")).unwrap();
+    let own: SigningKey = text.trim().parse().unwrap();
+    let impostor = |origin| SigningKey::ed25519(origin, &[9; 32]).unwrap();
+
+    let policy = policy(&[&site]);
+    let report = async |incident: &Incident| {
+        assert!(verify(incident, &[], None).unwrap().convicts.is_some());
+        let patience = Duration::from_secs(60);
+        let mut sent = client::report(&policy, incident, &world.roots(), patience).await;
+        sent.remove(0).outcome
+    };
+    for origin in ["honest.example/log", "peer.example/log", "one.example/log"] {
+        assert_eq!(report(&fork_by(&impostor(origin))).await, Ok(false), "{origin}");
+    }
+    let private = &site.mirror().log.store().private;
+    assert_eq!(private.list_all("incident", 10).await.unwrap(), [], "nothing is kept");
+    for key in [&peer, &own] {
+        assert_eq!(report(&fork_by(key)).await, Ok(true), "{}", key.name());
+    }
+    assert_eq!(private.list_all("incident", 10).await.unwrap().len(), 2);
+    site.stop().await;
 }
 
 /// A mirror that logs the forged key which the DX shows to it and to the victim:

@@ -17,6 +17,7 @@ use crate::log::{Log, Refused};
 use crate::peers::Accuse;
 use crate::proof::dnssec::Anchor;
 use crate::proof::incident::Incident;
+use crate::proof::note::VerifierKey;
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Reports, Unknown};
 use crate::store::blobs::Created;
@@ -141,12 +142,19 @@ pub struct ByClients {
     crawl: Handle,
     filed: Arc<Filed>,
     anchors: Vec<Anchor>,
+    peers: Vec<VerifierKey>,
 }
 
 impl ByClients {
-    /// `anchors` are the keys of the DNS root that the mirror itself believes.
-    pub fn new(crawl: Handle, filed: Arc<Filed>, anchors: Vec<Anchor>) -> ByClients {
-        ByClients { crawl, filed, anchors }
+    /// `anchors` are the keys of the DNS root that the mirror itself believes,
+    /// `peers` those of the logs that it follows.
+    pub fn new(
+        crawl: Handle,
+        filed: Arc<Filed>,
+        anchors: Vec<Anchor>,
+        peers: Vec<VerifierKey>,
+    ) -> ByClients {
+        ByClients { crawl, filed, anchors, peers }
     }
 }
 
@@ -154,6 +162,10 @@ impl ByClients {
 impl Reports for ByClients {
     fn anchors(&self) -> &[Anchor] {
         &self.anchors
+    }
+
+    fn peers(&self) -> &[VerifierKey] {
+        &self.peers
     }
 
     async fn keep(&self, incident: &Incident) -> Result<bool, String> {

@@ -311,7 +311,8 @@ impl Mirror {
         web_options.witness = Some(Arc::clone(peers.witness()));
         let private = log.store().private.clone();
         let root = trust_anchor(config)?.of_root();
-        let reports = joints::ByClients::new(crawl.clone(), Arc::clone(&filed), root);
+        let keys = config.peers.mirrors.iter().map(|peer| peer.log.clone()).collect();
+        let reports = joints::ByClients::new(crawl.clone(), Arc::clone(&filed), root, keys);
         web_options.reports = Some(Arc::new(reports));
         web_options.owners = Some(Arc::new(joints::ByOwners::new(crawl.clone(), private)));
         web_options.incidents = Some(filed);

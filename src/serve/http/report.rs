@@ -4,10 +4,12 @@
 //! histories or two logs that contradict each other, not older than ten minutes,
 //! that hold by themselves. The name is
 //! visited at once, whatever the file proves. It is kept and listed, as reported
-//! by a client, if it convicts somebody by signatures alone: a signet at ID
-//! level, a DNSSEC chain, and a fresh receipt of this mirror's own log beside
-//! them; anything less would let anybody write what he likes into the list. Of
-//! what is not listed nothing is kept.
+//! by a client, if there is room today and it convicts somebody by signatures
+//! alone: a signet at ID level, a DNSSEC chain, and a fresh receipt of this mirror's
+//! own log beside them; or two histories under the key of this log, or of one that
+//! this mirror follows. Anything less would let anybody write what he likes into
+//! the list: a log's key, and its name, are quickly made. Of what is not listed
+//! nothing is kept.
 //!
 //! 202 `{"listed":true|false}`; 422 for a file that does not hold; 429 over the
 //! client's quota, which every report counts on.
@@ -47,6 +49,9 @@ pub trait Reports: std::fmt::Debug + Send + Sync {
     /// Keys of the DNS root that chains must lead to.
     fn anchors(&self) -> &[Anchor];
 
+    /// Keys of the other logs that are followed here.
+    fn peers(&self) -> &[VerifierKey];
+
     /// Keeps a report that convicts; says whether there was room today. An error
     /// is our failure, in words without names.
     async fn keep(&self, incident: &Incident) -> Result<bool, String>;
@@ -80,7 +85,7 @@ pub async fn report(
     let now = shared.clock.now();
     // A megabyte of JSON and signatures: beside the other requests.
     let judging = Arc::clone(&reports);
-    let judged = tokio::task::spawn_blocking(move || judge(&body, &own, judging.anchors(), now));
+    let judged = tokio::task::spawn_blocking(move || judge(&body, &own, &*judging, now));
     let (incident, listed) = judged.await.map_err(|error| Refusal::failure(&error))??;
     if let Some(name) = &incident.name
         && !reports.look(name)
@@ -104,7 +109,7 @@ pub async fn report(
 fn judge(
     body: &[u8],
     own: &VerifierKey,
-    anchors: &[Anchor],
+    reports: &dyn Reports,
     now: Timestamp,
 ) -> Result<(Incident, bool), Refusal> {
     let incident =
@@ -118,12 +123,14 @@ fn judge(
     if now.since(incident.at) > MAX_AGE || incident.at.since(now) > MAX_FUTURE {
         return Err(Refusal::request("report-time", "it is not of the last ten minutes"));
     }
-    let findings = verify(&incident, anchors, None)
+    let findings = verify(&incident, reports.anchors(), None)
         .map_err(|fault| Refusal::unfounded(fault.rule(), &fault))?;
     let grounds = match &incident.evidence {
         Evidence::Victim(victim) => has_grounds(victim, &incident, own),
         Evidence::Receipts(seen) => seen.receipts.iter().any(|receipt| is_of(receipt, own)),
-        _ => true,
+        Evidence::Fork(fork) => fork.key == *own || reports.peers().contains(&fork.key),
+        // Not of the kinds that are taken.
+        Evidence::Entries(_) | Evidence::Received(_) => false,
     };
     Ok((incident, grounds && findings.convicts.is_some()))
 }
