@@ -352,6 +352,9 @@ async fn a_key_for_the_victim_alone() {
     let taken: Vec<&Value> =
         said["reports"].as_array().unwrap().iter().map(|report| &report["taken"]).collect();
     assert_eq!(taken, [true, true, true], "{said}");
+    // As the help says of signets that came over DMTP.
+    let listed = said["reports"].as_array().unwrap().iter().map(|report| &report["listed"]);
+    assert!(listed.clone().count() == 3 && listed.clone().all(|listed| listed == false), "{said}");
     let path = said["evidence"][0].as_str().unwrap();
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     let kept = Incident::read(&fs::read(path).unwrap()).unwrap();

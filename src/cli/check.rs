@@ -77,7 +77,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = ".")]
     evidence: PathBuf,
     /// On SPLIT, send the evidence to the mirrors of the policy. They learn the
-    /// name and what you were shown, and look for themselves at once.
+    /// name and what you were shown, and look for themselves at once. Whether
+    /// they list it is another matter: mail hosts send signets without the
+    /// identifiers that bind a key to its name, and a forged key in such a signet is
+    /// taken and not listed.
     #[arg(long)]
     report: bool,
     /// Print one JSON object.
