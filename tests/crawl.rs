@@ -67,6 +67,9 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    /// The next draft of this name is placed for an earlier visit, so to say, that
+    /// did not wait, and is then refused.
+    unheard: Mutex<Option<Name>>,
     /// Mailboxes that the log has forgotten.
     forgotten: Mutex<Vec<Address>>,
     /// Drafts that wait now, and the most that ever did.
@@ -75,7 +78,7 @@ struct Ledger {
 
 #[async_trait]
 impl Sink for Ledger {
-    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
+    async fn submit(&self, draft: Draft, after: u64) -> Result<Placed, Unplaced> {
         if *self.closed.lock().unwrap() {
             return Err(Unplaced::Later("stopping".into()));
         }
@@ -102,6 +105,9 @@ impl Sink for Ledger {
                 .as_ref()
                 .map_or((0, 0, None), |row| (row.version, row.current, row.held_until)),
         };
+        if after != version {
+            return Err(Unplaced::MovedOn);
+        }
         let place = Place {
             time: self.clock.now(),
             version: version + 1,
@@ -132,7 +138,10 @@ impl Sink for Ledger {
             Draft::Forget { .. } => panic!("the crawler forgets nobody"),
         };
         let _ = state.apply(batch).await.unwrap();
-        self.told.lock().unwrap().push((name, events.to_string()));
+        self.told.lock().unwrap().push((name.clone(), events.to_string()));
+        if self.unheard.lock().unwrap().take_if(|unheard| *unheard == name).is_some() {
+            return Err(Unplaced::MovedOn);
+        }
         Ok(Placed::Version(entry.version))
     }
 
@@ -364,6 +373,7 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            unheard: Mutex::default(),
             forgotten: Mutex::default(),
             waiting: Mutex::default(),
         });
@@ -1197,6 +1207,32 @@ async fn a_long_history_comes_in_parts() {
     assert!(visits >= 3);
     assert_eq!(world.told().iter().filter(|events| *events == "ROTATED").count(), 9);
     assert_eq!(world.visit(X).await.users[0].1, Outcome::Confirmed);
+}
+
+/// An entry of a visit that did not wait for it: what is judged next is judged by it.
+#[tokio::test]
+async fn a_visit_that_the_log_has_overtaken_is_made_again() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let mut reports = world.handle.reports();
+    for name in ["a.example", X] {
+        world.serve(X, &[link(X, 2, None, 1)]);
+        *world.ledger.unheard.lock().unwrap() = Some(name.parse().unwrap());
+        let report = world.visit(name).await;
+        match name {
+            X => assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Overtaken)]),
+            _ => assert_eq!((report.outcome, report.users.len()), (Outcome::Overtaken, 0)),
+        }
+        assert_eq!(world.told(), ["FIRST_SEEN"], "{name}");
+        // Nobody asks for the next one.
+        assert_eq!(reports.recv().await.unwrap().started, report.started);
+        let report = reports.recv().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Confirmed, "{name}");
+        if name == X {
+            assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
+        }
+        assert_eq!(world.told(), [""; 0], "{name}");
+    }
 }
 
 /// Threat 19: what is over quota is no version and is not taken for seen.

@@ -231,6 +231,88 @@ async fn drafts_that_fit_nowhere_are_refused_alone() {
     whole(&store).await;
 }
 
+/// A visit that ran out of time judges again by rows that may be older than what
+/// becomes of its first drafts.
+#[tokio::test]
+async fn what_was_given_up_is_not_logged_and_never_twice() {
+    let (machine, faults) = (Machine::new(), Faults::new());
+    let clean = Store::memory();
+    let mut opened = small_log(&machine, &faults.wrap(&clean)).await;
+    let log = opened.log.clone();
+    let submit_after = |draft: Draft, after| {
+        let log = log.clone();
+        tokio::spawn(async move { log.submit_after(draft, after).await })
+    };
+    let pooled = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let give_up = async |handle: JoinHandle<Result<Placed, Refused>>| {
+        handle.abort();
+        assert!(handle.await.unwrap_err().is_cancelled());
+    };
+    let row = async || {
+        let key = rows::user_key(&"alice@a.example".parse().unwrap());
+        rows::find::<UserRow>(&*machine.state, &key).await.unwrap().unwrap()
+    };
+    let rotated = || user("alice@a.example", Event::Rotated, "alice 3");
+    assert_eq!((row().await.version, row().await.chain.len()), (2, 2));
+
+    // Before its batch: nothing came of it.
+    let nobody = submit_after(rotated(), 2);
+    pooled().await;
+    give_up(nobody).await;
+    let dave = submit_after(user("dave@a.example", Event::FirstSeen, "dave 1"), 0);
+    pooled().await;
+    round(&mut opened.sequencer).await;
+    assert!(dave.await.unwrap().is_ok());
+    assert_eq!(row().await.version, 2);
+
+    // Between its batch and the commit, which the store refuses for a while.
+    machine.clock.advance(1000);
+    let first = submit_after(rotated(), 2);
+    pooled().await;
+    faults.always(Operation::Write, "private/commit", Fault::Refuse(Answer::Unavailable));
+    assert_eq!(opened.sequencer.round().await.unwrap_err().remedy(), Remedy::Retry);
+    give_up(first).await;
+    faults.clear();
+    let again = [submit_after(rotated(), 2), submit_after(rotated(), 2)];
+    pooled().await;
+    machine.clock.advance(1000);
+    round(&mut opened.sequencer).await;
+    round(&mut opened.sequencer).await;
+    for handle in again {
+        assert_eq!(handle.await.unwrap(), Err(Refused::MovedOn { version: 3 }));
+    }
+    let known = row().await;
+    assert_eq!((known.version, known.chain.len()), (3, 3));
+
+    // Twice in one batch, and once by the version that it has by now.
+    machine.clock.advance(1000);
+    let next = || user("alice@a.example", Event::Rotated, "alice 4");
+    let [one, other] = [submit_after(next(), 3), submit_after(next(), 3)];
+    pooled().await;
+    round(&mut opened.sequencer).await;
+    assert_eq!(one.await.unwrap().unwrap().version, 4);
+    assert_eq!(other.await.unwrap(), Err(Refused::MovedOn { version: 4 }));
+
+    // Forgotten, it has no row: it is judged as new, and so is its draft.
+    machine.clock.advance(1000);
+    let address = "alice@a.example".parse().unwrap();
+    let forget = submit_all(&log, vec![Draft::Forget { address }]).await;
+    round(&mut opened.sequencer).await;
+    assert_eq!(forget.into_iter().next().unwrap().await.unwrap().unwrap().version, 5);
+    machine.clock.advance(1000);
+    let anew = || user("alice@a.example", Event::FirstSeen, "alice 5");
+    let [one, other] = [submit_after(anew(), 0), submit_after(anew(), 0)];
+    pooled().await;
+    round(&mut opened.sequencer).await;
+    assert_eq!(one.await.unwrap().unwrap().version, 6);
+    assert_eq!(other.await.unwrap(), Err(Refused::MovedOn { version: 6 }));
+    whole(&clean).await;
+}
+
 /// Breaks each write of a round in each way. Afterwards the round is tried
 /// again, or the process is taken for dead and another one opens the store.
 #[tokio::test]

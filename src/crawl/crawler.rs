@@ -15,7 +15,7 @@ use super::report::{Outcome, Report};
 use super::roster::{Found, Roster};
 use super::sweep::Sweep;
 use super::visit::Visitor;
-use super::{Error, Metrics, Options, Rooms};
+use super::{Error, Metrics, Options, Rooms, Unplaced};
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::errors::with_sources;
 use crate::store::rows::{self, FrontierRow, SeenRow, Typed as _};
@@ -521,6 +521,9 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
     let visit = visitor.visit(job, &mut report);
     match tokio::time::timeout(visitor.options.deadline, visit).await {
         Ok(Ok(())) => {}
+        Ok(Err(Error::Log { source: Unplaced::MovedOn, .. })) => {
+            (report.outcome, report.refresh) = (Outcome::Overtaken, report.started);
+        }
         Ok(Err(error)) => {
             report.outcome = Outcome::Ours;
             report.detail = Some(with_sources(&error));

@@ -142,8 +142,9 @@ pub struct Rooms {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Returns when the entry is durable and the rows in `State` show it, so
-    /// that whatever is judged next is judged by it.
-    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced>;
+    /// that whatever is judged next is judged by it. `after` is the version of
+    /// the row that the draft was judged by, 0 without a row.
+    async fn submit(&self, draft: Draft, after: u64) -> Result<Placed, Unplaced>;
 
     /// Whether a mailbox that has no row was forgotten: it is not visited, and
     /// nothing about it is written down, until its owner asks.
@@ -168,7 +169,11 @@ pub enum Unplaced {
     /// The log is stopping or full: visit again later.
     #[error("the log takes nothing now: {0}")]
     Later(String),
-    /// It does not fit what the log holds: the rows were older than the log.
+    /// The log has a newer entry of the name than the draft was judged by: that
+    /// of an earlier visit that could not wait for it. Visit again.
+    #[error("the log has moved on since the name was judged")]
+    MovedOn,
+    /// It does not fit what the log holds.
     #[error("the log refused a draft: {0}")]
     Misfit(String),
 }

@@ -183,8 +183,10 @@ impl Quotas {
 
 #[async_trait]
 impl Sink for Quotas {
-    async fn submit(&self, mut draft: Draft) -> Result<Placed, Unplaced> {
-        let Some(subject) = Subject::of(&draft) else { return self.sink.submit(draft).await };
+    async fn submit(&self, mut draft: Draft, after: u64) -> Result<Placed, Unplaced> {
+        let Some(subject) = Subject::of(&draft) else {
+            return self.sink.submit(draft, after).await;
+        };
         let ruling = self.rule(&subject).await.map_err(later)?;
         let Ruling::Admit(coalesced) = ruling else {
             self.coalesce(&subject).await?;
@@ -196,7 +198,7 @@ impl Sink for Quotas {
             Draft::User(draft) => draft.coalesced = coalesced,
             Draft::Forget { .. } => {}
         }
-        let placed = self.sink.submit(draft).await;
+        let placed = self.sink.submit(draft, after).await;
         // Killed here: the count stands, and what was told is told once more.
         if let Err(error) = self.settle(&subject, placed.is_ok()).await {
             tracing::warn!(domain = %subject.name.domain(), %error, "a quota could not be written");
@@ -338,7 +340,7 @@ mod tests {
 
     #[async_trait]
     impl Sink for Told {
-        async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
+        async fn submit(&self, draft: Draft, _after: u64) -> Result<Placed, Unplaced> {
             if *self.closed.lock().unwrap() {
                 return Err(Unplaced::Later("closed".into()));
             }
@@ -377,8 +379,9 @@ mod tests {
         }
 
         async fn user(&self, name: &str, signet: &'static str, event: Event) -> bool {
-            let placed = self.quotas.submit(Draft::User(draft(name, signet, event))).await.unwrap();
-            placed != Placed::Coalesced
+            let after = u64::from(event != Event::FirstSeen);
+            let draft = Draft::User(draft(name, signet, event));
+            self.quotas.submit(draft, after).await.unwrap() != Placed::Coalesced
         }
 
         fn last_coalesced(&self) -> Option<Coalesced> {
@@ -498,7 +501,7 @@ mod tests {
                 hold: None,
                 coalesced: None,
             };
-            let placed = bench.quotas.submit(Draft::Domain(draft)).await.unwrap();
+            let placed = bench.quotas.submit(Draft::Domain(draft), 0).await.unwrap();
             assert_eq!(placed != Placed::Coalesced, admitted, "{domain}");
         }
     }
@@ -509,7 +512,7 @@ mod tests {
         *bench.told.closed.lock().unwrap() = true;
         for _ in 0..3 {
             let draft = Draft::User(draft(X, "1", Event::FirstSeen));
-            assert!(matches!(bench.quotas.submit(draft).await, Err(Unplaced::Later(_))));
+            assert!(matches!(bench.quotas.submit(draft, 0).await, Err(Unplaced::Later(_))));
         }
         *bench.told.closed.lock().unwrap() = false;
         assert!(bench.user(X, "1", Event::FirstSeen).await);

@@ -47,6 +47,9 @@ pub enum Outcome {
     Dx(&'static str),
     /// The visit took too long as a whole.
     Deadline,
+    /// The log had an entry by then that was not known when the visit judged: it
+    /// is visited again at once.
+    Overtaken,
     /// The log took nothing, or our own stores failed.
     Ours,
 }
@@ -76,6 +79,7 @@ impl Outcome {
             Outcome::SignetInvalid => "signet-invalid",
             Outcome::Dx(word) => word,
             Outcome::Deadline => "deadline",
+            Outcome::Overtaken => "overtaken",
             Outcome::Ours => "ours",
         }
     }
@@ -92,6 +96,7 @@ impl Outcome {
                 | Outcome::Forgotten
                 | Outcome::NotFound
                 | Outcome::NotInForce
+                | Outcome::Overtaken
         )
     }
 }
@@ -154,16 +159,18 @@ impl Report {
         }
     }
 
-    /// Whether the visit put an entry for this name into the log, or saw again what
-    /// is in it.
+    /// Whether the visit put an entry for this name into the log, saw again what
+    /// is in it, or found that it is in there by now.
     pub(super) fn has(&self, name: &Name) -> bool {
-        let is_known = |outcome| {
-            matches!(outcome, Outcome::Confirmed | Outcome::Claimed | Outcome::NotInForce)
+        let is_known = |outcome| match outcome {
+            Outcome::Confirmed | Outcome::Claimed | Outcome::NotInForce => true,
+            outcome => outcome == Outcome::Overtaken,
         };
         let is_logged = |entered: &Entered| {
             entered.name == *name && matches!(entered.placed, Placed::Version(_))
         };
         self.entries.iter().any(is_logged)
+            || self.outcome == Outcome::Overtaken && name.address().is_none()
             || self
                 .users
                 .iter()

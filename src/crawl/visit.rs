@@ -228,7 +228,7 @@ impl Visitor {
         let Some(draft) = judge(self.chain(domain, seen, dnssec).await) else { return Ok(()) };
         self.domain_alarms(known, seen, &draft).await;
         let (name, events) = (Name::Domain(domain.clone()), draft.events);
-        let entered = self.enter(Draft::Domain(draft), name, events).await?;
+        let entered = self.enter(Draft::Domain(draft), known.version, name, events).await?;
         report.entries.push(entered);
         Ok(())
     }
@@ -271,8 +271,15 @@ impl Visitor {
         (observed.dnssec == dnssec && same).then_some(evidence.chain)
     }
 
-    async fn enter(&self, draft: Draft, name: Name, events: Events) -> Result<Entered, Error> {
-        match self.rooms.sink.submit(draft).await {
+    /// `after` is the version that the draft was judged from.
+    async fn enter(
+        &self,
+        draft: Draft,
+        after: u64,
+        name: Name,
+        events: Events,
+    ) -> Result<Entered, Error> {
+        match self.rooms.sink.submit(draft, after).await {
             Ok(placed) => Ok(Entered { name, events, placed }),
             Err(source) => Err(Error::Log { domain: name.domain().clone(), source }),
         }

@@ -28,9 +28,10 @@ pub struct IntoLog(pub Log);
 
 #[async_trait]
 impl Sink for IntoLog {
-    async fn submit(&self, draft: Draft) -> Result<Placed, Unplaced> {
-        match self.0.submit(draft).await {
+    async fn submit(&self, draft: Draft, after: u64) -> Result<Placed, Unplaced> {
+        match self.0.submit_after(draft, after).await {
             Ok(placed) => Ok(Placed::Version(placed.version)),
+            Err(Refused::MovedOn { .. }) => Err(Unplaced::MovedOn),
             Err(Refused::Unplaceable(why)) => Err(Unplaced::Misfit(why.to_string())),
             Err(later) => Err(Unplaced::Later(later.to_string())),
         }

@@ -383,6 +383,10 @@ pub enum Refused {
     /// It does not fit what the log holds of its label.
     #[error("the draft has no place")]
     Unplaceable(#[source] Unplaceable),
+    /// The label has an entry that whoever made the draft did not know of: look
+    /// again, and judge by that.
+    #[error("the label has moved on to version {version}")]
+    MovedOn { version: u64 },
     /// The log has stopped. The entry may be in it or not; look at the next start.
     #[error("the log has stopped")]
     Stopped,
@@ -418,6 +422,8 @@ pub struct Heads {
 struct Waiting {
     draft: Draft,
     label: Label,
+    /// The version that it was judged from; `None`: it stands by itself.
+    after: Option<u64>,
     urgent: bool,
     reply: oneshot::Sender<Result<Placed, Refused>>,
 }
@@ -490,28 +496,46 @@ impl Waiting {
     fn answer(self, outcome: Result<Placed, Refused>) {
         let _ = self.reply.send(outcome);
     }
+
+    /// Nobody waits for it any more: its submitter gave up, and judges anew.
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
 }
 
 impl Log {
     /// Hands a draft in and waits until it is durable, published and indexed.
-    /// Waits longer while the pool is full.
+    /// Waits longer while the pool is full. Given up before its batch is made, it
+    /// is not logged.
     pub async fn submit(&self, draft: Draft) -> Result<Placed, Refused> {
-        self.hand_in(draft, false).await
+        self.hand_in(draft, None, false).await
     }
 
-    /// The same for somebody who waits: batches may follow five a second.
+    /// The same for a draft that was judged by the row of its name: `after` is
+    /// the row's version, 0 without a row. Whoever gave up cannot know whether an
+    /// entry came of it; this way its next draft never repeats that entry.
+    pub async fn submit_after(&self, draft: Draft, after: u64) -> Result<Placed, Refused> {
+        self.hand_in(draft, Some(after), false).await
+    }
+
+    /// As [`Log::submit`] for somebody who waits: batches may follow five a second.
     pub async fn submit_urgent(&self, draft: Draft) -> Result<Placed, Refused> {
-        self.hand_in(draft, true).await
+        self.hand_in(draft, None, true).await
     }
 
-    async fn hand_in(&self, draft: Draft, urgent: bool) -> Result<Placed, Refused> {
+    async fn hand_in(
+        &self,
+        draft: Draft,
+        after: Option<u64>,
+        urgent: bool,
+    ) -> Result<Placed, Refused> {
         if let Some(blocked) = self.standing_block() {
             return Err(Refused::Blocked(blocked));
         }
         // Here and not in the sequencer: 40 µs each, on the submitter's thread.
         let label = draft.label(&self.0.keys.vrf);
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { draft, label, urgent, reply };
+        let waiting = Waiting { draft, label, after, urgent, reply };
         self.0.pool.send(waiting).await.map_err(|_| Refused::Stopped)?;
         answer.await.unwrap_or(Err(Refused::Stopped))
     }

@@ -105,11 +105,13 @@ struct Committed {
     drafts: Vec<(Waiting, Placed)>,
 }
 
-/// What a label has become within the batch that is being made.
+/// What a label is, with what the batch that is being made does to it.
 #[derive(Clone, Copy)]
 struct Standing {
     version: u64,
     current: u64,
+    /// As whoever reads the name's row knows it: 0 if that is gone.
+    known: u64,
     held_until: Option<Timestamp>,
 }
 
@@ -236,6 +238,7 @@ impl Sequencer {
             let Ok(waiting) = self.pool.try_recv() else { break };
             self.waiting.push_back(waiting);
         }
+        self.waiting.retain(|waiting| !waiting.is_abandoned());
         let time = match self.time() {
             Ok(_) if self.is_carrying() => {
                 self.block(Blocked::Carrying).await?;
@@ -463,13 +466,24 @@ impl Sequencer {
         }
         let mut drafts = drafts.into_iter();
         while let Some(waiting) = drafts.next() {
-            let place = match self.place(&waiting, time, &standings).await {
-                Ok(place) => place,
+            let found = match self.standing(&waiting, &standings).await {
+                Ok(standing) => {
+                    let place = self.place(&waiting, &standing, time, &standings);
+                    place.map(|place| (standing, place))
+                }
+                Err(error) => Err(error),
+            };
+            let (standing, place) = match found {
+                Ok(found) => found,
                 Err(error) => {
                     let rest = placed.into_iter().map(|(waiting, _)| waiting);
                     return Err((error, rest.chain([waiting]).chain(drafts).collect()));
                 }
             };
+            if waiting.after.is_some_and(|after| after != standing.known) {
+                waiting.answer(Err(Refused::MovedOn { version: standing.version }));
+                continue;
+            }
             let made = match waiting.draft.place(&place) {
                 Ok(made) => made,
                 Err(error) => {
@@ -479,7 +493,8 @@ impl Sequencer {
             };
             let index = first + entries.len() as u64;
             let held_until = held_until(&made.entry);
-            let standing = Standing { version: made.version, current: made.current, held_until };
+            let (version, current) = (made.version, made.current);
+            let standing = Standing { version, current, known: version, held_until };
             standings.insert(waiting.label, standing);
             entries.push(made.entry);
             blobs.extend(made.blobs);
@@ -518,21 +533,43 @@ impl Sequencer {
         Entry::new(time, Kind::Genesis(genesis)).encode().into()
     }
 
+    /// What a draft's label is now: from this batch, else from the directory and
+    /// the name's row, which is as far as the tip.
+    async fn standing(
+        &self,
+        waiting: &Waiting,
+        standings: &HashMap<Label, Standing>,
+    ) -> Result<Standing, Error> {
+        if let Some(standing) = standings.get(&waiting.label) {
+            return Ok(*standing);
+        }
+        let tip = self.tip.map.tip(&waiting.label);
+        let (version, current) = tip.map_or((0, 0), |tip| (tip.version, tip.current));
+        let state = &*self.log.0.state;
+        let row = match &waiting.draft {
+            Draft::Domain(draft) => {
+                let key = Domain::as_str(&draft.domain).as_bytes();
+                let row = rows::find::<DomainRow>(state, key).await?;
+                row.map(|row| (row.version, row.held_until))
+            }
+            Draft::User(UserDraft { address, .. }) | Draft::Forget { address } => {
+                let row = rows::find::<UserRow>(state, &rows::user_key(address)).await?;
+                row.map(|row| (row.version, row.held_until))
+            }
+        };
+        let (known, held_until) = row.unwrap_or_default();
+        let held_until = held_until.map(Timestamp::from_millis);
+        Ok(Standing { version, current, known, held_until })
+    }
+
     /// Where a draft goes, by what its label and its domain are now.
-    async fn place<'a>(
+    fn place<'a>(
         &'a self,
         waiting: &Waiting,
+        standing: &Standing,
         time: Timestamp,
         standings: &HashMap<Label, Standing>,
     ) -> Result<Place<'a>, Error> {
-        let standing = match standings.get(&waiting.label) {
-            Some(standing) => *standing,
-            None => {
-                let tip = self.tip.map.tip(&waiting.label);
-                let (version, current) = tip.map_or((0, 0), |tip| (tip.version, tip.current));
-                Standing { version, current, held_until: self.hold(&waiting.draft).await? }
-            }
-        };
         let domain = Label::of_domain(waiting.draft.domain());
         let domain_current = match standings.get(&domain) {
             Some(standing) => standing.current,
@@ -548,23 +585,6 @@ impl Sequencer {
             opening: random()?,
             domain_current,
         })
-    }
-
-    /// The hold that the label's last entry set, from the index, which is as
-    /// far as the tip.
-    async fn hold(&self, draft: &Draft) -> Result<Option<Timestamp>, Error> {
-        let state = &*self.log.0.state;
-        let until = match draft {
-            Draft::Domain(draft) => {
-                let key = Domain::as_str(&draft.domain).as_bytes();
-                rows::find::<DomainRow>(state, key).await?.and_then(|row| row.held_until)
-            }
-            Draft::User(UserDraft { address, .. }) | Draft::Forget { address } => {
-                let key = rows::user_key(address);
-                rows::find::<UserRow>(state, &key).await?.and_then(|row| row.held_until)
-            }
-        };
-        Ok(until.map(Timestamp::from_millis))
     }
 
     /// Applies the batch to the directory, closes it with the new root, and

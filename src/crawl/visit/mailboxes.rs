@@ -11,7 +11,7 @@ use super::dx::Dx;
 use super::known::unseen;
 use super::{Failure, Visitor, is_as_before, sha256};
 use crate::crawl::judge::{self, KnownUser, Served};
-use crate::crawl::{Entered, Error, IncidentKind, Outcome, Placed, Report, alarm};
+use crate::crawl::{Entered, Error, IncidentKind, Outcome, Placed, Report, Unplaced, alarm};
 use crate::dime::org::ValidOrgSignet;
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
@@ -47,6 +47,8 @@ struct Fetched {
 /// What a look at a mailbox came to: drafts to submit, or none.
 struct Looked {
     seen: SeenRow,
+    /// The version that was known, 0 for none.
+    version: u64,
     drafts: Vec<UserDraft>,
     /// Bytes of the tip in force before.
     tip: Bytes,
@@ -58,7 +60,8 @@ struct Looked {
 
 impl Looked {
     fn nothing(seen: SeenRow, outcome: Outcome) -> Looked {
-        Looked { drafts: Vec::new(), tip: Bytes::new(), served: seen.last_served, seen, outcome }
+        let (drafts, tip, served) = (Vec::new(), Bytes::new(), seen.last_served);
+        Looked { seen, version: 0, drafts, tip, served, outcome }
     }
 
     /// Bytes that wait with it.
@@ -139,7 +142,7 @@ impl Visitor {
         entries: &mut Vec<Entered>,
         unwritten: &mut Option<SeenRow>,
     ) -> Result<Outcome, Error> {
-        let Looked { mut seen, drafts, mut tip, served, mut outcome } = looked;
+        let Looked { mut seen, mut version, drafts, mut tip, served, mut outcome } = looked;
         if outcome == Outcome::Forgotten {
             return Ok(outcome);
         }
@@ -150,7 +153,15 @@ impl Visitor {
             for incident in alarm::of_user(&draft, &tip) {
                 self.report(incident).await;
             }
-            let entered = self.enter(Draft::User(draft), name.clone(), events).await?;
+            let entered = match self.enter(Draft::User(draft), version, name.clone(), events).await
+            {
+                // What was seen is judged again, by what is known now.
+                Err(Error::Log { source: Unplaced::MovedOn, .. }) => return Ok(Outcome::Overtaken),
+                entered => entered?,
+            };
+            if let Placed::Version(placed) = entered.placed {
+                version = placed;
+            }
             astray = events.intersects(Events::of(&[Event::Forked, Event::Reverted]));
             coalesced |= entered.placed == Placed::Coalesced;
             outcome = match () {
@@ -194,6 +205,7 @@ impl Visitor {
         let row = self.user_row(address).await.map_err(failed)?;
         let mut seen = self.seen(&Name::Address(address.clone())).await.map_err(failed)?;
         let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
+        let version = row.as_ref().map_or(0, |row| row.version);
         seen.attempted_at = self.rooms.clock.now();
         Ok(match self.look(dx, address, &known, authority, &seen).await {
             Ok((drafts, served, outcome)) => {
@@ -201,7 +213,7 @@ impl Visitor {
                     (seen.version, seen.confirmed_at) = (known.current, seen.attempted_at);
                 }
                 let tip = known.chain.last().map(|tip| Bytes::copy_from_slice(tip.bytes()));
-                Looked { seen, drafts, tip: tip.unwrap_or_default(), served, outcome }
+                Looked { seen, version, drafts, tip: tip.unwrap_or_default(), served, outcome }
             }
             Err(failure) => Looked::nothing(seen, failure.outcome),
         })
@@ -435,6 +447,9 @@ fn settle(settled: Settled, waiting: &mut usize, report: &mut Report) -> Result<
     report.entries.extend(settled.entries);
     report.seen.extend(settled.seen);
     let outcome = settled.outcome?;
+    if outcome == Outcome::Overtaken {
+        report.refresh = report.started;
+    }
     report.users.push((settled.address, outcome));
     Ok(())
 }
