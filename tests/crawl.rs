@@ -23,8 +23,8 @@ use syndicate::dime::certificate::How;
 use syndicate::dime::key::{Owner, PrivateKey};
 use syndicate::dime::record::{Template, sign_certificate};
 use syndicate::dime::reply::make;
-use syndicate::dime::signet::build::{self, SignTo};
-use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet};
+use syndicate::dime::signet::build::{self, Content, SignTo};
+use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet, field};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{AddressFilter, client, hosts::Limits, tls::Roots};
 use syndicate::proof::dnssec::Observed;
@@ -38,7 +38,7 @@ use syndicate::store::rows::{
     self, DomainRow, FrontierRow, Hash, LinkRow, OrgRow, SeenRow, UserRow,
 };
 use syndicate::store::state::{Batch, Range, Table};
-use syndicate::store::testing::MemoryState;
+use syndicate::store::testing::{Answer as Denied, Fault, Faults, MemoryState, Operation};
 use syndicate::store::{Blobs, State, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -304,6 +304,8 @@ struct World {
     shelf: Arc<Shelf>,
     ledger: Arc<Ledger>,
     state: Arc<MemoryState>,
+    /// What the crawler meets when it reads public blobs.
+    faults: Faults,
     clock: Clock,
     evidence: Arc<Evidence>,
     handle: Handle,
@@ -365,7 +367,7 @@ impl World {
         resolver.set_addresses(HOST, &[IpAddr::V4(Ipv4Addr::LOCALHOST)], Dnssec::Secure);
         let clock = Clock::manual(START);
         let state = Arc::new(MemoryState::default());
-        let public = Blobs::memory();
+        let (public, faults) = (Blobs::memory(), Faults::new());
         let ledger = Arc::new(Ledger {
             state: state.clone(),
             public: public.clone(),
@@ -392,7 +394,7 @@ impl World {
             resolver: resolver.clone(),
             second_resolver: None,
             state: state.clone(),
-            public,
+            public: faults.wrap_blobs(&public, "public"),
             clock: clock.clone(),
             sink,
             incidents: evidence.clone(),
@@ -407,6 +409,7 @@ impl World {
             shelf,
             ledger,
             state,
+            faults,
             clock,
             evidence,
             handle,
@@ -1207,6 +1210,64 @@ async fn a_long_history_comes_in_parts() {
     assert!(visits >= 3);
     assert_eq!(world.told().iter().filter(|events| *events == "ROTATED").count(), 9);
     assert_eq!(world.visit(X).await.users[0].1, Outcome::Confirmed);
+}
+
+/// A name's past is read where a link needs it, and no more of it than is bounded.
+#[tokio::test]
+async fn a_visit_reads_the_past_when_a_link_needs_it() {
+    let world = World::new().await;
+    let reads = || world.state.take_reads(Table::Signets);
+    world.found("a.example", 1);
+    let chain = [link(X, 11, None, 1), link(X, 12, Some(11), 1), link(X, 13, Some(12), 1)];
+    world.serve(X, &chain);
+    world.visit(X).await;
+    world.publish("a.example", &world.record(&[1, 2]).text());
+    let rolled = build::org(&key(Owner::Org, 2), Dialect::L, &[], &[], SignTo::Id("a.example"));
+    world.shelf.orgs.lock().unwrap().insert("a.example".parse().unwrap(), rolled.unwrap());
+    let mut chain = chain.to_vec();
+    chain.push(link(X, 14, Some(13), 2));
+    world.serve(X, &chain);
+    world.visit(X).await;
+    assert_eq!(world.user_row(X).await.chain.len(), 4);
+    world.told();
+
+    let first = world.domain_row("a.example").await.org_signets[0].signet;
+    let old_org = format!("public/{}", keys::blob(&first.0));
+    world.faults.always(Operation::Read, &old_org, Fault::Refuse(Denied::Unavailable));
+    reads();
+    let report = world.visit(X).await;
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Confirmed)], "{:?}", report.detail);
+    assert_eq!(reads(), 1, "the tip");
+    // Another branch, for which all links come, old ones of the old signer too.
+    world.serve(X, &[&chain[..3], &[link(X, 16, Some(13), 2)]].concat());
+    assert_eq!(world.visit(X).await.outcome, Outcome::Ours);
+    world.faults.clear();
+    reads();
+    assert_eq!(world.visit(X).await.users, [(X.parse().unwrap(), Outcome::NotInForce)]);
+    assert_eq!(world.told(), ["FORKED"]);
+    assert_eq!(reads(), 4, "all links");
+
+    // Links of almost a MiB each: four of them before the tip are enough.
+    let mut row = world.user_row(X).await;
+    let tip = row.chain.pop().unwrap();
+    let mut batch = Batch::new();
+    for number in 21..=27 {
+        let request = build::request(&key(Owner::User, number), Dialect::L, None).unwrap();
+        let photo = [Content::Known(field::PHOTO, vec![number; 1_000_000])];
+        let large = build::user(&request, &[1; 32], &photo, SignTo::Id(X)).unwrap();
+        let signet = sha256(large.bytes());
+        batch.put(Table::Signets, signet.0, large.bytes());
+        row.chain.push(LinkRow { signet, ..tip.clone() });
+    }
+    row.chain.push(tip);
+    batch.row(&row);
+    let _ = world.state.apply(batch).await.unwrap();
+    chain.push(link(X, 15, Some(14), 2));
+    world.serve(X, &chain[3..]);
+    reads();
+    assert_eq!(world.visit(X).await.users, [(X.parse().unwrap(), Outcome::Changed)]);
+    assert_eq!(world.told(), ["ROTATED"]);
+    assert_eq!(reads(), 1 + 5, "the tip, and one link too many");
 }
 
 /// An entry of a visit that did not wait for it: what is judged next is judged by it.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use mini_log::*;
 use mirror::Mirror;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
 use syndicate::crawl::{self, IncidentKind, Incidents as _};
 use syndicate::daemon::{
@@ -1188,4 +1189,64 @@ async fn the_crawl_keeps_what_stands_alone() {
     let files = filed.of_name(&Name::Domain(domain)).await.unwrap();
     let findings = verify(&Incident::read(&files[0]).unwrap(), &[], None).unwrap();
     assert!(findings.checked[0].contains("pok-mismatch"));
+}
+
+/// What was in force before an alarm may have been signed long ago; what is older
+/// still is not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_past_of_a_domain_is_read_as_far_as_an_alarm_needs_it() {
+    use syndicate::store::rows::{self, DomainRow, Hash, OrgRow};
+    use syndicate::store::testing::{Answer, Fault as Broken, Faults, Operation};
+    use syndicate::store::{Batch, keys};
+
+    let mirror = Mirror::world().await;
+    let with_pok = |byte| {
+        let [one, ..] = orgs();
+        Org { pok: key(Owner::Org, byte), soks: vec![], ..one }
+    };
+    let (older, oldest) = (with_pok(91), with_pok(90));
+    let state = &*mirror.state;
+    let mut row: DomainRow = rows::find(state, b"one.example").await.unwrap().unwrap();
+    let public = &mirror.store.public;
+    let faults = Faults::new();
+    for (number, org) in [&older, &oldest].into_iter().enumerate() {
+        let signet = Bytes::copy_from_slice(org.signet().bytes());
+        let hash = Sha256::digest(&signet).into();
+        public.put(keys::blob(&hash), signet).await.unwrap();
+        row.org_signets.insert(0, OrgRow { signet: Hash(hash), version: 0 });
+        if number == 1 {
+            let path = format!("public/{}", keys::blob(&hash));
+            faults.always(Operation::Read, &path, Broken::Refuse(Answer::Unavailable));
+        }
+    }
+    let mut batch = Batch::new();
+    batch.row(&row);
+    let _ = state.apply(batch).await.unwrap();
+
+    let filed = Arc::new(Filed::new(mirror.store.private.clone(), mirror.clock.clone()));
+    let public = faults.wrap_blobs(public, "public");
+    let crawl = FromCrawl::new(filed.clone(), mirror.state.clone(), public, ORIGIN.into());
+    let bob: syndicate::dime::Address = "bob@one.example".parse().unwrap();
+    let before = older.user("bob@one.example", &key(Owner::User, 3), None, None);
+    let now = orgs()[0].user("bob@one.example", &key(Owner::User, 4), None, None);
+    let [before, bytes] = [before, now].map(|signet| Bytes::copy_from_slice(signet.bytes()));
+    let (kind, why) =
+        (IncidentKind::Alarm(Event::Restarted), Rejection::new("RESTARTED", "a test"));
+    let domain = bob.domain();
+    let seen = crawl::Incident::new(kind, domain, Some(&bob), why, bytes, at(2 * MINUTE));
+    crawl.report(crawl::Incident { before: before.clone(), ..seen.clone() }).await;
+    // Neither is the past needed for what is no alarm.
+    let junk = crawl::Incident { kind: IncidentKind::SignetInvalid, ..seen };
+    crawl.report(junk).await;
+
+    use syndicate::serve::http::Incidents as _;
+    let files = filed.of_name(&Name::Address(bob)).await.unwrap();
+    assert_eq!(files.len(), 2);
+    let read: Vec<Incident> = files.iter().map(|file| Incident::read(file).unwrap()).collect();
+    let alarm = read.iter().find_map(|incident| match &incident.evidence {
+        Evidence::Received(received) => received.before.clone(),
+        _ => None,
+    });
+    let shown = alarm.expect("what was in force before");
+    assert_eq!((shown.signet, shown.org_signet), (before, older.signet().bytes().to_vec().into()));
 }

@@ -6,8 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
+use syndicate::dime::key::{Owner, PrivateKey};
+use syndicate::dime::signet::build::{self, Content, SignTo};
+use syndicate::dime::signet::{Dialect, Level as SignetLevel, Signet, field};
 use syndicate::dime::{Dnssec, Timestamp};
+use syndicate::log::answer::{self, Answerer, Holding, MAX_BLOBS, Question, Span};
 use syndicate::log::check::{Checked, check};
 use syndicate::log::{
     self, Blocked, Error, Keys, Log, Opened, Options, Placed, Refused, Remedy, Sequencer,
@@ -18,10 +23,10 @@ use syndicate::proof::entry::{Event, Level};
 use syndicate::proof::merkle::{leaf_hash, verify_consistency, verify_inclusion};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::vrf;
-use syndicate::store::rows::{self, DomainRow, Place, UserRow};
+use syndicate::store::rows::{self, DomainRow, LISTED, Place, UserRow};
 use syndicate::store::sled::{Sled, set_aside};
 use syndicate::store::testing::{Answer, Fault, Faults, MemoryState, Operation};
-use syndicate::store::{State, Store};
+use syndicate::store::{Batch, State, Store, Table, keys as store_keys};
 use tokio::task::JoinHandle;
 
 const ORIGIN: &str = "log.example/test";
@@ -311,6 +316,162 @@ async fn what_was_given_up_is_not_logged_and_never_twice() {
     assert_eq!(one.await.unwrap().unwrap().version, 6);
     assert_eq!(other.await.unwrap(), Err(Refused::MovedOn { version: 6 }));
     whole(&clean).await;
+}
+
+/// A signet of so many bytes and some, by key `number`.
+fn large(address: &str, number: u8, bytes: usize) -> Signet {
+    let key = PrivateKey::from_secrets(Owner::User, [number; 32], [number; 32]).unwrap();
+    let request = build::request(&key, Dialect::L, None).unwrap();
+    let photo = [Content::Known(field::PHOTO, vec![number; bytes])];
+    build::user(&request, &[9; 32], &photo, SignTo::Id(address)).unwrap()
+}
+
+/// Strangers make histories as long and as large as they like, and anybody may ask.
+#[tokio::test]
+async fn a_long_chain_is_answered_with_few_reads() {
+    const ALICE: &str = "alice@a.example";
+    let (state, mut machine, faults) =
+        (Arc::new(MemoryState::default()), Machine::new(), Faults::new());
+    machine.state = state.clone();
+    let mut opened = machine.open(&faults.wrap(&Store::memory())).await;
+    // Ten signets of a quarter MiB, of which seven are less than two MiB; then ten small ones.
+    let sizes = (0..20).map(|number| if number < 10 { 256 << 10 } else { 100 });
+    let chain: Vec<Signet> =
+        (1..).zip(sizes).map(|(number, size)| large(ALICE, number, size)).collect();
+    let org = |number: u8| {
+        let key = PrivateKey::from_secrets(Owner::Org, [number; 32], [number; 32]).unwrap();
+        let photo = [Content::Known(field::PHOTO, vec![number; 256 << 10])];
+        build::org(&key, Dialect::L, &[], &photo, SignTo::Id("a.example")).unwrap()
+    };
+    let orgs: Vec<Signet> = (1..=10).map(org).collect();
+    let mut drafts = Vec::new();
+    for (number, org) in orgs.iter().enumerate() {
+        let event = if number == 0 { Event::FirstSeen } else { Event::OrgSignetChanged };
+        let Draft::Domain(draft) = domain("a.example", &[event], "a") else { panic!() };
+        let org_signet = Some(Bytes::copy_from_slice(org.bytes()));
+        drafts.push(Draft::Domain(DomainDraft { org_signet, ..draft }));
+    }
+    for (number, link) in chain.iter().enumerate() {
+        let event = if number == 0 { Event::FirstSeen } else { Event::Rotated };
+        let Draft::User(draft) = user(ALICE, event, "") else { panic!() };
+        let signet = Some(Bytes::copy_from_slice(link.bytes()));
+        drafts.push(Draft::User(UserDraft { signet, ..draft }));
+    }
+    let handles = submit_all(&opened.log, drafts).await;
+    round(&mut opened.sequencer).await;
+    for handle in handles {
+        handle.await.unwrap().unwrap();
+    }
+
+    let answers = Answerer::new(opened.log.reader());
+    let alice = ALICE.parse().unwrap();
+    let print = |signet: &Signet| signet.fingerprint(SignetLevel::Crypto).unwrap();
+    let reads = || state.take_reads(Table::Signets);
+    reads();
+    let tip = answers.mailbox(&alice, None).await.unwrap();
+    assert_eq!((tip, reads()), (Holding::Found(chain[19].clone()), 1));
+    let third = answers.mailbox(&alice, Some(&print(&chain[17]))).await.unwrap();
+    assert_eq!((third, reads()), (Holding::Found(chain[17].clone()), 3));
+    let (start, stop) = (print(&chain[15]), print(&chain[18]));
+    let part = answers.history(&alice, Some(&start), Some(&stop)).await.unwrap();
+    assert_eq!((part, reads()), (Holding::Found(chain[15..=18].to_vec()), 5));
+    let backwards = answers.history(&alice, Some(&stop), Some(&start)).await.unwrap();
+    assert_eq!((backwards, reads()), (Holding::Nothing, 2));
+    // All there is ends where it gets too large, with one read too many.
+    let whole = answers.history(&alice, None, None).await.unwrap();
+    assert_eq!((whole, reads()), (Holding::Found(chain[3..].to_vec()), 18));
+    let oldest = answers.history(&alice, Some(&print(&chain[0])), None).await.unwrap();
+    assert_eq!((oldest, reads()), (Holding::Nothing, 18));
+
+    // Of the domain the one in force alone, unless another is asked for.
+    let public = |org: &Signet| {
+        let name = store_keys::blob(&Sha256::digest(org.bytes()).into());
+        format!("public/{name}")
+    };
+    for unread in &orgs[..3] {
+        faults.always(Operation::Read, &public(unread), Fault::Refuse(Answer::Unavailable));
+    }
+    let name = "a.example".parse().unwrap();
+    let older = answers.domain(&name, Some(&print(&orgs[5]))).await.unwrap();
+    assert_eq!(older, Holding::Found(orgs[5].clone()));
+    for unread in &orgs[..9] {
+        faults.always(Operation::Read, &public(unread), Fault::Refuse(Answer::Unavailable));
+    }
+    for at in [None, Some(&print(&orgs[9]))] {
+        let found = answers.domain(&name, at).await.unwrap();
+        assert_eq!(found, Holding::Found(orgs[9].clone()));
+    }
+    assert!(answers.domain(&name, Some(&print(&orgs[5]))).await.is_err());
+}
+
+/// What no reader takes need not be read here.
+#[tokio::test]
+async fn a_history_too_large_for_a_receipt_is_not_put_together() {
+    const ALICE: &str = "alice@a.example";
+    let (state, mut machine) = (Arc::new(MemoryState::default()), Machine::new());
+    machine.state = state.clone();
+    let mut opened = machine.open(&Store::memory()).await;
+    let mut drafts = vec![domain("a.example", &[Event::FirstSeen], "a")];
+    for number in 1..=20 {
+        let event = if number == 1 { Event::FirstSeen } else { Event::Rotated };
+        let Draft::User(draft) = user(ALICE, event, "") else { panic!("a mailbox's") };
+        let signet = Some(Bytes::from(vec![number; 1_000_000]));
+        drafts.push(Draft::User(UserDraft { signet, ..draft }));
+    }
+    let handles = submit_all(&opened.log, drafts).await;
+    round(&mut opened.sequencer).await;
+    for handle in handles {
+        handle.await.unwrap().unwrap();
+    }
+    let answers = Answerer::new(opened.log.reader());
+    let ask = async |span| {
+        let name = ALICE.parse().unwrap();
+        answers.receipt(&Question { name, span, has_genesis: true }).await
+    };
+    state.take_reads(Table::Signets);
+    let whole = ask(Span::From(0)).await;
+    assert!(matches!(whole, Err(answer::Error::TooLong { latest: 20, .. })), "{whole:?}");
+    assert_eq!(state.take_reads(Table::Signets), MAX_BLOBS / 1_000_000 + 1);
+    ask(Span::Latest).await.unwrap();
+    assert_eq!(state.take_reads(Table::Signets), 1);
+}
+
+/// A row is one value of the index, which takes no more than a MiB.
+#[tokio::test]
+async fn a_row_lists_the_newest_links() {
+    let (store, machine) = (Store::memory(), Machine::new());
+    let mut opened = small_log(&machine, &store).await;
+    let state = &*machine.state;
+    let key = rows::user_key(&"alice@a.example".parse().unwrap());
+    let users = async || rows::find::<UserRow>(state, &key).await.unwrap().unwrap();
+    let domains = async || rows::find::<DomainRow>(state, b"a.example").await.unwrap().unwrap();
+    // As after years.
+    let (mut alice, mut above) = (users().await, domains().await);
+    alice.chain = alice.chain.iter().cycle().take(LISTED).cloned().collect();
+    above.org_signets = above.org_signets.iter().cycle().take(LISTED).copied().collect();
+    let mut batch = Batch::new();
+    batch.row(&alice);
+    batch.row(&above);
+    let _ = state.apply(batch).await.unwrap();
+
+    let Draft::Domain(next) = domain("a.example", &[Event::OrgSignetChanged], "record a") else {
+        panic!("a domain's")
+    };
+    let org_signet = Some(Bytes::from_static(b"another org signet"));
+    let drafts = vec![
+        Draft::Domain(DomainDraft { org_signet, ..next }),
+        user("alice@a.example", Event::Rotated, "alice 3"),
+    ];
+    let handles = submit_all(&opened.log, drafts).await;
+    round(&mut opened.sequencer).await;
+    for handle in handles {
+        handle.await.unwrap().unwrap();
+    }
+    let (longer, wider) = (users().await, domains().await);
+    assert_eq!((longer.version, longer.chain.len()), (3, LISTED));
+    assert_eq!(longer.chain[..LISTED - 1], alice.chain[1..]);
+    assert_eq!((wider.version, wider.org_signets.len()), (2, LISTED));
+    assert_eq!(wider.org_signets[..LISTED - 1], above.org_signets[1..]);
 }
 
 /// Breaks each write of a round in each way. Afterwards the round is tried

@@ -416,9 +416,7 @@ impl Visitor {
             served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
         if let (Some(org), true) = (org, version > 0) {
             let old = row.map(|row| row.org_signets.as_slice()).unwrap_or_default();
-            let current = sha256(org.signet().bytes());
-            let old: Vec<_> = old.iter().filter(|old| old.signet != current).copied().collect();
-            let authority = Authority { org, version, old: self.old_orgs(domain, &old).await? };
+            let authority = Authority::new(domain, org, version, old);
             self.users(&mut dx, &job.users, &authority, report).await?;
         }
         let gave = |outcome: Outcome| outcome.is_good() && outcome != Outcome::NotFound;

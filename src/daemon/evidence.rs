@@ -14,7 +14,7 @@ use crate::dime::{Address, Domain, Name, Timestamp, org, user};
 use crate::proof::entry::Entry;
 use crate::proof::incident::{Incident, Kind, MAX_MESSAGE, MAX_RECEIVED, Received, Shown};
 use crate::proof::{Hash, Label};
-use crate::store::rows::{self, DomainRow, Place};
+use crate::store::rows::{self, DomainRow, OrgRow, Place};
 use crate::store::{self, Blobs, State, keys};
 
 /// Files what the crawl reports.
@@ -51,12 +51,16 @@ impl crawl::Incidents for FromCrawl {
     }
 }
 
+/// Older org signets that are tried for what was in force before an alarm, the
+/// newest; one after the other is read.
+const OLD_ORGS: usize = 64;
+
 /// What the log has in force of a domain.
 #[derive(Default)]
 struct InForce {
     shown: Shown,
-    /// Older org signets, the newest first.
-    orgs: Vec<Bytes>,
+    /// Every org signet that was in force, the newest last.
+    orgs: Vec<OrgRow>,
 }
 
 impl FromCrawl {
@@ -66,7 +70,7 @@ impl FromCrawl {
         let at = seen.at;
         let (rule, message) = (seen.why.rule.to_owned(), plain(&seen.why.message));
         let received = match &seen.address {
-            Some(address) => of_mailbox(address, &seen, known),
+            Some(address) => self.of_mailbox(address, &seen, known).await?,
             None => of_domain(&seen, known),
         };
         let received = Received { rule, message, ..received };
@@ -82,10 +86,6 @@ impl FromCrawl {
         let Some(row) = rows::find::<DomainRow>(&*self.state, key).await? else {
             return Ok(InForce::default());
         };
-        let mut orgs = Vec::new();
-        for org in row.org_signets.iter().rev() {
-            orgs.extend(self.blob(Some(org.signet.0)).await?);
-        }
         let shown = Shown {
             at: self.time_of(domain, row.current).await?,
             record: self.blob(row.record.map(|hash| hash.0)).await?.unwrap_or_default(),
@@ -93,7 +93,57 @@ impl FromCrawl {
             org_signet: self.blob(row.org_signet.map(|hash| hash.0)).await?.unwrap_or_default(),
             signet: Bytes::new(),
         };
-        Ok(InForce { shown, orgs })
+        Ok(InForce { shown, orgs: row.org_signets })
+    }
+
+    async fn of_mailbox(
+        &self,
+        address: &Address,
+        seen: &crawl::Incident,
+        known: InForce,
+    ) -> Result<Received, store::Error> {
+        let InForce { shown, orgs } = known;
+        let bytes = bounded(&seen.bytes);
+        let mut received = blank(shown);
+        if seen.kind == IncidentKind::VantageDiffers {
+            received.bytes = both(seen);
+            return Ok(received);
+        }
+        if !matches!(seen.kind, IncidentKind::Alarm(_)) {
+            received.bytes = bytes;
+            return Ok(received);
+        }
+        received.now.signet = bytes;
+        if !seen.before.is_empty() {
+            let org_signet = match is_under(&seen.before, &received.now.org_signet, address) {
+                true => Bytes::new(),
+                false => self.older(&orgs, &seen.before, address).await?,
+            };
+            received.before = Some(Shown {
+                signet: bounded(&seen.before),
+                org_signet,
+                at: received.now.at,
+                ..Shown::default()
+            });
+        }
+        Ok(received)
+    }
+
+    /// The newest org signet that a signet is valid under; empty: none is found.
+    async fn older(
+        &self,
+        orgs: &[OrgRow],
+        signet: &[u8],
+        address: &Address,
+    ) -> Result<Bytes, store::Error> {
+        for org in orgs.iter().rev().take(OLD_ORGS) {
+            if let Some(org) = self.blob(Some(org.signet.0)).await?
+                && is_under(signet, &org, address)
+            {
+                return Ok(org);
+            }
+        }
+        Ok(Bytes::new())
     }
 
     /// When the log entered a version.
@@ -111,33 +161,6 @@ impl FromCrawl {
             None => Ok(None),
         }
     }
-}
-
-fn of_mailbox(address: &Address, seen: &crawl::Incident, known: InForce) -> Received {
-    let InForce { shown, orgs } = known;
-    let bytes = bounded(&seen.bytes);
-    let mut received = blank(shown);
-    if seen.kind == IncidentKind::VantageDiffers {
-        received.bytes = both(seen);
-        return received;
-    }
-    if !matches!(seen.kind, IncidentKind::Alarm(_)) {
-        received.bytes = bytes;
-        return received;
-    }
-    received.now.signet = bytes;
-    if !seen.before.is_empty() {
-        let own = is_under(&seen.before, &received.now.org_signet, address);
-        let older = || orgs.into_iter().find(|org| is_under(&seen.before, org, address));
-        let org_signet = if own { None } else { older() };
-        received.before = Some(Shown {
-            signet: bounded(&seen.before),
-            org_signet: org_signet.unwrap_or_default(),
-            at: received.now.at,
-            ..Shown::default()
-        });
-    }
-    received
 }
 
 /// Whether a signet is valid under an org signet, whoever made that.

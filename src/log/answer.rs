@@ -14,19 +14,24 @@ use bytes::Bytes;
 
 use super::reader::PublicBlob;
 use super::{Blocked, Head, Log, Reader, carry};
+use crate::dime::signet::{Fingerprint, Signet};
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::directory::Lookup;
 use crate::proof::entry::{Entry, Kind, UserPayload};
 use crate::proof::map::{CHAIN_START, chain_next, entry_leaf_hash};
 use crate::proof::receipt::{Hidden, Item, Leaf, Receipt, Seen, Subject};
 use crate::proof::{Hash, Label, label, vrf};
-use crate::store::rows::{self, DomainRow, Place, SeenRow, UserRow};
+use crate::store::rows::{self, DomainRow, LinkRow, Place, SeenRow, UserRow};
 
 /// Versions in one part of a receipt, at most: about 0.5 MB without blobs.
 pub const MAX_VERSIONS: u64 = 4_000;
 /// Signets and other blobs in one receipt, at most, bytes: a quarter of what a
 /// reader takes.
 pub const MAX_BLOBS: usize = 8 << 20;
+/// Signets of one name that are read for one answer over DMTP, at most, bytes: a
+/// thousand ordinary ones. Strangers choose how many and how large they are, and
+/// anybody may ask for them, over many connections at once.
+pub const MAX_WALK: usize = 2 << 20;
 /// Chain values kept in memory, each 72 bytes.
 const CACHED_CHAINS: usize = 10_000;
 /// Reading is tried again when the head moves meanwhile.
@@ -88,15 +93,25 @@ pub struct Answerer {
 
 /// What the log holds of a domain or mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holding {
-    /// Bytes as received, oldest first; the last one is in force.
-    Signets(Vec<Bytes>),
+pub enum Holding<T> {
+    Found(T),
     /// An alarm waits out its time.
     Held,
     /// Nothing, or nothing in force.
     Nothing,
     /// The operator withdrew the bytes.
     Withdrawn,
+}
+
+impl<T> Holding<T> {
+    /// The same of something else, where nothing was found.
+    fn without<U>(self) -> Holding<U> {
+        match self {
+            Holding::Held => Holding::Held,
+            Holding::Withdrawn => Holding::Withdrawn,
+            Holding::Nothing | Holding::Found(_) => Holding::Nothing,
+        }
+    }
 }
 
 /// One label's part in the making.
@@ -295,6 +310,8 @@ impl Answerer {
             let bytes = rows::signet(&**self.reader.log().state(), &rows::Hash(hash)).await?;
             let missing = Error::Missing { version, what: "the signet" };
             found.push(Bytes::from(bytes.ok_or(missing)?));
+            size += found.last().map_or(0, Bytes::len);
+            self.check_size(size, question, part)?;
         }
         for hash in std::mem::take(&mut named.public) {
             match self.reader.blob(&hash).await? {
@@ -305,12 +322,18 @@ impl Answerer {
                 }
             }
             size += found.last().map_or(0, Bytes::len);
-            if size > MAX_BLOBS && matches!(question.span, Span::From(_)) {
-                let from = part.places.first().map_or(0, |place| place.version);
-                return Err(Error::TooLong { from, latest: part.latest() });
-            }
+            self.check_size(size, question, part)?;
         }
         Ok((found, withdrawn))
+    }
+
+    /// Refuses a history of more than [`MAX_BLOBS`].
+    fn check_size(&self, size: usize, question: &Question, part: &Part) -> Result<(), Error> {
+        if size > MAX_BLOBS && matches!(question.span, Span::From(_)) {
+            let from = part.places.first().map_or(0, |place| place.version);
+            return Err(Error::TooLong { from, latest: part.latest() });
+        }
+        Ok(())
     }
 
     async fn subject(&self, name: &Name, part: Part, head: &Head) -> Result<Subject, Error> {
@@ -355,8 +378,13 @@ impl Answerer {
         Ok(Some(Seen { confirmed_at: confirmed, attempted_at: row.attempted_at, signature }))
     }
 
-    /// The org signet in force of a domain, or with `all` every one that was.
-    pub async fn domain(&self, domain: &Domain, all: bool) -> Result<Holding, Error> {
+    /// The org signet in force of a domain, or with `at` the newest that was in
+    /// force and has this fingerprint, among the last [`MAX_WALK`] bytes of them.
+    pub async fn domain(
+        &self,
+        domain: &Domain,
+        at: Option<&Fingerprint>,
+    ) -> Result<Holding<Signet>, Error> {
         let label = Label::of_domain(domain);
         let Some(row) =
             self.settled(&label, domain.as_str().as_bytes(), |row: &DomainRow| row.version).await?
@@ -369,29 +397,70 @@ impl Answerer {
         let (Some(current), true) = (row.org_signet, row.current != 0) else {
             return Ok(Holding::Nothing);
         };
-        let mut wanted = Vec::new();
-        if all {
-            wanted.extend(row.org_signets.iter().map(|org| org.signet));
-            wanted.retain(|hash| *hash != current);
-        }
-        wanted.push(current);
-        let mut signets = Vec::new();
-        for hash in wanted {
-            match self.reader.blob(&hash.0).await? {
-                PublicBlob::Here(bytes) => signets.push(bytes),
-                PublicBlob::Withdrawn if hash == current => return Ok(Holding::Withdrawn),
-                PublicBlob::Missing if hash == current => {
-                    let what = "the org signet";
-                    return Err(Error::Missing { version: row.current, what });
-                }
-                PublicBlob::Withdrawn | PublicBlob::Missing => {}
+        let missing = |what| Error::Missing { version: row.current, what };
+        let in_force = match self.reader.blob(&current.0).await? {
+            PublicBlob::Here(bytes) => readable(&bytes, row.current)?,
+            PublicBlob::Withdrawn => return Ok(Holding::Withdrawn),
+            PublicBlob::Missing => return Err(missing("the org signet")),
+        };
+        let Some(at) = at.filter(|at| !in_force.matches(at)) else {
+            return Ok(Holding::Found(in_force));
+        };
+        let mut walked = in_force.bytes().len();
+        for org in row.org_signets.iter().rev().filter(|org| org.signet != current) {
+            let PublicBlob::Here(bytes) = self.reader.blob(&org.signet.0).await? else { continue };
+            walked += bytes.len();
+            if walked > MAX_WALK {
+                break;
+            }
+            let signet = readable(&bytes, org.version)?;
+            if signet.matches(at) {
+                return Ok(Holding::Found(signet));
             }
         }
-        Ok(Holding::Signets(signets))
+        Ok(Holding::Nothing)
     }
 
-    /// The current chain of custody of a mailbox.
-    pub async fn mailbox(&self, address: &Address) -> Result<Holding, Error> {
+    /// The signet in force of a mailbox, or with `at` the newest of its current
+    /// chain that has this fingerprint, among those that [`Answerer::history`] gives.
+    pub async fn mailbox(
+        &self,
+        address: &Address,
+        at: Option<&Fingerprint>,
+    ) -> Result<Holding<Signet>, Error> {
+        let row = match self.in_force(address).await? {
+            Holding::Found(row) => row,
+            other => return Ok(other.without()),
+        };
+        let found = match at {
+            Some(_) => self.walk(&row, at, at).await?.pop(),
+            None => match row.chain.last() {
+                Some(tip) => Some(self.link(tip).await?),
+                None => None,
+            },
+        };
+        Ok(found.map_or(Holding::Nothing, Holding::Found))
+    }
+
+    /// The current chain of custody of a mailbox from `start` to `stop`, both
+    /// included, oldest first. Of a long chain only its newest [`MAX_WALK`] bytes
+    /// are looked at: without `start` it begins there.
+    pub async fn history(
+        &self,
+        address: &Address,
+        start: Option<&Fingerprint>,
+        stop: Option<&Fingerprint>,
+    ) -> Result<Holding<Vec<Signet>>, Error> {
+        let row = match self.in_force(address).await? {
+            Holding::Found(row) => row,
+            other => return Ok(other.without()),
+        };
+        let found = self.walk(&row, start, stop).await?;
+        Ok(if found.is_empty() { Holding::Nothing } else { Holding::Found(found) })
+    }
+
+    /// The row of a mailbox that has a signet in force, and is not held.
+    async fn in_force(&self, address: &Address) -> Result<Holding<UserRow>, Error> {
         let label = Label::of_address(self.reader.log().vrf(), address);
         let key = rows::user_key(address);
         let Some(row) = self.settled(&label, &key, |row: &UserRow| row.version).await? else {
@@ -405,19 +474,45 @@ impl Answerer {
         if self.is_held(row.held_until) || self.is_held(domain_held) {
             return Ok(Holding::Held);
         }
-        if row.current == 0 {
-            return Ok(Holding::Nothing);
+        Ok(if row.current == 0 { Holding::Nothing } else { Holding::Found(row) })
+    }
+
+    /// Goes back along a chain, link by link, and reads no further than it must.
+    /// Nothing if an end is not found, or `stop` lies before `start`.
+    async fn walk(
+        &self,
+        row: &UserRow,
+        start: Option<&Fingerprint>,
+        stop: Option<&Fingerprint>,
+    ) -> Result<Vec<Signet>, Error> {
+        let mut found = Vec::new();
+        let (mut walked, mut begun) = (0, start.is_none());
+        for link in row.chain.iter().rev() {
+            let signet = self.link(link).await?;
+            walked += signet.bytes().len();
+            if walked > MAX_WALK {
+                break;
+            }
+            let is_start = start.is_some_and(|start| signet.matches(start));
+            if !found.is_empty() || stop.is_none_or(|stop| signet.matches(stop)) {
+                found.push(signet);
+            }
+            if is_start {
+                begun = true;
+                break;
+            }
         }
-        let mut signets = Vec::new();
-        for link in &row.chain {
-            let bytes = rows::signet(&**self.reader.log().state(), &link.signet).await?;
-            let missing = Error::Missing { version: link.version, what: "the signet" };
-            signets.push(Bytes::from(bytes.ok_or(missing)?));
+        if !begun {
+            found.clear();
         }
-        match signets.is_empty() {
-            true => Ok(Holding::Nothing),
-            false => Ok(Holding::Signets(signets)),
-        }
+        found.reverse();
+        Ok(found)
+    }
+
+    async fn link(&self, link: &LinkRow) -> Result<Signet, Error> {
+        let bytes = rows::signet(&**self.reader.log().state(), &link.signet).await?;
+        let missing = Error::Missing { version: link.version, what: "the signet" };
+        readable(&bytes.ok_or(missing)?, link.version)
     }
 
     /// A label's row, when it is that of the published head.
@@ -449,6 +544,11 @@ impl Answerer {
         let now = self.reader.log().0.clock.now();
         until.is_some_and(|until| Timestamp::from_millis(until) > now)
     }
+}
+
+/// A signet that was logged.
+fn readable(bytes: &[u8], version: u64) -> Result<Signet, Error> {
+    Signet::decode(bytes).map_err(|_| Error::Missing { version, what: "a readable signet" })
 }
 
 /// The entries of versions `first` to `last`, all of them.

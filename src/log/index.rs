@@ -23,7 +23,8 @@ use crate::proof::wire::Reader;
 use crate::proof::{Hash, Label};
 use crate::store::keys;
 use crate::store::rows::{
-    self, DomainRow, Hash as RowHash, Hidden, Labelled, LinkRow, OrgRow, Place, Typed, UserRow,
+    self, DomainRow, Hash as RowHash, Hidden, LISTED, Labelled, LinkRow, OrgRow, Place, Typed,
+    UserRow,
 };
 use crate::store::state::{Applied, Batch, REWRITE, Range, State, Table};
 
@@ -225,6 +226,7 @@ pub(super) async fn index_domain(
             && !row.org_signets.iter().any(|known| known.signet == signet)
         {
             row.org_signets.push(OrgRow { signet, version: seen.version });
+            keep_newest(&mut row.org_signets);
         }
     }
     row.version = seen.version;
@@ -321,6 +323,7 @@ pub(super) async fn index_hidden(
                 row.chain.push(link);
             }
         }
+        keep_newest(&mut row.chain);
         row.domain_version = payload.domain_version;
     } else if seen.current == 0 {
         row.chain.clear();
@@ -333,6 +336,11 @@ pub(super) async fn index_hidden(
     row.logged_at = time;
     rows.put(&row);
     Ok(())
+}
+
+/// The newest are last.
+fn keep_newest<T>(list: &mut Vec<T>) {
+    list.drain(..list.len().saturating_sub(LISTED));
 }
 
 /// What a signet that is in force now does to the chain of custody before it.

@@ -27,47 +27,34 @@ impl Mirror {
         Mirror { answers, url: url.trim_end_matches('/').to_owned() }
     }
 
-    fn signets(&self, name: &Name, holding: Result<Holding, Error>) -> Answer<Vec<Signet>> {
-        let bytes = match holding {
-            Ok(Holding::Signets(bytes)) => bytes,
+    fn answer<T>(&self, name: &Name, holding: Result<Holding<T>, Error>) -> Answer<T> {
+        match holding {
+            Ok(Holding::Found(found)) => Answer::Found(found),
             Ok(Holding::Held) => {
                 let name = percent::segment(name.as_str());
-                return Answer::Held { url: format!("{}/v1/lookup/{name}", self.url) };
+                Answer::Held { url: format!("{}/v1/lookup/{name}", self.url) }
             }
-            Ok(Holding::Nothing) => return Answer::NotFound,
-            Ok(Holding::Withdrawn) => return Answer::Unavailable,
+            Ok(Holding::Nothing) => Answer::NotFound,
+            Ok(Holding::Withdrawn) => Answer::Unavailable,
             Err(error) => {
                 // Neither names a mailbox.
                 tracing::error!(%error, domain = %name.domain(), "DMTP: no answer");
-                return Answer::Unavailable;
-            }
-        };
-        let signets: Result<Vec<Signet>, _> =
-            bytes.iter().map(|bytes| Signet::decode(bytes)).collect();
-        match signets {
-            Ok(signets) => Answer::Found(signets),
-            Err(rejection) => {
-                tracing::error!(%rejection, domain = %name.domain(), "a logged signet is none");
                 Answer::Unavailable
             }
         }
-    }
-
-    async fn mailbox(&self, address: &Address) -> Answer<Vec<Signet>> {
-        let holding = self.answers.mailbox(address).await;
-        self.signets(&Name::Address(address.clone()), holding)
     }
 }
 
 #[async_trait]
 impl Signets for Mirror {
     async fn org(&self, domain: &Domain, at: Option<&Fingerprint>) -> Answer<Signet> {
-        let holding = self.answers.domain(domain, at.is_some()).await;
-        choose(self.signets(&Name::Domain(domain.clone()), holding), at)
+        let holding = self.answers.domain(domain, at).await;
+        self.answer(&Name::Domain(domain.clone()), holding)
     }
 
     async fn user(&self, address: &Address, at: Option<&Fingerprint>) -> Answer<Signet> {
-        choose(self.mailbox(address).await, at)
+        let holding = self.answers.mailbox(address, at).await;
+        self.answer(&Name::Address(address.clone()), holding)
     }
 
     async fn history(
@@ -76,38 +63,7 @@ impl Signets for Mirror {
         start: Option<&Fingerprint>,
         stop: Option<&Fingerprint>,
     ) -> Answer<Vec<Signet>> {
-        match self.mailbox(address).await {
-            Answer::Found(chain) => {
-                between(chain, start, stop).map_or(Answer::NotFound, Answer::Found)
-            }
-            other => other,
-        }
+        let holding = self.answers.history(address, start, stop).await;
+        self.answer(&Name::Address(address.clone()), holding)
     }
-}
-
-/// The newest, or the newest with this fingerprint.
-fn choose(signets: Answer<Vec<Signet>>, at: Option<&Fingerprint>) -> Answer<Signet> {
-    match signets {
-        Answer::Found(signets) => signets
-            .into_iter()
-            .rev()
-            .find(|signet| at.is_none_or(|at| signet.matches(at)))
-            .map_or(Answer::NotFound, Answer::Found),
-        Answer::Held { url } => Answer::Held { url },
-        Answer::NotFound => Answer::NotFound,
-        Answer::Unavailable => Answer::Unavailable,
-    }
-}
-
-/// From `start` to `stop`, both included.
-fn between(
-    chain: Vec<Signet>,
-    start: Option<&Fingerprint>,
-    stop: Option<&Fingerprint>,
-) -> Option<Vec<Signet>> {
-    let place = |wanted: &Fingerprint| chain.iter().rposition(|signet| signet.matches(wanted));
-    let start = start.map_or(Some(0), place)?;
-    let stop = stop.map_or(chain.len().checked_sub(1), place)?;
-    let count = (stop + 1).checked_sub(start).filter(|count| *count > 0)?;
-    Some(chain.into_iter().skip(start).take(count).collect())
 }

@@ -14,6 +14,11 @@ use super::Error;
 use super::state::{Batch, Range, State, Table};
 use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 
+/// Links of a chain that a mailbox's row lists, and org signets that a domain's
+/// does, at most: the newest. It keeps the row, which grows with whatever strangers
+/// do, under [`MAX_VALUE`](super::state::MAX_VALUE): 1,024 links are 300 KB.
+pub const LISTED: usize = 1024;
+
 /// 32 bytes: a SHA-256, a label, a key. Hexadecimal in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hash(pub [u8; 32]);
@@ -46,8 +51,8 @@ pub struct DomainRow {
     pub org_signet: Option<Hash>,
     /// SHA-256 of the DNSSEC chain of the content in force; a public blob.
     pub dnssec_chain: Option<Hash>,
-    /// Every org signet that an entry in force named, oldest first: old links
-    /// of users' chains were signed under old ones.
+    /// Every org signet that an entry in force named, oldest first, the last
+    /// [`LISTED`] of them: old links of users' chains were signed under old ones.
     pub org_signets: Vec<OrgRow>,
     /// The name is held until then; `None`: not held.
     pub held_until: Option<u64>,
@@ -80,7 +85,8 @@ pub struct UserRow {
     /// Version whose content is in force; 0: none.
     pub current: u64,
     /// The current chain of custody, oldest first, ending in the signet in
-    /// force. Empty: none is. Begins anew after a restart or gap.
+    /// force. Empty: none is. Begins anew after a restart or gap; of a long one
+    /// the last [`LISTED`].
     pub chain: Vec<LinkRow>,
     /// Version of the domain that the signet in force was validated under.
     pub domain_version: u64,

@@ -338,19 +338,30 @@ impl ObjectStore for Faulty {
 
 /// A [`State`] in memory, for tests of what is built on one.
 #[derive(Debug, Default)]
-pub struct MemoryState(Mutex<Rows>);
+pub struct MemoryState {
+    rows: Mutex<Rows>,
+    reads: Mutex<BTreeMap<Table, usize>>,
+}
 
 type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 impl MemoryState {
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows of a table that were asked for one by one since this was last asked.
+    pub fn take_reads(&self, table: Table) -> usize {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.remove(&table).unwrap_or_default()
     }
 }
 
 #[async_trait]
 impl State for MemoryState {
     async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        *reads.entry(table).or_default() += 1;
         Ok(self.rows().get(&(table, key.to_vec())).cloned())
     }
 

@@ -1,7 +1,5 @@
 //! What is known of names, from rows and objects.
 
-use std::collections::BTreeMap;
-
 use super::{Visitor, sha256};
 use crate::crawl::Error;
 use crate::crawl::judge::{KnownDomain, KnownUser};
@@ -10,9 +8,14 @@ use crate::dime::record::{self, Record};
 use crate::dime::signet::Signet;
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::proof::entry::Event;
-use crate::store::rows::{self, DomainRow, Hash, LinkRow, SeenRow, UserRow};
+use crate::store::rows::{self, DomainRow, Hash, LinkRow, OrgRow, SeenRow, UserRow};
 use crate::store::state::{Batch, Table};
 use crate::store::{self, keys};
+
+/// Links before a mailbox's tip that a visit judges by, at most, bytes; and org
+/// signets of a domain that were in force before. Two thousand ordinary ones: where
+/// they are so large that fewer fit, the newest count.
+pub(super) const OLD_BYTES: usize = 4 << 20;
 
 impl Visitor {
     pub(super) async fn row(&self, domain: &str) -> Result<Option<DomainRow>, store::Error> {
@@ -137,49 +140,68 @@ impl Visitor {
         Ok(known)
     }
 
-    /// The known chain. A link whose bytes are gone cuts off what is before it.
+    /// What is known, with the tip alone of the chain: as a rule that is served
+    /// again, and what is before it need not be read. See [`Visitor::with_links`].
     pub(super) async fn known_user(
         &self,
         row: Option<&UserRow>,
         seen: &SeenRow,
     ) -> Result<KnownUser, store::Error> {
         let Some(row) = row else { return Ok(KnownUser::default()) };
-        let mut chain = Vec::new();
-        for LinkRow { signet, .. } in &row.chain {
-            let bytes = self.rooms.state.get(Table::Signets, &signet.0).await?;
-            match bytes.as_deref().and_then(|bytes| self.decode(bytes)) {
-                Some(signet) => chain.push(signet),
-                None => chain.clear(),
-            }
-        }
+        let tip = match row.chain.last() {
+            Some(tip) => self.link(tip).await?,
+            None => None,
+        };
         Ok(KnownUser {
             current: row.current,
-            chain,
+            chain: tip.into_iter().collect(),
             withdrawn: row.withdrawn,
             last_served: seen.last_served.map(|hash| hash.0),
         })
     }
 
-    /// Old org signets that can still be had, newest first. They verified when
-    /// they were logged, under the POK in their own first field.
-    pub(super) async fn old_orgs(
+    /// The same with the links before the tip, as many as [`OLD_BYTES`] hold. A
+    /// link whose bytes are gone cuts off what is before it.
+    pub(super) async fn with_links(
+        &self,
+        known: &KnownUser,
+        row: Option<&UserRow>,
+    ) -> Result<KnownUser, store::Error> {
+        let mut known = known.clone();
+        let links = row.map(|row| row.chain.as_slice()).unwrap_or_default();
+        let mut size = 0;
+        if !known.chain.is_empty() {
+            for link in links.iter().rev().skip(1) {
+                let Some(signet) = self.link(link).await? else { break };
+                size += signet.bytes().len();
+                if size > OLD_BYTES {
+                    break;
+                }
+                known.chain.push(signet);
+            }
+            // The tip, which came first, is last again.
+            known.chain.reverse();
+        }
+        Ok(known)
+    }
+
+    async fn link(&self, link: &LinkRow) -> Result<Option<Signet>, store::Error> {
+        let bytes = self.rooms.state.get(Table::Signets, &link.signet.0).await?;
+        Ok(bytes.as_deref().and_then(|bytes| self.decode(bytes)))
+    }
+
+    /// An old org signet, if it can still be had. It verified when it was logged,
+    /// under the POK in its own first field.
+    pub(super) async fn old_org(
         &self,
         domain: &Domain,
-        old: &[rows::OrgRow],
-    ) -> Result<Vec<(ValidOrgSignet, u64)>, Error> {
-        let mut known = BTreeMap::new();
-        for rows::OrgRow { signet, version } in old {
-            let signet = self.org_blob(signet).await;
-            let signet =
-                signet.map_err(|source| Error::Known { domain: domain.clone(), source })?;
-            let valid = signet.and_then(|signet| {
-                org::validate(&signet, &[signet.signing_key()], Some(domain)).ok()
-            });
-            if let Some(org) = valid {
-                known.insert(*version, org);
-            }
-        }
-        Ok(known.into_iter().rev().map(|(version, org)| (org, version)).collect())
+        old: &OrgRow,
+    ) -> Result<Option<ValidOrgSignet>, Error> {
+        let signet = self.org_blob(&old.signet).await;
+        let signet = signet.map_err(|source| Error::Known { domain: domain.clone(), source })?;
+        let valid =
+            |signet: Signet| org::validate(&signet, &[signet.signing_key()], Some(domain)).ok();
+        Ok(signet.and_then(valid))
     }
 
     async fn org_blob(&self, sha256: &Hash) -> Result<Option<Signet>, store::Error> {

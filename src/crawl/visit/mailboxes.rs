@@ -1,41 +1,76 @@
 //! The mailboxes of one visit: what is served, what that means, and the log's
 //! word for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::sync::Mutex;
 
 use super::dx::Dx;
-use super::known::unseen;
+use super::known::{OLD_BYTES, unseen};
 use super::{Failure, Visitor, is_as_before, sha256};
 use crate::crawl::judge::{self, KnownUser, Served};
 use crate::crawl::{Entered, Error, IncidentKind, Outcome, Placed, Report, Unplaced, alarm};
 use crate::dime::org::ValidOrgSignet;
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
-use crate::dime::{Address, Name, Rejection, user};
+use crate::dime::{Address, Domain, Name, Rejection, user};
 use crate::dmtp::client::{self, Fault, Session, Spoiled};
 use crate::proof::draft::{Draft, UserDraft};
 use crate::proof::entry::{Event, Events};
-use crate::store::rows::{Hash, SeenRow};
+use crate::store::rows::{Hash, OrgRow, SeenRow, UserRow};
 
 /// Mailboxes of one visit whose drafts wait for the log, which may take one
 /// batch a second, and the bytes of their signets.
 const PENDING: usize = 1024;
 const PENDING_BYTES: usize = 4 << 20;
 
+/// Org signets that were in force before under which an old link is tried, the
+/// newest; each costs a few verifications for each link that is not valid.
+const OLD_ORGS: usize = 64;
+
 /// Rows of what was seen as before that a visit holds back, at most.
 const UNWRITTEN: usize = 64;
 
 /// By whom user signets may be signed.
-pub(super) struct Authority {
-    pub(super) org: ValidOrgSignet,
+pub(super) struct Authority<'a> {
+    domain: &'a Domain,
+    org: ValidOrgSignet,
     /// The domain's version that named it.
-    pub(super) version: u64,
-    /// Those before it, newest first: for old links only.
-    pub(super) old: Vec<(ValidOrgSignet, u64)>,
+    version: u64,
+    /// Those before it: for old links only, and read only then.
+    old: Mutex<Old>,
+}
+
+/// Org signets that were in force before.
+struct Old {
+    /// The newest first.
+    rows: Vec<OrgRow>,
+    /// What was read of them so far, by their place in `rows`; `None` for what
+    /// can no longer be had.
+    read: BTreeMap<usize, Option<ValidOrgSignet>>,
+    /// Bytes of it.
+    size: usize,
+}
+
+/// Why a look ended early.
+enum Stop {
+    Theirs(Failure),
+    Ours(Error),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Theirs(failure)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Ours(error)
+    }
 }
 
 /// A mailbox as served.
@@ -88,7 +123,7 @@ impl Visitor {
         &self,
         dx: &mut Dx<'_>,
         users: &[Address],
-        authority: &Authority,
+        authority: &Authority<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut pending = FuturesUnordered::new();
@@ -195,7 +230,7 @@ impl Visitor {
         &self,
         dx: &mut Dx<'_>,
         address: &Address,
-        authority: &Authority,
+        authority: &Authority<'_>,
     ) -> Result<Looked, Error> {
         let failed = |source| Error::Known { domain: address.domain().clone(), source };
         if self.is_forgotten(address).await? {
@@ -207,7 +242,7 @@ impl Visitor {
         let known = self.known_user(row.as_ref(), &seen).await.map_err(failed)?;
         let version = row.as_ref().map_or(0, |row| row.version);
         seen.attempted_at = self.rooms.clock.now();
-        Ok(match self.look(dx, address, &known, authority, &seen).await {
+        Ok(match self.look(dx, address, row.as_ref(), &known, authority, &seen).await {
             Ok((drafts, served, outcome)) => {
                 if outcome == Outcome::Confirmed {
                     (seen.version, seen.confirmed_at) = (known.current, seen.attempted_at);
@@ -215,7 +250,8 @@ impl Visitor {
                 let tip = known.chain.last().map(|tip| Bytes::copy_from_slice(tip.bytes()));
                 Looked { seen, version, drafts, tip: tip.unwrap_or_default(), served, outcome }
             }
-            Err(failure) => Looked::nothing(seen, failure.outcome),
+            Err(Stop::Theirs(failure)) => Looked::nothing(seen, failure.outcome),
+            Err(Stop::Ours(error)) => return Err(error),
         })
     }
 
@@ -224,10 +260,11 @@ impl Visitor {
         &self,
         dx: &mut Dx<'_>,
         address: &Address,
+        row: Option<&UserRow>,
         known: &KnownUser,
-        authority: &Authority,
+        authority: &Authority<'_>,
         seen: &SeenRow,
-    ) -> Result<(Vec<UserDraft>, Option<Hash>, Outcome), Failure> {
+    ) -> Result<(Vec<UserDraft>, Option<Hash>, Outcome), Stop> {
         let observed = seen.attempted_at;
         if self.is_claimed_current(dx, address, known, seen).await? {
             return Ok((Vec::new(), seen.last_served, Outcome::Claimed));
@@ -254,13 +291,21 @@ impl Visitor {
                     };
                     self.incident(kind, address.domain(), Some(address), &why, bytes).await;
                 }
-                return Err(dx.judge(&error));
+                return Err(dx.judge(&error).into());
             }
         };
-        let path = self.validated(address, known, authority, fetched).await?;
+        let under = row.map(|row| row.domain_version);
+        let path = self.validated(address, known, under, authority, fetched).await?;
         let served = path.last().map(|last| sha256(last.signet.signet().bytes()));
-        let drafts = judge::user(address, known, &path, observed, self.options.hold);
         let is_current = in_force(known, &path);
+        let whole = match is_current {
+            true => known.clone(),
+            false => {
+                let failed = |source| Error::Known { domain: address.domain().clone(), source };
+                self.with_links(known, row).await.map_err(failed)?
+            }
+        };
+        let drafts = judge::user(address, &whole, &path, observed, self.options.hold);
         let outcome = if is_current { Outcome::Confirmed } else { Outcome::NotInForce };
         Ok((drafts, served, outcome))
     }
@@ -338,17 +383,22 @@ impl Visitor {
         &self,
         address: &Address,
         known: &KnownUser,
-        authority: &Authority,
+        under: Option<u64>,
+        authority: &Authority<'_>,
         fetched: Fetched,
-    ) -> Result<Vec<Served>, Failure> {
+    ) -> Result<Vec<Served>, Stop> {
         let Fetched { served, history } = fetched;
         let limit = self.options.dmtp.object;
         let decoded = Signet::decode_with_limit(&served, limit);
         // What is known was valid when it was logged; its signer may have retired.
-        let retired = decoded.as_ref().ok().and_then(|signet| {
-            let tip = known.chain.last().filter(|tip| judge::is_copy(tip, signet))?;
-            authority.any(tip, address)
-        });
+        let copy = decoded
+            .as_ref()
+            .ok()
+            .and_then(|signet| known.chain.last().filter(|tip| judge::is_copy(tip, signet)));
+        let retired = match copy {
+            Some(tip) => authority.ever(self, tip, address, under).await?.ok(),
+            None => None,
+        };
         let tip = match (decoded, retired) {
             (_, Some(valid)) => Ok(valid),
             (Ok(signet), None) => authority.current(&signet, address),
@@ -360,7 +410,7 @@ impl Visitor {
                 let kind = IncidentKind::SignetInvalid;
                 self.incident(kind, address.domain(), Some(address), &why, served.into()).await;
                 let outcome = Outcome::SignetInvalid;
-                return Err(Failure::new(outcome, why.to_string()));
+                return Err(Failure::new(outcome, why.to_string()).into());
             }
         };
         let mut path = Vec::new();
@@ -375,8 +425,10 @@ impl Visitor {
                 self.incident(kind, address.domain(), Some(address), &why, bytes.into()).await;
                 continue;
             }
-            let valid = Signet::decode_with_limit(&bytes, limit)
-                .and_then(|signet| authority.ever(&signet, address));
+            let valid = match Signet::decode_with_limit(&bytes, limit) {
+                Ok(signet) => authority.ever(self, &signet, address, None).await?,
+                Err(why) => Err(why),
+            };
             match valid {
                 Ok(link) => path.push(link),
                 Err(why) => {
@@ -391,25 +443,69 @@ impl Visitor {
     }
 }
 
-impl Authority {
+impl<'a> Authority<'a> {
+    /// `org` is in force by the domain's `version`; `old` may list it too.
+    pub(super) fn new(
+        domain: &'a Domain,
+        org: ValidOrgSignet,
+        version: u64,
+        old: &[OrgRow],
+    ) -> Authority<'a> {
+        let current = sha256(org.signet().bytes());
+        let old = old.iter().rev().filter(|old| old.signet != current);
+        let old = Old { rows: old.copied().collect(), read: BTreeMap::new(), size: 0 };
+        Authority { domain, org, version, old: Mutex::new(old) }
+    }
+
     fn current(&self, signet: &Signet, address: &Address) -> Result<Served, Rejection> {
         let signet = user::validate(signet, &self.org, Some(address))?;
         Ok(Served { signet, domain_version: Some(self.version) })
     }
 
-    /// Valid now, or when an older org signet was in force.
-    fn ever(&self, signet: &Signet, address: &Address) -> Result<Served, Rejection> {
-        self.current(signet, address).or_else(|why| {
-            let old = self.old.iter().find_map(|(org, version)| {
-                let signet = user::validate(signet, org, Some(address)).ok()?;
-                Some(Served { signet, domain_version: Some(*version) })
-            });
-            old.ok_or(why)
-        })
+    /// Valid now, or when an older org signet was in force: that of the domain's
+    /// version `under`, if it is known, or one of the newest.
+    async fn ever(
+        &self,
+        visitor: &Visitor,
+        signet: &Signet,
+        address: &Address,
+        under: Option<u64>,
+    ) -> Result<Result<Served, Rejection>, Error> {
+        let why = match self.current(signet, address) {
+            Ok(served) => return Ok(Ok(served)),
+            Err(why) => why,
+        };
+        let mut old = self.old.lock().await;
+        let first = under.and_then(|under| old.rows.iter().position(|row| row.version <= under));
+        for place in first.into_iter().chain(0..old.rows.len().min(OLD_ORGS)) {
+            let Some((org, version)) = old.org(visitor, self.domain, place).await? else {
+                continue;
+            };
+            if let Ok(signet) = user::validate(signet, org, Some(address)) {
+                return Ok(Ok(Served { signet, domain_version: Some(version) }));
+            }
+        }
+        Ok(Err(why))
     }
+}
 
-    fn any(&self, signet: &Signet, address: &Address) -> Option<Served> {
-        self.ever(signet, address).ok()
+impl Old {
+    /// With the domain's version that named it first. `None` too once
+    /// [`OLD_BYTES`] are read.
+    async fn org(
+        &mut self,
+        visitor: &Visitor,
+        domain: &Domain,
+        place: usize,
+    ) -> Result<Option<(&ValidOrgSignet, u64)>, Error> {
+        let Some(row) = self.rows.get(place) else { return Ok(None) };
+        if !self.read.contains_key(&place) && self.size < OLD_BYTES {
+            let org = visitor.old_org(domain, row).await?;
+            self.size += org.as_ref().map_or(0, |org| org.signet().bytes().len());
+            self.read.insert(place, org);
+        }
+        let read = self.read.get(&place).and_then(Option::as_ref);
+        Ok(read.map(|org| (org, row.version)))
     }
 }
 

@@ -174,7 +174,7 @@ pub async fn of_name(
     let files = incidents.of_name(&name).await.map_err(failed)?;
     if let Name::Address(address) = &name
         && files.is_empty()
-        && shared.answers.mailbox(address).await? == Holding::Nothing
+        && shared.answers.mailbox(address, None).await? == Holding::Nothing
     {
         budget.book(client);
     }

@@ -25,7 +25,6 @@ use super::reply::{self, Refusal};
 use super::signed::Signed;
 use super::{Shared, names};
 use crate::dime::org;
-use crate::dime::signet::Signet;
 use crate::dime::{Address, Name, Rejection, Timestamp};
 use crate::log::answer::{Error, Holding};
 use crate::proof::Hash;
@@ -106,15 +105,14 @@ fn addresses(name: &Name, body: &str) -> Result<Vec<Name>, Rejection> {
 /// Who speaks for the name; nobody if nothing is in force, or it is held.
 async fn signers(shared: &Shared, name: &Name) -> Result<Signers, Refusal> {
     let holding = match name {
-        Name::Domain(domain) => shared.answers.domain(domain, false).await,
-        Name::Address(address) => shared.answers.mailbox(address).await,
+        Name::Domain(domain) => shared.answers.domain(domain, None).await,
+        Name::Address(address) => shared.answers.mailbox(address, None).await,
     };
-    let bytes = match holding.map_err(|error: Error| Refusal::failure(&error))? {
-        Holding::Signets(signets) => signets.last().cloned().unwrap_or_default(),
+    let signet = match holding.map_err(|error: Error| Refusal::failure(&error))? {
+        Holding::Found(signet) => signet,
         Holding::Held | Holding::Nothing | Holding::Withdrawn => return Ok(Signers::default()),
     };
     let failed = |refused: Rejection| Refusal::failure(&refused);
-    let signet = Signet::decode(&bytes).map_err(failed)?;
     Ok(match name {
         Name::Address(_) => Signers::of_mailbox(&signet),
         Name::Domain(domain) => {
