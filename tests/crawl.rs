@@ -1329,6 +1329,33 @@ async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
     assert_eq!(world.told(), ["POK_ADDED"]);
 }
 
+/// A new mailbox over quota whose history restarts: the log cannot have the alarm.
+#[tokio::test]
+async fn an_alarm_of_a_mailbox_over_quota_stops_nobody_else() {
+    let limits = quota::Limits { entries: 8, new_labels: 2 };
+    let world = World::behind(|_| {}, Some(limits)).await;
+    world.found("a.example", 1);
+    let [first, restarted, last] = ["a@a.example", X, "z@a.example"];
+    for (number, address) in (2..).zip([first, last]) {
+        world.serve(address, &[link(address, number, None, 1)]);
+        world.visit(address).await;
+    }
+    world.serve(X, &[link(X, 4, None, 1), link(X, 5, None, 1)]);
+    world.visit(X).await;
+    let report = world.visit("a.example").await;
+    assert_eq!(report.outcome, Outcome::Confirmed, "{:?}", report.detail);
+    let outcomes = [Outcome::Confirmed, Outcome::Coalesced, Outcome::Confirmed];
+    let names = [first, restarted, last].map(|address| address.parse().unwrap());
+    let mut users = report.users.clone();
+    users.sort();
+    assert_eq!(users, Vec::from_iter(names.into_iter().zip(outcomes)));
+    assert_eq!(world.incidents(), [IncidentKind::Coalesced; 2]);
+    world.clock.advance(86_400_000);
+    world.told();
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FIRST_SEEN", "RESTARTED"]);
+}
+
 /// Names that strangers ask for are looked at, and stay only if they are there.
 #[tokio::test]
 async fn a_name_asked_for_is_watched_only_if_it_is_there() {

@@ -121,6 +121,10 @@ impl Quotas {
             row.states.clear();
         } else {
             row.entries = row.entries.saturating_sub(1);
+            // The alarm has no entry yet: the next visit is to bring it again.
+            if !draft.events.alarms().is_empty() {
+                *last_alarm(&mut row, draft.events) = Timestamp::default();
+            }
             if let Some(parent) = &draft.parent {
                 let mut parent = self.row(&Name::Domain(parent.clone()), now).await?;
                 let counter = draft.counter(&mut parent);
@@ -184,7 +188,7 @@ impl Quotas {
 #[async_trait]
 impl Sink for Quotas {
     async fn submit(&self, mut draft: Draft, after: u64) -> Result<Placed, Unplaced> {
-        let Some(subject) = Subject::of(&draft) else {
+        let Some(subject) = Subject::of(&draft, after) else {
             return self.sink.submit(draft, after).await;
         };
         let ruling = self.rule(&subject).await.map_err(later)?;
@@ -223,13 +227,15 @@ fn is_admitted(
     draft: &Subject<'_>,
     now: Timestamp,
 ) -> bool {
+    if draft.is_orphan {
+        return false;
+    }
     let parent_counter = parent.map(|parent| draft.counter(parent));
     let is_room = row.entries < limits.entries
         && parent_counter.as_ref().is_none_or(|counter| **counter < limits.new_labels);
     let settled = row.settle_until <= now;
-    // A holding alarm is not hidden by a lesser one that was provoked before it.
     let alarms = draft.events.alarms();
-    let last = if alarms.hold() { &mut row.holding_alarm_at } else { &mut row.alarm_at };
+    let last = last_alarm(row, draft.events);
     let alarm_due = !alarms.is_empty() && now.since(*last) >= ALARM_GAP;
     if !(is_room && settled || alarm_due) {
         if !is_room {
@@ -247,11 +253,20 @@ fn is_admitted(
     true
 }
 
+/// When there was the last alarm like this: a holding one is not hidden by a lesser
+/// one that was provoked before it.
+fn last_alarm(row: &mut QuotaRow, events: Events) -> &mut Timestamp {
+    if events.alarms().hold() { &mut row.holding_alarm_at } else { &mut row.alarm_at }
+}
+
 /// What quotas go by in a draft.
 struct Subject<'a> {
     name: Name,
     address: Option<&'a Address>,
     events: Events,
+    /// The log has nothing of the name, and this follows on something: what it
+    /// follows was coalesced, so no alarm of it can have a place either.
+    is_orphan: bool,
     /// For a new label: the domain that it counts for.
     parent: Option<Domain>,
     /// What was seen: a signet, or a record's text, LF and the org signet.
@@ -261,8 +276,9 @@ struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// `None`: under no quota.
-    fn of(draft: &'a Draft) -> Option<Subject<'a>> {
+    /// `None`: under no quota. `after` as in [`Sink::submit`].
+    fn of(draft: &'a Draft, after: u64) -> Option<Subject<'a>> {
+        let is_orphan = |events: Events| after == 0 && !events.contains(Event::FirstSeen);
         match draft {
             Draft::Forget { .. } => None,
             Draft::Domain(draft) => {
@@ -276,6 +292,7 @@ impl<'a> Subject<'a> {
                     name: Name::Domain(draft.domain.clone()),
                     address: None,
                     events: draft.events,
+                    is_orphan: is_orphan(draft.events),
                     parent: is_new.then(registered).flatten(),
                     state: state.freeze(),
                     chain: draft.dnssec_chain.clone().unwrap_or_default(),
@@ -285,6 +302,7 @@ impl<'a> Subject<'a> {
                 name: Name::Address(draft.address.clone()),
                 address: Some(&draft.address),
                 events: draft.events,
+                is_orphan: is_orphan(draft.events),
                 parent: draft
                     .events
                     .contains(Event::FirstSeen)
@@ -379,7 +397,16 @@ mod tests {
         }
 
         async fn user(&self, name: &str, signet: &'static str, event: Event) -> bool {
-            let after = u64::from(event != Event::FirstSeen);
+            self.user_after(name, signet, event, u64::from(event != Event::FirstSeen)).await
+        }
+
+        async fn user_after(
+            &self,
+            name: &str,
+            signet: &'static str,
+            event: Event,
+            after: u64,
+        ) -> bool {
             let draft = Draft::User(draft(name, signet, event));
             self.quotas.submit(draft, after).await.unwrap() != Placed::Coalesced
         }
@@ -448,6 +475,31 @@ mod tests {
         bench.clock.advance(ALARM_GAP);
         assert!(bench.user(X, "5", Event::Gap).await);
         assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(1));
+    }
+
+    #[tokio::test]
+    async fn an_alarm_cannot_follow_what_was_coalesced() {
+        let bench = Bench::new(8, 1);
+        assert!(bench.user("a@a.example", "1", Event::FirstSeen).await);
+        assert!(!bench.user_after(X, "1", Event::FirstSeen, 0).await);
+        assert!(!bench.user_after(X, "2", Event::Restarted, 0).await);
+        assert_eq!(bench.told.kept.lock().unwrap().len(), 2);
+        bench.clock.advance(DAY);
+        assert!(bench.user_after(X, "1", Event::FirstSeen, 0).await);
+        assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(2));
+        assert!(bench.user_after(X, "2", Event::Restarted, 1).await);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_the_log_did_not_take_comes_again() {
+        let bench = Bench::new(1, 10);
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        *bench.told.closed.lock().unwrap() = true;
+        let swap = || Draft::User(draft(X, "2", Event::Restarted));
+        assert!(bench.quotas.submit(swap(), 1).await.is_err());
+        *bench.told.closed.lock().unwrap() = false;
+        assert_eq!(bench.quotas.submit(swap(), 1).await.unwrap(), Placed::Version(2));
+        assert_eq!(bench.quotas.submit(swap(), 2).await.unwrap(), Placed::Coalesced);
     }
 
     #[tokio::test]
