@@ -209,6 +209,12 @@ pub struct CrawlSection {
     /// New mailboxes of one domain, and new subdomains of one registered
     /// domain, on one day.
     pub new_labels_per_day: u32,
+    /// Mailboxes of one domain in the log, at most. At least 1.
+    pub mailboxes_per_domain: u64,
+    /// What is logged of one registered domain on one day, with the names below it:
+    /// signets, records and DNSSEC chains, MiB. Alarms may use as much again. At
+    /// least 1.
+    pub domain_mib_per_day: u64,
     /// Networks (CIDR) that may be connected to although they are private.
     pub allow_networks: Vec<String>,
     /// Port of DX hosts.
@@ -283,6 +289,8 @@ impl Default for CrawlSection {
             on_demand_delay_secs: ASK_DELAY / 1000,
             entries_per_day: quota::ENTRIES,
             new_labels_per_day: quota::NEW_LABELS,
+            mailboxes_per_domain: quota::MAILBOXES,
+            domain_mib_per_day: quota::BYTES >> 20,
             allow_networks: Vec::new(),
             dx_port: DX_PORT,
             dual_ports: DUAL_PORTS.to_vec(),
@@ -617,6 +625,10 @@ impl File {
         if self.crawl.entries_per_day == 0 {
             return Err(value("crawl.entries_per_day", "at least 1"));
         }
+        if self.crawl.mailboxes_per_domain == 0 || self.crawl.domain_mib_per_day == 0 {
+            let what = "mailboxes_per_domain and domain_mib_per_day are at least 1";
+            return Err(value("crawl", what));
+        }
         if self.log.batch_secs == 0 || self.log.heartbeat_secs < self.log.batch_secs {
             return Err(value("log", "1 <= batch_secs <= heartbeat_secs"));
         }
@@ -648,6 +660,8 @@ impl File {
             quotas: quota::Limits {
                 entries: self.crawl.entries_per_day,
                 new_labels: self.crawl.new_labels_per_day,
+                mailboxes: self.crawl.mailboxes_per_domain,
+                bytes: self.crawl.domain_mib_per_day.saturating_mul(1 << 20),
             },
             allow_networks: self
                 .crawl
@@ -885,6 +899,8 @@ mod tests {
             "[crawl]\nallow_networks = [\"10.0.0.0/33\"]\n",
             "[dmtp]\nkey = \"k\"\n",
             "[crawl]\nentries_per_day = 0\n",
+            "[crawl]\nmailboxes_per_domain = 0\n",
+            "[crawl]\ndomain_mib_per_day = 0\n",
             "[crawl]\nhost_connections = 0\n",
             "[[crawl.vantage]]\nname = \"Far Away\"\n",
             "[[crawl.vantage]]\nname = \"a\"\n[[crawl.vantage]]\nname = \"a\"\n",

@@ -1299,7 +1299,7 @@ async fn a_visit_that_the_log_has_overtaken_is_made_again() {
 /// Threat 19: what is over quota is no version and is not taken for seen.
 #[tokio::test]
 async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
-    let limits = quota::Limits { entries: 1, new_labels: 10 };
+    let limits = quota::Limits { entries: 1, new_labels: 10, ..quota::Limits::default() };
     let world = World::behind(|_| {}, Some(limits)).await;
     world.found("a.example", 1);
     world.serve(X, &[link(X, 2, None, 1)]);
@@ -1332,7 +1332,7 @@ async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
 /// A new mailbox over quota whose history restarts: the log cannot have the alarm.
 #[tokio::test]
 async fn an_alarm_of_a_mailbox_over_quota_stops_nobody_else() {
-    let limits = quota::Limits { entries: 8, new_labels: 2 };
+    let limits = quota::Limits { new_labels: 2, ..quota::Limits::default() };
     let world = World::behind(|_| {}, Some(limits)).await;
     world.found("a.example", 1);
     let [first, restarted, last] = ["a@a.example", X, "z@a.example"];

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use client::Client;
 use rogue::{Answer, Conduct, Rogue};
 use syndicate::clock::Clock;
-use syndicate::crawl::quota::Limits as Quota;
+use syndicate::crawl::quota::{self, Limits as Quota};
 use syndicate::crawl::{self, Incident, IncidentKind, Incidents, Outcome, Report};
 use syndicate::daemon::{Filed, FromCrawl};
 use syndicate::demo::dns::PrivateDns;
@@ -48,7 +48,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Bytes of a signet, and of a whole reply.
 const OBJECT: usize = 16 * 1024;
 /// What one name may put into the log.
-const QUOTA: Quota = Quota { entries: 8, new_labels: 6 };
+const QUOTA: Quota =
+    Quota { entries: 8, new_labels: 6, mailboxes: quota::MAILBOXES, bytes: quota::BYTES };
 /// How much more memory the process may need for a hundred rogues, KiB: each
 /// could send as much without an end.
 const MEMORY: u64 = 256 << 10;

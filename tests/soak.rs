@@ -166,7 +166,12 @@ impl Scene {
                 clock: self.clock.clone(),
                 resolver: Arc::new(HickoryResolver::new(asking).unwrap()),
                 crawl: self.options(),
-                limits: Limits { entries: u32::MAX, new_labels: u32::MAX },
+                limits: Limits {
+                    entries: u32::MAX,
+                    new_labels: u32::MAX,
+                    mailboxes: u64::MAX,
+                    bytes: u64::MAX,
+                },
             };
             let mirror = match Wired::start(parts).await {
                 Ok(mirror) => mirror,

@@ -5,7 +5,8 @@
 //! strangers show us: the log takes what it is given, from its operator too.
 //! What is over quota becomes an incident with its bytes, and is counted and
 //! hashed in the label's next entry. An alarm over quota still gets one entry
-//! an hour.
+//! an hour, as long as its domain's alarms of the day fit into the bytes of a
+//! day once more: one that comes after those follows on many that were told.
 //!
 //! The counters are rows that nothing else can make again, and their loss is
 //! harmless: the day's quota begins anew, and the next entry tells of fewer
@@ -24,7 +25,7 @@ use crate::dime::{Address, Domain, Name, Rejection, Timestamp, suffix};
 use crate::proof::draft::Draft;
 use crate::proof::entry::{self, Coalesced, Event, Events};
 use crate::store::rows::{self, Hash, QuotaRow};
-use crate::store::state::Batch;
+use crate::store::state::{Batch, Table};
 use crate::store::{self, State};
 
 /// Entries of one label on one day.
@@ -32,6 +33,12 @@ pub const ENTRIES: u32 = 8;
 /// New mailboxes of one exact domain on one day, and new subdomains of one
 /// registered domain.
 pub const NEW_LABELS: u32 = 1000;
+/// Mailboxes of one exact domain: labels in the map, and addresses in memory, for
+/// good.
+pub const MAILBOXES: u64 = 100_000;
+/// Bytes of one registered domain on one day, with all names below it: signets,
+/// records and DNSSEC chains as received. A rollover of a hundred thousand mailboxes.
+pub const BYTES: u64 = 256 << 20;
 /// An alarm over quota gets an entry if the last is this old, milliseconds.
 pub const ALARM_GAP: u64 = 3_600_000;
 /// States of one label that are told apart while it is over quota; of more,
@@ -41,6 +48,8 @@ const STATES: usize = 64;
 /// takes: midnight must not leave a gap in a chain. Milliseconds.
 const SETTLE: u64 = 15 * 60_000;
 const DAY: u64 = 86_400_000;
+/// Mailboxes that are counted at once.
+const PAGE: usize = 64;
 
 /// The numbers that may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +58,15 @@ pub struct Limits {
     pub entries: u32,
     /// New labels of one domain on one day.
     pub new_labels: u32,
+    /// Mailboxes of one exact domain, ever.
+    pub mailboxes: u64,
+    /// Bytes of one registered domain on one day; alarms may use as much again.
+    pub bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { entries: ENTRIES, new_labels: NEW_LABELS }
+        Limits { entries: ENTRIES, new_labels: NEW_LABELS, mailboxes: MAILBOXES, bytes: BYTES }
     }
 }
 
@@ -93,6 +106,11 @@ impl Quotas {
         let _held = self.rows.lock().await;
         let now = self.clock.now();
         let mut row = self.row(&draft.name, now).await?;
+        if !self.has_space(draft, now).await? {
+            row.settle_until = now.plus(SETTLE);
+            self.write(&[row]).await?;
+            return Ok(Ruling::Coalesce);
+        }
         let mut parent = match &draft.parent {
             Some(parent) => Some(self.row(&Name::Domain(parent.clone()), now).await?),
             None => None,
@@ -105,7 +123,67 @@ impl Quotas {
             .then_some(Coalesced { count: row.coalesced, running_hash: row.running_hash.0 });
         let rows: Vec<QuotaRow> = parent.into_iter().chain([row]).collect();
         self.write(&rows).await?;
+        self.take_space(draft, now, u64::saturating_add).await?;
         Ok(Ruling::Admit(coalesced))
+    }
+
+    /// Whether there is room for its bytes, and for a mailbox that is new.
+    async fn has_space(&self, draft: &Subject<'_>, now: Timestamp) -> Result<bool, store::Error> {
+        let used = self.row(&Name::Domain(draft.payer.clone()), now).await?.bytes;
+        // Who fills the day with what is no alarm cannot hide one by it.
+        let most = match draft.events.alarms().is_empty() {
+            true => self.limits.bytes,
+            false => self.limits.bytes.saturating_mul(2),
+        };
+        if draft.size > 0 && used >= most {
+            return Ok(false);
+        }
+        let Some(domain) = draft.new_mailbox_of() else { return Ok(true) };
+        let mut row = self.row(&Name::Domain(domain.clone()), now).await?;
+        let known = match row.mailboxes {
+            Some(known) => known,
+            None => {
+                let known = self.mailboxes(domain).await?;
+                row.mailboxes = Some(known);
+                self.write(&[row]).await?;
+                known
+            }
+        };
+        Ok(known < self.limits.mailboxes)
+    }
+
+    /// Changes what was used by what the draft uses.
+    async fn take_space(
+        &self,
+        draft: &Subject<'_>,
+        now: Timestamp,
+        change: impl Fn(u64, u64) -> u64,
+    ) -> Result<(), store::Error> {
+        if draft.size > 0 {
+            let mut row = self.row(&Name::Domain(draft.payer.clone()), now).await?;
+            row.bytes = change(row.bytes, draft.size);
+            self.write(&[row]).await?;
+        }
+        if let Some(domain) = draft.new_mailbox_of() {
+            let mut row = self.row(&Name::Domain(domain.clone()), now).await?;
+            row.mailboxes = row.mailboxes.map(|known| change(known, 1));
+            self.write(&[row]).await?;
+        }
+        Ok(())
+    }
+
+    /// Mailboxes that the log has of a domain, as far as the limit. Counted once:
+    /// afterwards the domain's row says it.
+    async fn mailboxes(&self, domain: &Domain) -> Result<u64, store::Error> {
+        let mut range = rows::users_of(domain);
+        let mut count = 0;
+        while count < self.limits.mailboxes {
+            let page = self.state.scan(Table::Users, range.clone(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            range = range.after(last);
+            count += page.len() as u64;
+        }
+        Ok(count)
     }
 
     /// After the log answered: what it told of is told, what it did not take is
@@ -133,7 +211,11 @@ impl Quotas {
             }
         }
         rows.push(row);
-        self.write(&rows).await
+        self.write(&rows).await?;
+        if taken {
+            return Ok(());
+        }
+        self.take_space(draft, now, u64::saturating_sub).await
     }
 
     /// Keeps the state and counts it, each of the first few once.
@@ -171,6 +253,7 @@ impl Quotas {
         let mut row = known.unwrap_or_else(|| QuotaRow::new(name.clone()));
         if row.day != day {
             (row.day, row.entries, row.new_mailboxes, row.new_subdomains) = (day, 0, 0, 0);
+            row.bytes = 0;
         }
         Ok(row)
     }
@@ -269,6 +352,10 @@ struct Subject<'a> {
     is_orphan: bool,
     /// For a new label: the domain that it counts for.
     parent: Option<Domain>,
+    /// The registered domain, for whose bytes its own count.
+    payer: Domain,
+    /// What the log would keep of it, bytes.
+    size: u64,
     /// What was seen: a signet, or a record's text, LF and the org signet.
     state: Bytes,
     /// Of a domain: its DNSSEC chain.
@@ -279,11 +366,15 @@ impl<'a> Subject<'a> {
     /// `None`: under no quota. `after` as in [`Sink::submit`].
     fn of(draft: &'a Draft, after: u64) -> Option<Subject<'a>> {
         let is_orphan = |events: Events| after == 0 && !events.contains(Event::FirstSeen);
+        let registered =
+            |domain: &Domain| suffix::ancestors(domain).pop().unwrap_or_else(|| domain.clone());
+        let size = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         match draft {
             Draft::Forget { .. } => None,
             Draft::Domain(draft) => {
                 let is_new = draft.events.contains(Event::FirstSeen);
-                let registered = || suffix::ancestors(&draft.domain).pop();
+                let parent = || suffix::ancestors(&draft.domain).pop();
+                let kept = [&draft.record, &draft.org_signet, &draft.dnssec_chain];
                 let mut state = BytesMut::new();
                 state.put_slice(draft.record.as_deref().unwrap_or_default());
                 state.put_u8(b'\n');
@@ -293,7 +384,9 @@ impl<'a> Subject<'a> {
                     address: None,
                     events: draft.events,
                     is_orphan: is_orphan(draft.events),
-                    parent: is_new.then(registered).flatten(),
+                    parent: is_new.then(parent).flatten(),
+                    payer: registered(&draft.domain),
+                    size: kept.into_iter().map(size).sum(),
                     state: state.freeze(),
                     chain: draft.dnssec_chain.clone().unwrap_or_default(),
                 })
@@ -307,6 +400,8 @@ impl<'a> Subject<'a> {
                     .events
                     .contains(Event::FirstSeen)
                     .then(|| draft.address.domain().clone()),
+                payer: registered(draft.address.domain()),
+                size: size(&draft.signet),
                 state: draft.signet.clone().unwrap_or_default(),
                 chain: Bytes::new(),
             }),
@@ -315,6 +410,11 @@ impl<'a> Subject<'a> {
 
     fn without_state(self) -> Subject<'static> {
         Subject { address: None, state: Bytes::new(), chain: Bytes::new(), ..self }
+    }
+
+    /// The domain of a mailbox that the log does not have yet.
+    fn new_mailbox_of(&self) -> Option<&Domain> {
+        self.parent.as_ref().filter(|_| matches!(self.name, Name::Address(_)))
     }
 
     /// The counter of its parent that it goes on.
@@ -388,9 +488,12 @@ mod tests {
 
     impl Bench {
         fn new(entries: u32, new_labels: u32) -> Bench {
+            Bench::with(Limits { entries, new_labels, ..Limits::default() })
+        }
+
+        fn with(limits: Limits) -> Bench {
             let (told, state) = (Arc::new(Told::default()), Arc::new(MemoryState::default()));
             let clock = Clock::manual(Timestamp::from_millis(20_000 * DAY));
-            let limits = Limits { entries, new_labels };
             let quotas =
                 Quotas::new(limits, told.clone(), state.clone(), told.clone(), clock.clone());
             Bench { quotas, told, clock, state }
@@ -556,6 +659,60 @@ mod tests {
             let placed = bench.quotas.submit(Draft::Domain(draft), 0).await.unwrap();
             assert_eq!(placed != Placed::Coalesced, admitted, "{domain}");
         }
+    }
+
+    #[tokio::test]
+    async fn mailboxes_of_a_domain_are_bounded_for_good() {
+        let bench = Bench::with(Limits { mailboxes: 3, ..Limits::default() });
+        // One is in the log, and no row counts it.
+        let mut batch = Batch::new();
+        batch.put(Table::Users, rows::user_key(&"known@a.example".parse().unwrap()), "row");
+        let _ = bench.state.apply(batch).await.unwrap();
+        for day in 0..2 {
+            for (name, admitted) in [("1", day == 0), ("2", day == 0), ("3", false)] {
+                let is_new = bench.user(&format!("{name}@a.example"), "1", Event::FirstSeen).await;
+                assert_eq!(is_new, admitted, "{name}, day {day}");
+            }
+            bench.clock.advance(DAY);
+        }
+        assert_eq!(bench.told.kept.lock().unwrap().len(), 3);
+        // Known ones, and other domains, go on.
+        assert!(bench.user("1@a.example", "2", Event::Rotated).await);
+        assert!(bench.user("3@b.a.example", "1", Event::FirstSeen).await);
+        // What the log does not take is not counted.
+        *bench.told.closed.lock().unwrap() = true;
+        for name in ["4@b.a.example", "5@b.a.example", "6@b.a.example"] {
+            let draft = Draft::User(draft(name, "1", Event::FirstSeen));
+            assert!(matches!(bench.quotas.submit(draft, 0).await, Err(Unplaced::Later(_))));
+        }
+        *bench.told.closed.lock().unwrap() = false;
+        assert!(bench.user("4@b.a.example", "1", Event::FirstSeen).await);
+    }
+
+    #[tokio::test]
+    async fn bytes_count_for_the_registered_domain_and_alarms_have_as_many_again() {
+        let bench = Bench::with(Limits { bytes: 10, entries: 100, ..Limits::default() });
+        assert!(bench.user(X, "12345", Event::FirstSeen).await);
+        assert!(bench.user("y@sub.a.example", "12345", Event::FirstSeen).await);
+        assert!(!bench.user(X, "1", Event::Rotated).await);
+        assert!(!bench.user("y@sub.a.example", "1", Event::Rotated).await);
+        assert!(bench.user("y@b.example", "1", Event::FirstSeen).await);
+        // Nothing hides an alarm but alarms, of which each is told, and one without bytes.
+        assert!(bench.user(X, "1234567890", Event::Restarted).await);
+        assert!(!bench.user("y@sub.a.example", "2", Event::Restarted).await);
+        let gone = UserDraft { signet: None, ..draft(X, "", Event::Withdrawn) };
+        let placed = bench.quotas.submit(Draft::User(gone), 2).await.unwrap();
+        assert_ne!(placed, Placed::Coalesced);
+        assert_eq!(bench.told.kept.lock().unwrap().len(), 3);
+        bench.clock.advance(DAY);
+        assert!(bench.user("y@sub.a.example", "2", Event::Restarted).await);
+        assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(2));
+        // What the log does not take is not counted.
+        *bench.told.closed.lock().unwrap() = true;
+        let large = Draft::User(draft(X, "1234567890", Event::Rotated));
+        assert!(bench.quotas.submit(large, 3).await.is_err());
+        *bench.told.closed.lock().unwrap() = false;
+        assert!(bench.user(X, "1234567890", Event::Rotated).await);
     }
 
     #[tokio::test]

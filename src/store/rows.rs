@@ -227,13 +227,20 @@ pub struct SeenRow {
 pub struct QuotaRow {
     #[serde(with = "text")]
     pub name: Name,
-    /// The day that the next three count, from 1970-01-01.
+    /// The day that the next three and `bytes` count, from 1970-01-01.
     pub day: u64,
     pub entries: u32,
     /// For a domain: new labels of its mailboxes.
     pub new_mailboxes: u32,
     /// For a registered domain: new labels of names below it.
     pub new_subdomains: u32,
+    /// For a registered domain: bytes of signets and records that went into the log
+    /// for it and for names below it.
+    #[serde(default)]
+    pub bytes: u64,
+    /// For a domain: labels of its mailboxes, whatever the day; `None`: not counted.
+    #[serde(default)]
+    pub mailboxes: Option<u64>,
     /// The last entry with an alarm that puts the name on hold, and with another.
     #[serde(with = "millis")]
     pub holding_alarm_at: Timestamp,
@@ -258,6 +265,8 @@ impl QuotaRow {
             entries: 0,
             new_mailboxes: 0,
             new_subdomains: 0,
+            bytes: 0,
+            mailboxes: None,
             holding_alarm_at: Timestamp::default(),
             alarm_at: Timestamp::default(),
             settle_until: Timestamp::default(),
