@@ -221,7 +221,8 @@ pub struct CrawlSection {
     pub dx_port: u16,
     /// Ports of MX hosts, with STARTTLS, where `dx_port` is not answered.
     pub dual_ports: Vec<u16>,
-    /// Connections at once to one DX host, and new ones a second.
+    /// Connections at once to one address of DX hosts, and new ones a second; to
+    /// one IPv6 /64 at most 16 at once, or as many if those are more.
     pub host_connections: usize,
     pub host_per_second: u32,
     /// PEM file of CAs for DX certificates; none: the public web's.

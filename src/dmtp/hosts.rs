@@ -1,6 +1,7 @@
 //! Manners towards DX hosts, whatever number of domains share one: how many
-//! connections at once and how many new ones a second to an address, and a
-//! breaker for a host that fails again and again. No I/O.
+//! connections at once and how many new ones a second to an address, how many
+//! to one IPv6 /64, whose addresses cost nothing, and a breaker for a host that
+//! fails again and again. No I/O.
 //!
 //! Nobody waits here: who comes too early is told when to come back, and is
 //! given a time of its own, so that ten thousand domains of one host are spread
@@ -18,6 +19,9 @@ use crate::dime::Timestamp;
 /// Addresses, and failing hosts, that are remembered. Beyond it those that are
 /// idle are forgotten; if none is, more are not counted.
 const REMEMBERED: usize = 1 << 16;
+/// Connections at once to one IPv6 /64, or as many as one address may have if
+/// those are more.
+const OF_A_NETWORK: usize = 16;
 /// For whom no connection is free, or while a probe is under way, milliseconds.
 const PAUSE: u64 = 1000;
 
@@ -66,11 +70,21 @@ struct Tables {
     breakers: HashMap<Host, Breaker>,
 }
 
-/// What connections are counted by: an address, or an onion host's name.
+/// What connections are counted by: an address and the network it is in, or an
+/// onion host's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Address(IpAddr),
+    Network([u8; 8]),
     Onion(String),
+}
+
+/// The /64 of an IPv6 address: as a rule one customer has all of it.
+pub(super) fn network(ip: IpAddr) -> Option<[u8; 8]> {
+    match ip.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => ip.octets().first_chunk().copied(),
+    }
 }
 
 /// What fails: a name at an address.
@@ -126,7 +140,8 @@ impl Later {
 pub struct Seat {
     hosts: Arc<Hosts>,
     host: Host,
-    place: Place,
+    /// Where it counts.
+    places: Vec<Place>,
     probe: bool,
 }
 
@@ -143,9 +158,12 @@ impl Hosts {
         addr: SocketAddr,
         now: Timestamp,
     ) -> Result<Seat, Later> {
-        let place = match addr.ip().is_unspecified() {
-            true => Place::Onion(name.to_owned()),
-            false => Place::Address(addr.ip()),
+        let (place, network) = match addr.ip().is_unspecified() {
+            true => (Place::Onion(name.to_owned()), None),
+            false => {
+                let network = network(addr.ip()).map(Place::Network);
+                (Place::Address(addr.ip().to_canonical()), network)
+            }
         };
         let host = Host { name: name.to_owned(), addr };
         let mut tables = self.tables();
@@ -161,24 +179,34 @@ impl Hosts {
             }
             _ => false,
         };
+        let step = 1000 / u64::from(self.limits.per_second.max(1)).min(1000);
+        let ahead = step.saturating_mul(u64::from(self.limits.burst.max(1) - 1));
+        let connections = self.limits.connections.max(1);
+        if let Some(network) = &network {
+            let Some(traffic) = tables.traffic(network, now) else {
+                return Err(Later::Busy(now.plus(PAUSE)));
+            };
+            if traffic.open >= connections.max(OF_A_NETWORK) {
+                return Err(Later::Busy(traffic.promise(now.plus(PAUSE / 4), step)));
+            }
+        }
         let Some(traffic) = tables.traffic(&place, now) else {
             return Err(Later::Busy(now.plus(PAUSE)));
         };
-        let step = 1000 / u64::from(self.limits.per_second.max(1)).min(1000);
-        let ahead = step.saturating_mul(u64::from(self.limits.burst.max(1) - 1));
-        let full = traffic.open >= self.limits.connections.max(1);
+        let full = traffic.open >= connections;
         if full || traffic.even > now.plus(ahead) {
-            // A time of one's own, after all that were given.
             let earliest = now.plus(if full { PAUSE / 4 } else { step });
-            traffic.promised = traffic.promised.max(earliest).plus(step);
-            return Err(Later::Busy(traffic.promised));
+            return Err(Later::Busy(traffic.promise(earliest, step)));
         }
         traffic.even = traffic.even.max(now).plus(step);
-        traffic.open += 1;
+        let places: Vec<Place> = std::iter::once(place).chain(network).collect();
+        for place in &places {
+            tables.addresses.entry(place.clone()).or_default().open += 1;
+        }
         if probe && let Some(breaker) = tables.breakers.get_mut(&host) {
             breaker.probing = true;
         }
-        Ok(Seat { hosts: Arc::clone(self), host, place, probe })
+        Ok(Seat { hosts: Arc::clone(self), host, places, probe })
     }
 
     fn is_open(&self, breaker: &Breaker) -> bool {
@@ -201,6 +229,14 @@ impl Tables {
             }
         }
         Some(self.addresses.entry(place.clone()).or_default())
+    }
+}
+
+impl Traffic {
+    /// A time of one's own, after all that were given.
+    fn promise(&mut self, earliest: Timestamp, step: u64) -> Timestamp {
+        self.promised = self.promised.max(earliest).plus(step);
+        self.promised
     }
 }
 
@@ -235,8 +271,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut tables = self.hosts.tables();
-        if let Some(traffic) = tables.addresses.get_mut(&self.place) {
-            traffic.open = traffic.open.saturating_sub(1);
+        for place in &self.places {
+            if let Some(traffic) = tables.addresses.get_mut(place) {
+                traffic.open = traffic.open.saturating_sub(1);
+            }
         }
         // A probe that came to nothing: another may try.
         if self.probe
@@ -249,6 +287,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -270,6 +310,35 @@ mod tests {
         assert!(hosts.enter("c.example", addr(2), NOW).is_ok());
         drop(first);
         assert!(hosts.enter("c.example", addr(1), NOW).is_ok());
+    }
+
+    #[test]
+    fn all_addresses_of_a_network_share_its_connections() {
+        let hosts = hosts(Limits::default());
+        let addr = |network: u16, last: u16| {
+            let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, last);
+            SocketAddr::from((ip, 26))
+        };
+        let enter = |addr| hosts.enter("a.example", addr, NOW);
+        let mut seats: Vec<Seat> = (0..16).map(|n| enter(addr(1, n)).unwrap()).collect();
+        let mut last = NOW;
+        for n in 16..1000 {
+            let Err(Later::Busy(at)) = enter(addr(1, n)) else { panic!("{n} got in") };
+            assert!(at > last, "{at:?} {last:?}");
+            last = at;
+        }
+        let _next = enter(addr(2, 0)).unwrap();
+        seats.pop();
+        let _free = enter(addr(1, 1000)).unwrap();
+        assert!(enter(addr(1, 1001)).is_err());
+        // One address has no more of them for that, and IPv4 ones have no network.
+        let of_one = (0..8).filter_map(|_| enter(addr(3, 0)).ok());
+        assert_eq!(of_one.collect::<Vec<_>>().len(), 4);
+        let mapped = |n: u8| SocketAddr::from((Ipv4Addr::new(192, 0, 2, n).to_ipv6_mapped(), 26));
+        let all: Vec<Seat> = (0..64).filter_map(|n| enter(mapped(n)).ok()).collect();
+        assert_eq!(all.len(), 64);
+        drop((all, seats));
+        assert!(enter(addr(1, 0)).is_ok());
     }
 
     #[test]

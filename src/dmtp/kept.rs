@@ -21,6 +21,7 @@ use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSes
 use rustls::pki_types::ServerName;
 
 use super::client::{Entrance, Session, Target};
+use super::hosts;
 use super::tls::Witness;
 
 /// Hosts whose TLS sessions are kept, the oldest forgotten first. A session
@@ -113,12 +114,16 @@ impl Kept {
         }
     }
 
-    /// Closes what is kept at an address, whatever its name there: it counts as
-    /// open. Says whether there was any.
+    /// Closes what is kept at an address, whatever its name there, else in its
+    /// network: it counts as open. Says whether there was any.
     pub(super) fn make_room(&self, ip: IpAddr) -> bool {
+        let network = hosts::network(ip);
         let mut idle = self.idle();
         let before = idle.len();
         idle.retain(|kept| kept.place.addr.ip() != ip);
+        if idle.len() == before && network.is_some() {
+            idle.retain(|kept| hosts::network(kept.place.addr.ip()) != network);
+        }
         idle.len() < before
     }
 
