@@ -1140,6 +1140,49 @@ async fn bad_hosts_each_have_their_reason_and_the_crawler_goes_on() {
     assert!(world.told().iter().all(|events| events == "FIRST_SEEN"));
 }
 
+/// Names below one registered domain are for nothing: together they hold a small
+/// share of the places for slow visits, and whoever else is due need not wait.
+#[tokio::test]
+async fn one_registered_domain_does_not_hold_all_places() {
+    const CONCURRENCY: usize = 8;
+    const SHARE: usize = 16;
+    let world = World::with(|options| {
+        let hour = Duration::from_secs(3600);
+        options.concurrency = CONCURRENCY;
+        (options.dmtp.handshake, options.dmtp.session) = (hour, hour);
+    })
+    .await;
+    world.found("a.example", 1);
+    // Takes connections and says nothing.
+    let ip = Ipv4Addr::new(127, 0, 0, 77);
+    let listener = TcpListener::bind(SocketAddr::from((ip, world.port))).await.unwrap();
+    world.resolver.set_addresses("dx.evil.example", &[IpAddr::V4(ip)], Dnssec::Secure);
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let holding = held.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            holding.lock().unwrap().push(stream);
+        }
+    });
+    for n in 0..200 {
+        let domain = format!("h{n}.evil.example");
+        let dx = vec!["dx.evil.example".to_owned()];
+        world.publish(&domain, &Template { dx, ..world.record(&[1]) }.text());
+        world.handle.watch(domain.parse().unwrap(), "test").await.unwrap();
+    }
+    let held = || held.lock().unwrap().len();
+    while held() < SHARE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Time for all of them to have their turn, if they could.
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(world.visit("a.example").await.outcome.is_good());
+    }
+    // Those that begin before the last of the share turns slow come on top.
+    assert!(held() < SHARE + CONCURRENCY, "{} of them", held());
+}
+
 #[tokio::test]
 async fn the_next_host_is_tried_and_a_broken_session_opened_again() {
     let world = World::new().await;

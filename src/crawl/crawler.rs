@@ -9,14 +9,14 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{self, COMPARISONS, Task, Vantage};
-use super::frontier::{self, Job};
+use super::frontier::{self, Job, Pace};
 use super::handle::{Answer, Asked, Expiring, Handle, Request, What};
 use super::report::{Outcome, Report};
 use super::roster::{Found, Roster};
 use super::sweep::Sweep;
 use super::visit::Visitor;
 use super::{Error, Metrics, Options, Rooms, Unplaced};
-use crate::dime::{Address, Domain, Name, Timestamp};
+use crate::dime::{Address, Domain, Name, Timestamp, suffix};
 use crate::errors::with_sources;
 use crate::store::rows::{self, FrontierRow, SeenRow, Typed as _};
 use crate::store::state::Batch;
@@ -28,6 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Slow visits that others may begin beside; more of them take their places.
 /// Each holds a connection, and memory for a reply.
 const SLOW: usize = 256;
+/// Slow visits below one registered domain, of which names are for nothing: a
+/// small share. More of its domains stand back; those that begin before the last
+/// of these turns slow come on top.
+const SHARE: usize = 16;
+/// A domain that stands back does so for this, milliseconds, and each further one
+/// of its registered domain a step more.
+const STAND_BACK: u64 = 1000;
+const STEP: u64 = 50;
+/// Domains that stand back in one round, before the loop looks at anything else.
+const STANDING: usize = 256;
 /// Requests waiting for the loop. Each is a name; more wait at the caller.
 const REQUESTS: usize = 1024;
 /// What the sweep found and the loop has not taken yet: pages.
@@ -53,6 +63,8 @@ pub struct Crawler {
     expiring: Arc<Expiring>,
     /// Domains that are looked at from several places now.
     comparing: HashSet<Domain>,
+    /// Registered domains with domains that stand back: the last time given to one.
+    turns: HashMap<Domain, Timestamp>,
     /// Tells this process's leases from another's.
     owner: String,
 }
@@ -60,14 +72,52 @@ pub struct Crawler {
 /// A visit that is going on.
 struct Running {
     job: Job,
+    /// The domain that it counts for.
+    registered: Domain,
     since: Instant,
+}
+
+impl Running {
+    fn is_slow(&self) -> bool {
+        self.since.elapsed() >= PATIENCE
+    }
 }
 
 /// How many more visits may begin.
 fn room(running: &HashMap<Id, Running>, concurrency: usize) -> usize {
-    let slow = running.values().filter(|visit| visit.since.elapsed() >= PATIENCE).count();
+    let slow = running.values().filter(|visit| visit.is_slow()).count();
     let in_place = running.len() - slow.min(SLOW);
     concurrency.saturating_sub(in_place)
+}
+
+/// Whether a registered domain has its share of slow visits.
+fn is_full(running: &HashMap<Id, Running>, registered: &Domain) -> bool {
+    let of_it = |visit: &&Running| visit.registered == *registered && visit.is_slow();
+    running.len() >= SHARE && running.values().filter(of_it).count() >= SHARE
+}
+
+/// When a domain is due again after a visit of its own, and how often it has
+/// failed since the last good one. It rests for as long as the visit took at
+/// least: one that drips has a place of ours for half of the time at most.
+fn after(pace: &Pace, job: &Job, report: &Report, now: Timestamp) -> (Timestamp, u32) {
+    let domain = &job.domain;
+    let (due, failures) = match report.later {
+        // A visit that got somewhere and ran out of time goes on.
+        _ if is_unfinished(report) => (now, 0),
+        // Not its own failure: its turn comes when the host's does.
+        Some(until) => (pace.after_rest(domain, until), job.failures),
+        None if report.outcome.is_good() => (pace.after_success(domain, now, report.refresh), 0),
+        None => {
+            let failures = job.failures.saturating_add(1);
+            (pace.after_failure(domain, now, failures), failures)
+        }
+    };
+    (due.max(now.plus(report.ended.since(report.started))), failures)
+}
+
+/// Whether its time was up, and some mailbox was looked at.
+fn is_unfinished(report: &Report) -> bool {
+    report.outcome == Outcome::Deadline && !report.users.is_empty()
 }
 
 #[derive(Default)]
@@ -100,6 +150,7 @@ impl Crawler {
             for_peers: HashMap::new(),
             expiring: Arc::clone(&expiring),
             comparing: HashSet::new(),
+            turns: HashMap::new(),
             owner: owner.into(),
         };
         (crawler, Handle { requests: sender, asked: asker, reports, expiring })
@@ -146,12 +197,20 @@ impl Crawler {
             }
             while farewells.try_join_next().is_some() {}
             let mut room = room(&running, self.visitor.options.concurrency.max(1));
-            while room > 0 {
+            let mut standing = 0;
+            while room > 0 && standing < STANDING {
                 let next = match first.take() {
                     Some(job) => Some(job),
                     None => self.next().await,
                 };
                 let Some(job) = next else { break };
+                let registered = suffix::registered(&job.domain);
+                if is_full(&running, &registered) {
+                    standing += 1;
+                    let at = self.turn(registered);
+                    self.put_off(&job, at).await;
+                    continue;
+                }
                 room -= 1;
                 if let Some(waiting) = self.waiting.get_mut(&job.domain) {
                     waiting.now.append(&mut waiting.next);
@@ -160,7 +219,8 @@ impl Crawler {
                 let (visited, owner) = (job.clone(), self.owner.clone());
                 let task =
                     visits.spawn(async move { leased_visit(&visitor, &visited, &owner).await });
-                running.insert(task.id(), Running { job, since: Instant::now() });
+                let since = Instant::now();
+                running.insert(task.id(), Running { job, registered, since });
             }
             self.visitor.metrics.running.set(visits.len() as i64);
             self.visitor.metrics.domains.set(self.roster.domains() as i64);
@@ -368,15 +428,30 @@ impl Crawler {
         });
     }
 
-    /// The host had its hands full with us: the visit is still due, and whoever
-    /// waits for it goes on waiting.
-    async fn postponed(&mut self, job: &Job, at: Timestamp) {
+    /// A time of its own for a domain that stands back, after all that were given
+    /// below its registered domain.
+    fn turn(&mut self, registered: Domain) -> Timestamp {
+        let now = self.now();
+        self.turns.retain(|_, last| *last > now);
+        let last = self.turns.entry(registered).or_default();
+        *last = (*last).max(now.plus(STAND_BACK)).plus(STEP);
+        *last
+    }
+
+    /// The visit does not take place now: it is still due, and whoever waits for
+    /// it goes on waiting.
+    async fn put_off(&mut self, job: &Job, at: Timestamp) {
         self.roster.frontier.postpone(&job.domain, at);
         self.lapse(job).await;
         if let Some(waiting) = self.waiting.get_mut(&job.domain) {
             waiting.next.append(&mut waiting.now);
             self.roster.frontier.urge(&job.domain, at);
         }
+    }
+
+    /// The host had its hands full with us.
+    async fn postponed(&mut self, job: &Job, at: Timestamp) {
+        self.put_off(job, at).await;
         if !job.partial {
             self.roster.remember(&Name::Domain(job.domain.clone()), at, job.failures, None).await;
         }
@@ -405,25 +480,12 @@ impl Crawler {
             self.postponed(&job, at).await;
             return None;
         }
-        // A visit that got somewhere and ran out of time goes on at once.
-        let unfinished = report.outcome == Outcome::Deadline && !report.users.is_empty();
-        let reached = report.users.last().filter(|_| unfinished).map(|(user, _)| user.clone());
+        let last = report.users.last().filter(|_| is_unfinished(&report));
+        let reached = last.map(|(user, _)| user.clone());
         self.roster.frontier.reached(&job.domain, reached);
         let (due, failures) = match elsewhere_until {
             Some(until) => (until, job.failures),
-            None if unfinished => (now, 0),
-            // Not its own failure: its turn comes when the host's does.
-            None if report.later.is_some() => {
-                let until = report.later.unwrap_or(now);
-                (pace.after_rest(&job.domain, until), job.failures)
-            }
-            None if report.outcome.is_good() => {
-                (pace.after_success(&job.domain, now, report.refresh), 0)
-            }
-            None => {
-                let failures = job.failures.saturating_add(1);
-                (pace.after_failure(&job.domain, now, failures), failures)
-            }
+            None => after(&pace, &job, &report, now),
         };
         let failures = if job.partial { job.failures } else { failures };
         let due = self.roster.frontier.done(&job.domain, now, due, failures);
@@ -570,4 +632,35 @@ async fn lease(
         Applied::Applied => None,
         Applied::Conflict => Some(row.leased_until),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_rests_as_long_as_its_visit_took() {
+        let pace = Pace { interval: 1000, back_off: 1000, back_off_limit: 8000 };
+        let domain: Domain = "a.example".parse().unwrap();
+        let (users, lapsed) = (Vec::new(), Vec::new());
+        let job = Job { domain, users, lapsed, failures: 2, partial: false, insist: false };
+        let start = Timestamp::from_millis(1_000_000);
+        let rests = |outcome, users: usize, took: u64| {
+            let ended = start.plus(took);
+            let users = (0..users).map(|n| format!("u{n}@a.example").parse().unwrap());
+            let users = users.map(|user| (user, Outcome::Confirmed)).collect();
+            let report = Report { outcome, users, ended, ..Report::new(&job.domain, start) };
+            let (due, failures) = after(&pace, &job, &report, ended);
+            (due.since(ended), failures)
+        };
+        const LONG: u64 = 600_000;
+        assert_eq!(rests(Outcome::Deadline, 20, LONG), (LONG, 0));
+        assert_eq!(rests(Outcome::Deadline, 20, 0), (0, 0));
+        // Where nothing was done it is a failure.
+        assert_eq!(rests(Outcome::Deadline, 0, LONG), (LONG, 3));
+        assert!((4000..=5000).contains(&rests(Outcome::Deadline, 0, 500).0));
+        // One that comes to its end just in time has gained nothing.
+        assert_eq!(rests(Outcome::Confirmed, 20, LONG), (LONG, 0));
+        assert_eq!(rests(Outcome::Dx("slow"), 0, LONG), (LONG, 3));
+    }
 }

@@ -69,7 +69,7 @@ pub const COMPARE_EVERY: u64 = 86_400_000;
 pub struct Options {
     pub pace: Pace,
     /// Visits at once, at least 1; beside them up to 256 that take longer than
-    /// a second.
+    /// a second, of one registered domain about 16.
     pub concurrency: usize,
     /// Of one visit, all mailboxes included.
     pub deadline: Duration,

@@ -25,6 +25,11 @@ pub fn ancestors(domain: &Domain) -> Vec<Domain> {
     above.split_off(too_many)
 }
 
+/// The domain that somebody registered: this one, or the last of those above it.
+pub fn registered(domain: &Domain) -> Domain {
+    ancestors(domain).pop().unwrap_or_else(|| domain.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +59,7 @@ mod tests {
         let above = above(&deep);
         assert_eq!(above.len(), MAX_ANCESTORS);
         assert_eq!(above.last().unwrap(), "example.com");
+        assert_eq!(registered(&deep.parse().unwrap()).as_str(), "example.com");
+        assert_eq!(registered(&"example.co.uk".parse().unwrap()).as_str(), "example.co.uk");
     }
 }
