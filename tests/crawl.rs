@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 use syndicate::clock::Clock;
 use syndicate::crawl::quota::{self, Quotas};
 use syndicate::crawl::{
-    Crawler, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace, Placed,
-    Report, Rooms, Sink, Unplaced,
+    Crawler, Error, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace,
+    Placed, Report, Rooms, Sink, Unplaced,
 };
 use syndicate::dime::certificate::How;
 use syndicate::dime::key::{Owner, PrivateKey};
@@ -42,6 +42,7 @@ use syndicate::store::testing::{Answer as Denied, Fault, Faults, MemoryState, Op
 use syndicate::store::{Blobs, State, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -311,6 +312,7 @@ struct World {
     handle: Handle,
     port: u16,
     der: Vec<u8>,
+    crawler: JoinHandle<Result<(), Error>>,
     shutdown: CancellationToken,
 }
 
@@ -403,7 +405,7 @@ impl World {
         change(&mut options);
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (crawler, handle) = Crawler::new(rooms, options, metrics, "test");
-        tokio::spawn(crawler.run(shutdown.clone()));
+        let crawler = tokio::spawn(crawler.run(shutdown.clone()));
         World {
             resolver,
             shelf,
@@ -415,8 +417,36 @@ impl World {
             handle,
             port,
             der: identity.der().to_vec(),
+            crawler,
             shutdown,
         }
+    }
+
+    /// What the next process on the same state works with.
+    fn rooms(&self) -> Rooms {
+        Rooms {
+            resolver: self.resolver.clone(),
+            second_resolver: None,
+            state: self.state.clone(),
+            public: self.ledger.public.clone(),
+            clock: self.clock.clone(),
+            sink: self.ledger.clone(),
+            incidents: self.evidence.clone(),
+        }
+    }
+
+    /// The crawler is killed and another one begins.
+    async fn restart(&mut self) {
+        self.crawler.abort();
+        let _ = (&mut self.crawler).await;
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let (crawler, handle) = Crawler::new(self.rooms(), options(self.port), metrics, "second");
+        self.crawler = tokio::spawn(crawler.run(self.shutdown.clone()));
+        self.handle = handle;
+    }
+
+    async fn frontier_row(&self, name: &str) -> Option<FrontierRow> {
+        rows::find(&*self.state, &rows::frontier_key(&name.parse().unwrap())).await.unwrap()
     }
 
     /// A record with POKs of these numbers that pins the test certificate.
@@ -1467,17 +1497,8 @@ async fn the_frontier_outlives_the_process() {
     assert!(row.due > world.clock.now() && row.failures == 0);
 
     // Another process on the same state knows the names, due when they were.
-    let rooms = Rooms {
-        resolver: world.resolver.clone(),
-        second_resolver: None,
-        state: world.state.clone(),
-        public: world.ledger.public.clone(),
-        clock: world.clock.clone(),
-        sink: world.ledger.clone(),
-        incidents: world.evidence.clone(),
-    };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "second");
+    let (crawler, handle) = Crawler::new(world.rooms(), options(world.port), metrics, "second");
     let mut reports = handle.reports();
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(crawler.run(shutdown.clone()));
@@ -1487,6 +1508,41 @@ async fn the_frontier_outlives_the_process() {
     assert_eq!(report.outcome, Outcome::Confirmed);
     shutdown.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// What was accepted from an owner is not lost with the first visit, nor with the
+/// process; and not looked for without end.
+#[tokio::test]
+async fn what_an_owner_asked_for_is_looked_for_again() {
+    const Y: &str = "nobody@a.example";
+    let mut world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    world.serve(X, &[link(X, 11, None, 1)]);
+    *world.ledger.closed.lock().unwrap() = true;
+    // Owners are heard once a minute.
+    world.clock.advance(60_000);
+    let mut reports = world.handle.reports();
+    assert!(world.handle.request(vec![X.parse().unwrap()]).await);
+    assert!(world.frontier_row(X).await.is_some(), "it is written before the answer");
+    assert_eq!(reports.recv().await.unwrap().outcome, Outcome::Ours);
+
+    world.restart().await;
+    *world.ledger.closed.lock().unwrap() = false;
+    let mut reports = world.handle.reports();
+    world.clock.set(world.frontier_row("a.example").await.unwrap().due);
+    let report = reports.recv().await.unwrap();
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Changed)]);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+
+    // It is watched now; what is not there is let go of.
+    assert!(world.handle.request(vec![Y.parse().unwrap()]).await);
+    let report = reports.recv().await.unwrap();
+    let outcomes: Vec<_> = report.users.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(outcomes, [Outcome::NotFound, Outcome::Confirmed]);
+    assert_eq!(world.frontier_row(X).await.map(|row| row.tries), Some(0));
+    assert_eq!(world.frontier_row(Y).await, None);
+    assert_eq!(world.visit("a.example").await.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
 }
 
 /// A mailbox that only peers asked for is watched for a while, and not longer
@@ -1577,6 +1633,7 @@ async fn a_domain_leased_elsewhere_is_left_alone() {
         failures: 0,
         reason: String::new(),
         keep_until: None,
+        tries: 0,
     };
     let mut batch = Batch::new();
     batch.row(&row);

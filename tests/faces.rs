@@ -340,7 +340,7 @@ impl Owners for Heard {
         Ok(self.ids.lock().unwrap().insert(*id))
     }
 
-    fn watch(&self, names: Vec<Name>) -> bool {
+    async fn watch(&self, names: Vec<Name>) -> bool {
         self.names.lock().unwrap().extend(names);
         true
     }

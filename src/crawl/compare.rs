@@ -332,8 +332,9 @@ mod tests {
 
     fn job(users: usize) -> Job {
         let users = (0..users).map(|n| format!("u{n:03}@a.example").parse().unwrap());
-        let (users, lapsed) = (users.collect(), Vec::new());
-        Job { domain: domain(), users, lapsed, failures: 0, partial: false, insist: false }
+        let (users, lapsed, wanted) = (users.collect(), Vec::new(), Vec::new());
+        let (partial, insist) = (false, false);
+        Job { domain: domain(), users, lapsed, wanted, failures: 0, partial, insist }
     }
 
     fn report(previous: u64, now: u64) -> Report {

@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{self, COMPARISONS, Task, Vantage};
-use super::frontier::{self, Job, Pace};
+use super::frontier::{self, Job, Pace, Search};
 use super::handle::{Answer, Asked, Expiring, Handle, Request, What};
 use super::report::{Outcome, Report};
 use super::roster::{Found, Roster};
@@ -253,7 +253,12 @@ impl Crawler {
                 Some(request) = self.requests.recv() => self.take(request).await,
                 Some(asked) = self.asked.recv() => match asked {
                     Asked::ByStranger(name) => self.try_out(&name).await,
-                    Asked::ByOwner(names) => self.request(&names).await,
+                    Asked::Reported(name) => _ = self.request(&name, 0).await,
+                    Asked::ByOwner(names, written) => {
+                        if self.register(&names).await {
+                            let _ = written.send(());
+                        }
+                    }
                 },
                 () = tokio::time::sleep(nap) => {}
             }
@@ -352,7 +357,8 @@ impl Crawler {
     async fn look_for_peer(&mut self, address: &Address, keep: u64, now: Timestamp) {
         let name = Name::Address(address.clone());
         if !self.roster.frontier.is_watched(&name) {
-            if self.for_peers.len() < frontier::LOOKS {
+            let is_wanted = self.roster.frontier.tries(address) > 0;
+            if !is_wanted && self.for_peers.len() < frontier::LOOKS {
                 self.for_peers.insert(address.clone(), keep);
             }
         } else if self.roster.frontier.expiry(address).is_some() {
@@ -376,17 +382,36 @@ impl Crawler {
         }
     }
 
-    async fn request(&mut self, names: &[Name]) {
-        let now = self.now();
+    /// All of them, or their owner is to ask again.
+    async fn register(&mut self, names: &[Name]) -> bool {
+        let mut all = true;
         for name in names {
-            if let Err(error) = self.fetch(name.domain()).await {
-                tracing::warn!(domain = %name.domain(), error = with_sources(&error), "not requested");
-                continue;
-            }
-            self.keep(name).await;
-            self.roster.frontier.request(name, now);
-            self.roster.release(name.domain(), now);
+            all &= self.request(name, frontier::TRIES).await;
         }
+        all
+    }
+
+    /// Has a name visited at once; one that is not found then is looked for in so
+    /// many visits. Says whether all that is needed for that is written down.
+    async fn request(&mut self, name: &Name, tries: u32) -> bool {
+        let now = self.now();
+        if let Err(error) = self.fetch(name.domain()).await {
+            tracing::warn!(domain = %name.domain(), error = with_sources(&error), "not requested");
+            return false;
+        }
+        self.keep(name).await;
+        let mut is_written = true;
+        if let Name::Address(address) = name
+            && tries > 0
+            // Of one that was forgotten nothing is written down.
+            && self.visitor.is_forgotten(address).await.is_ok_and(|is_forgotten| !is_forgotten)
+            && self.roster.frontier.want(address, tries)
+        {
+            is_written = self.roster.remember(name, now, 0, Some("asked for by its owner")).await;
+        }
+        self.roster.frontier.request(name, now);
+        self.roster.release(name.domain(), now);
+        is_written
     }
 
     async fn try_out(&mut self, name: &Name) {
@@ -489,7 +514,18 @@ impl Crawler {
         };
         let failures = if job.partial { job.failures } else { failures };
         let due = self.roster.frontier.done(&job.domain, now, due, failures);
-        let settled = self.roster.frontier.settle(&job.domain, |name| report.has(name));
+        let mut settled = self.roster.frontier.settle(&job.domain, |name| report.has(name));
+        let wanted = job.wanted.iter().filter(|_| elsewhere_until.is_none());
+        let mut sought = Vec::new();
+        for address in wanted {
+            let search = self.roster.frontier.weigh(address, report.search(address));
+            let names = match search {
+                Search::Found => &mut settled.kept,
+                Search::Over => &mut settled.ended,
+                Search::GoesOn => &mut sought,
+            };
+            names.push(Name::Address(address.clone()));
+        }
         for name in &settled.kept {
             let Name::Address(address) = name else { continue };
             if let Some(keep) = self.for_peers.remove(address) {
@@ -511,7 +547,7 @@ impl Crawler {
         if elsewhere_until.is_none() {
             self.forget(settled.ended).await;
         }
-        for name in &settled.kept {
+        for name in settled.kept.iter().chain(&sought) {
             self.roster.remember(name, due, failures, Some("asked for")).await;
         }
         self.visitor.metrics.count(&report);
@@ -624,6 +660,7 @@ async fn lease(
         failures: job.failures,
         reason: known.as_ref().map(|row| row.reason.clone()).unwrap_or_default(),
         keep_until: None,
+        tries: 0,
     };
     let mut batch = Batch::new();
     batch.expect(FrontierRow::TABLE, key, stored);
@@ -642,8 +679,9 @@ mod tests {
     fn a_domain_rests_as_long_as_its_visit_took() {
         let pace = Pace { interval: 1000, back_off: 1000, back_off_limit: 8000 };
         let domain: Domain = "a.example".parse().unwrap();
-        let (users, lapsed) = (Vec::new(), Vec::new());
-        let job = Job { domain, users, lapsed, failures: 2, partial: false, insist: false };
+        let (users, lapsed, wanted) = Default::default();
+        let (partial, insist) = (false, false);
+        let job = Job { domain, users, lapsed, wanted, failures: 2, partial, insist };
         let start = Timestamp::from_millis(1_000_000);
         let rests = |outcome, users: usize, took: u64| {
             let ended = start.plus(took);

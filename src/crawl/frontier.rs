@@ -20,6 +20,10 @@ pub const TRIAL_GAP: u64 = 60_000;
 /// Names looked at for peers and comparisons, waiting at once, and of one domain.
 pub const LOOKS: usize = 4096;
 pub const LOOKS_OF_A_DOMAIN: usize = 256;
+/// Mailboxes of one domain that its owner asked for and that are looked for.
+pub const WANTED: usize = 64;
+/// Visits that may fail to find one of those: at least a day's if its host is down.
+pub const TRIES: u32 = 32;
 /// Domains of peers' logs, waiting at once (threat 20).
 pub const DISTANT: usize = 1024;
 
@@ -49,6 +53,9 @@ struct Slot {
     users: BTreeSet<Address>,
     /// Those of them that only peers asked for: until when they are watched.
     expires: BTreeMap<Address, Timestamp>,
+    /// Mailboxes that their owner asked for, which are not watched until they are
+    /// found: how many more visits may fail to.
+    wanted: BTreeMap<Address, u32>,
     /// The mailbox that the last visit came to before its time was up.
     reached: Option<Address>,
     visiting: bool,
@@ -83,6 +90,7 @@ impl Slot {
             failures: 0,
             users: BTreeSet::new(),
             expires: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             reached: None,
             visiting: false,
             again: false,
@@ -103,6 +111,11 @@ impl Slot {
         self.trials.values().min().map(|due| (*due).max(self.trials_after))
     }
 
+    /// Whether each visit of its own looks at the mailbox.
+    fn has(&self, address: &Address) -> bool {
+        self.users.contains(address) || self.wanted.contains_key(address)
+    }
+
     /// Somebody waits for the domain, or for a name of it.
     fn urgent_since(&self) -> Option<Timestamp> {
         self.urged.into_iter().chain(self.looks.values().copied()).min()
@@ -116,6 +129,8 @@ pub struct Job {
     pub users: Vec<Address>,
     /// Watched until now, and no longer.
     pub lapsed: Vec<Address>,
+    /// Those of the users that their owner asked for and that are not watched.
+    pub wanted: Vec<Address>,
     pub failures: u32,
     /// Only names on trial are looked at: the domain's next visit stays due
     /// when it was.
@@ -133,6 +148,16 @@ pub struct Settled {
     pub ended: Vec<Name>,
     /// The domain is one of those, and not in the frontier any more.
     pub dropped: bool,
+}
+
+/// What a visit says of a mailbox that its owner asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    Found,
+    /// It is not there, or not to be looked for.
+    Over,
+    /// It could not be said.
+    GoesOn,
 }
 
 /// How far apart visits are, milliseconds.
@@ -236,7 +261,10 @@ impl Frontier {
             }
             let new = match name {
                 Name::Domain(_) => false,
-                Name::Address(address) => slot.users.insert(address.clone()),
+                Name::Address(address) => {
+                    slot.wanted.remove(address);
+                    slot.users.insert(address.clone())
+                }
             };
             (new, slot.trials.remove(name).is_some())
         });
@@ -256,7 +284,7 @@ impl Frontier {
         let known = self.slots.get(domain);
         let is_known = known.is_some_and(|slot| match name {
             Name::Domain(_) => !slot.on_trial || slot.distant.is_none(),
-            Name::Address(address) => slot.users.contains(address),
+            Name::Address(address) => slot.has(address),
         });
         let is_full = self.trials >= TRIALS
             || known.is_some_and(|slot| slot.trials.len() >= TRIALS_OF_A_DOMAIN);
@@ -308,6 +336,48 @@ impl Frontier {
         self.slots.entry(domain.clone()).or_insert_with(new);
     }
 
+    /// Looks for a mailbox that its owner asked for at the visits of its domain,
+    /// which is watched, until it is [found](Frontier::weigh), or so many have
+    /// failed. Says whether it does: there was room, and it is not watched.
+    pub fn want(&mut self, address: &Address, tries: u32) -> bool {
+        let slot = self.slots.get(address.domain());
+        let is_wanted = slot.is_some_and(|slot| {
+            let is_room = slot.wanted.len() < WANTED || slot.wanted.contains_key(address);
+            !slot.on_trial && !slot.users.contains(address) && is_room
+        });
+        if is_wanted {
+            let name = Name::Address(address.clone());
+            let was_on_trial = self.change(address.domain(), |slot| {
+                slot.wanted.insert(address.clone(), tries);
+                slot.trials.remove(&name).is_some()
+            });
+            self.trials -= usize::from(was_on_trial.unwrap_or_default());
+        }
+        is_wanted
+    }
+
+    /// How many more visits may fail to find it; 0: it is not looked for.
+    pub fn tries(&self, address: &Address) -> u32 {
+        let slot = self.slots.get(address.domain());
+        slot.and_then(|slot| slot.wanted.get(address)).copied().unwrap_or_default()
+    }
+
+    /// What the visit that just ended says of a mailbox that was wanted before it;
+    /// says what holds from now on.
+    pub fn weigh(&mut self, address: &Address, search: Search) -> Search {
+        let Some(slot) = self.slots.get_mut(address.domain()) else { return Search::Over };
+        let Some(tries) = slot.wanted.get_mut(address) else { return Search::GoesOn };
+        *tries = tries.saturating_sub(1);
+        let search = if *tries == 0 && search == Search::GoesOn { Search::Over } else { search };
+        if search != Search::GoesOn {
+            slot.wanted.remove(address);
+        }
+        if search == Search::Found {
+            slot.users.insert(address.clone());
+        }
+        search
+    }
+
     /// Watches a mailbox that is in the frontier only until then; `None`: without
     /// an end. Says whether that changes anything.
     pub fn expire(&mut self, address: &Address, until: Option<Timestamp>) -> bool {
@@ -341,10 +411,11 @@ impl Frontier {
             for name in std::mem::take(&mut slot.tried) {
                 let Name::Address(address) = &name else { continue };
                 if keep(&name) {
+                    slot.wanted.remove(address);
                     if slot.users.insert(address.clone()) {
                         settled.kept.push(name);
                     }
-                } else if !slot.users.contains(address) {
+                } else if !slot.has(address) {
                     settled.ended.push(name);
                 }
             }
@@ -516,10 +587,13 @@ impl Frontier {
             let watched = slot.users.iter().filter(|_| !slot.partial).cloned();
             let (before, after): (Vec<_>, Vec<_>) =
                 watched.partition(|user| slot.reached.as_ref() >= Some(user));
-            let mut users: Vec<Address> = after.into_iter().chain(before).collect();
+            let wanted = slot.wanted.keys().filter(|_| !slot.partial).cloned();
+            let wanted: Vec<Address> = wanted.collect();
+            let mut users: Vec<Address> =
+                wanted.iter().cloned().chain(after).chain(before).collect();
             for name in &slot.tried {
                 match name {
-                    Name::Address(address) if slot.partial || !slot.users.contains(address) => {
+                    Name::Address(address) if slot.partial || !slot.has(address) => {
                         users.push(address.clone());
                     }
                     _ => {}
@@ -530,6 +604,7 @@ impl Frontier {
                 domain: domain.clone(),
                 users,
                 lapsed,
+                wanted,
                 partial: slot.partial,
                 insist: looked_at,
             };
@@ -810,6 +885,50 @@ mod tests {
         assert!(frontier.try_out(&name("z@a.example"), at(600_000)));
         assert!(frontier.request(&name("z@a.example"), at(200_000)));
         assert_eq!(frontier.next(at(200_000)).unwrap().users.len(), 2);
+    }
+
+    #[test]
+    fn what_an_owner_wants_is_looked_for_until_it_is_found() {
+        let mut frontier = Frontier::new();
+        let domain: Domain = "a.example".parse().unwrap();
+        let (x, y): (Address, Address) =
+            ("x@a.example".parse().unwrap(), "y@a.example".parse().unwrap());
+        assert!(!frontier.want(&x, 3), "the domain is not watched");
+        frontier.add(&name("u@a.example"), at(900_000));
+        assert!(!frontier.want(&"u@a.example".parse().unwrap(), 3));
+        // A stranger asked before, and asks again.
+        assert!(frontier.try_out(&name("x@a.example"), at(800_000)));
+        for address in [&x, &y] {
+            assert!(frontier.want(address, 3));
+            assert!(frontier.request(&Name::Address(address.clone()), at(5)));
+        }
+        assert!(!frontier.try_out(&name("x@a.example"), at(5)));
+        assert_eq!(frontier.trials, 0);
+        let mut visit = |now: u64, of_x: Search, of_y: Search| {
+            let job = frontier.next(at(now)).unwrap();
+            frontier.done(&domain, at(now), at(now + 1000), 0);
+            assert!(frontier.settle(&domain, |_| false).ended.is_empty());
+            let searches = job.wanted.iter().map(|address| {
+                let search = if *address == x { of_x } else { of_y };
+                frontier.weigh(address, search)
+            });
+            let searches = searches.collect::<Vec<_>>();
+            let users: String = job.users.iter().map(|user| user.local()).collect();
+            (users, searches, frontier.tries(&x), frontier.tries(&y))
+        };
+        use Search::{Found, GoesOn, Over};
+        let xyu = || "xyu".to_owned();
+        assert_eq!(visit(5, GoesOn, GoesOn), (xyu(), vec![GoesOn, GoesOn], 2, 2));
+        assert_eq!(visit(1005, GoesOn, Over), (xyu(), vec![GoesOn, Over], 1, 0));
+        assert_eq!(visit(2005, Found, Over), ("xu".to_owned(), vec![Found], 0, 0));
+        assert!(frontier.is_watched(&Name::Address(x)) && !frontier.is_watched(&name(y.as_str())));
+        // The last try is one.
+        assert!(frontier.want(&y, 1));
+        assert_eq!(frontier.weigh(&y, GoesOn), Over);
+        assert_eq!(frontier.tries(&y), 0);
+        let wanted = (0..2 * WANTED)
+            .filter(|n| frontier.want(&format!("w{n}@a.example").parse().unwrap(), 1));
+        assert_eq!(wanted.count(), WANTED);
     }
 
     #[test]

@@ -62,7 +62,10 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) enum Asked {
     ByStranger(Name),
-    ByOwner(Vec<Name>),
+    /// By a client that was shown something else.
+    Reported(Name),
+    /// Answered when it is written down.
+    ByOwner(Vec<Name>, oneshot::Sender<()>),
 }
 
 impl Handle {
@@ -125,9 +128,19 @@ impl Handle {
 
     /// Visits names at once, for their owner, who has shown to be it: of each
     /// domain once a minute. Those that are not watched yet are from then on if
-    /// they are there. Says whether there was room; returns at once.
-    pub fn request(&self, names: Vec<Name>) -> bool {
-        self.asked.try_send(Asked::ByOwner(names)).is_ok()
+    /// they are there; where that cannot be said they are looked for again, after
+    /// a restart too, [so often](super::frontier::TRIES). Says whether there was
+    /// room and it is written down.
+    pub async fn request(&self, names: Vec<Name>) -> bool {
+        let (answer, written) = oneshot::channel();
+        let sent = self.asked.try_send(Asked::ByOwner(names, answer));
+        sent.is_ok() && written.await.is_ok()
+    }
+
+    /// The same once, for a client that was shown something else; it may be
+    /// anybody. Says whether there was room; returns at once.
+    pub fn report(&self, name: Name) -> bool {
+        self.asked.try_send(Asked::Reported(name)).is_ok()
     }
 
     /// The report of every visit from now on. Whoever lags loses the oldest.

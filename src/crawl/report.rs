@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Placed;
+use super::frontier::Search;
 use crate::dime::certificate::How;
 use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::proof::entry::Events;
@@ -175,6 +176,18 @@ impl Report {
                 .users
                 .iter()
                 .any(|(user, outcome)| name.address() == Some(user) && is_known(*outcome))
+    }
+
+    /// What it says of a mailbox that was looked for.
+    pub(super) fn search(&self, address: &Address) -> Search {
+        let is_over = |outcome| matches!(outcome, Outcome::NotFound | Outcome::Forgotten);
+        if self.has(&Name::Address(address.clone())) {
+            Search::Found
+        } else if self.users.iter().any(|(user, outcome)| user == address && is_over(*outcome)) {
+            Search::Over
+        } else {
+            Search::GoesOn
+        }
     }
 
     /// One line per visit; domains and words, no addresses.

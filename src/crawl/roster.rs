@@ -74,6 +74,8 @@ pub(super) struct Written {
     mailboxes: Vec<(Address, Timestamp, Option<Timestamp>)>,
     /// Watched for a time that is over.
     lapsed: Vec<Address>,
+    /// Looked for, and how many more visits may fail to find them.
+    wanted: Vec<(Address, u32)>,
     /// Names that the log has and that have no row.
     missing: Vec<Name>,
 }
@@ -103,6 +105,9 @@ impl Written {
     fn take(&mut self, row: FrontierRow, now: Timestamp) {
         match &row.name {
             Name::Domain(_) => self.row = Some(row),
+            Name::Address(address) if row.tries > 0 => {
+                self.wanted.push((address.clone(), row.tries));
+            }
             Name::Address(address) if row.keep_until.is_some_and(|until| until <= now) => {
                 self.lapsed.push(address.clone());
             }
@@ -378,6 +383,9 @@ impl Roster {
             expiring.for_each(|(address, ..)| self.expiring.set(address, true));
             let mailboxes = written.mailboxes.into_iter().map(|(it, _, until)| (it, until));
             self.frontier.restore(domain, due, failures, mailboxes);
+            for (address, tries) in &written.wanted {
+                self.frontier.want(address, *tries);
+            }
             if has_row {
                 self.frontier.stored(domain, due);
             }
@@ -425,15 +433,15 @@ impl Roster {
 
     /// Writes a name's row and gives up its lease. A failure costs no more than
     /// a visit too many: the row is an index, the log is the truth, and what is
-    /// not written stays in memory.
+    /// not written stays in memory. Says whether it was written.
     pub(super) async fn remember(
         &mut self,
         name: &Name,
         due: Timestamp,
         failures: u32,
         reason: Option<&'static str>,
-    ) {
-        self.remember_all(name, due, failures, reason, &[]).await;
+    ) -> bool {
+        self.remember_all(name, due, failures, reason, &[]).await
     }
 
     /// The same after a visit, with what it saw: one write for both.
@@ -454,16 +462,15 @@ impl Roster {
         failures: u32,
         reason: Option<&'static str>,
         seen: &[SeenRow],
-    ) {
-        match self.write(name, due, failures, reason, seen).await {
-            Ok(()) => {}
-            Err(error) => {
-                if name.address().is_some() {
-                    self.frontier.pin(name.domain());
-                }
-                tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
+    ) -> bool {
+        let written = self.write(name, due, failures, reason, seen).await;
+        if let Err(error) = &written {
+            if name.address().is_some() {
+                self.frontier.pin(name.domain());
             }
+            tracing::warn!(domain = %name.domain(), %error, "the frontier could not be written");
         }
+        written.is_ok()
     }
 
     async fn write(
@@ -490,6 +497,7 @@ impl Roster {
         for (name, known) in written {
             let row = FrontierRow {
                 keep_until: name.address().and_then(|address| self.frontier.expiry(address)),
+                tries: name.address().map_or(0, |address| self.frontier.tries(address)),
                 due,
                 leased_until: Timestamp::default(),
                 leased_by: String::new(),
@@ -629,7 +637,8 @@ mod tests {
     fn row(name: Name, due: Timestamp, keep_until: Option<Timestamp>) -> FrontierRow {
         let (leased_until, leased_by) = (Timestamp::default(), String::new());
         let (failures, reason) = (3, "test".to_owned());
-        FrontierRow { name, due, leased_until, leased_by, failures, reason, keep_until }
+        let tries = 0;
+        FrontierRow { name, due, leased_until, leased_by, failures, reason, keep_until, tries }
     }
 
     /// Domains with a mailbox each, all due, the last one the longest.

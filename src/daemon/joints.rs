@@ -116,8 +116,8 @@ impl Owners for ByOwners {
         self.taken.claim(id, time).await.map_err(|error| error.to_string())
     }
 
-    fn watch(&self, names: Vec<Name>) -> bool {
-        self.crawl.request(names)
+    async fn watch(&self, names: Vec<Name>) -> bool {
+        self.crawl.request(names).await
     }
 }
 
@@ -176,7 +176,7 @@ impl Reports for ByClients {
 
     /// Each domain once a minute, however many report: they may be its enemies.
     fn look(&self, name: &Name) -> bool {
-        self.crawl.request(vec![name.clone()])
+        self.crawl.report(name.clone())
     }
 }
 

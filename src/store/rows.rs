@@ -189,6 +189,10 @@ pub struct FrontierRow {
     /// past: it is not watched any more, though the log has it.
     #[serde(default, with = "maybe_millis")]
     pub keep_until: Option<Timestamp>,
+    /// A mailbox that its owner asked for and no visit has found yet: so many more
+    /// may fail. 0: it is watched.
+    #[serde(default)]
+    pub tries: u32,
 }
 
 /// When a name was last seen, which no log entry says.
@@ -575,6 +579,7 @@ mod tests {
             failures: 0,
             reason: String::new(),
             keep_until: None,
+            tries: 0,
         };
         let (early, late) = (row("a.example", 255), row("a.example", 256));
         let due = |row: &FrontierRow| due_key(row.due, row.name.domain());

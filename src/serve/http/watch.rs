@@ -3,7 +3,7 @@
 //!
 //! `body` lists for a domain the addresses to watch, one a line; for a mailbox it
 //! is empty. 202 says that the names are visited soon; those that are there then
-//! are watched.
+//! are watched, and where that could not be said the next visits tell.
 //!
 //! Who speaks for a name is what the log has in force: for a domain that is not
 //! in it yet nobody does (a lookup makes it known), nor while a name is held,
@@ -40,9 +40,9 @@ pub trait Owners: std::fmt::Debug + Send + Sync {
     /// request's own. An error is our failure, in words without names.
     async fn remember(&self, id: &Hash, time: Timestamp) -> Result<bool, String>;
 
-    /// Has the names visited at once. Returns at once; says whether there was
-    /// room.
-    fn watch(&self, names: Vec<Name>) -> bool;
+    /// Has the names visited at once. Returns when that is written down; says
+    /// whether there was room for it.
+    async fn watch(&self, names: Vec<Name>) -> bool;
 }
 
 /// `POST /v1/watch`
@@ -78,7 +78,7 @@ pub async fn watch(
         }
     }
     // Killed here: the request is used up, and its owner has no answer.
-    if !owners.watch(asked) {
+    if !owners.watch(asked).await {
         return Err(Refusal::busy());
     }
     let mut response = reply::bytes("{}".into(), "application/json", reply::PRIVATE);

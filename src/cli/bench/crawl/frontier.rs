@@ -182,6 +182,7 @@ fn row(number: usize) -> anyhow::Result<FrontierRow> {
         failures: 0,
         reason: "configured".into(),
         keep_until: None,
+        tries: 0,
     })
 }
 
