@@ -12,16 +12,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use mini_log::*;
 use mirror::Mirror;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use syndicate::client::{self, Ask, Judgement};
-use syndicate::dime::signet::{Dialect, Level, Signet};
-use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
+use syndicate::dime::signet::build::{self, SignTo};
+use syndicate::dime::signet::{Dialect, Level, SecondaryKey, Signet};
+use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::proof::checkpoint::{SignedCheckpoint, TlogProof};
-use syndicate::proof::entry::Blob;
+use syndicate::proof::draft::Draft;
+use syndicate::proof::entry::{Blob, Event};
 use syndicate::proof::merkle::leaf_hash;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{Receipt, Word};
@@ -401,6 +404,28 @@ async fn owners_ask_with_the_key_in_force() {
         assert_eq!(ask(signer, mailbox, "", ORIGIN, 6).await, said(403, "request-signer"));
     }
     assert_eq!(heard.names.lock().unwrap().len(), 3);
+
+    // Of a domain's secondary keys those for messages, whatever else they may do.
+    let other = Org { domain: "other.example", soks: vec![], ..orgs().into_iter().next().unwrap() };
+    let sok =
+        |permissions, seed| SecondaryKey { permissions, key: ed25519::public_key(&[seed; 32]) };
+    let soks = [sok(0x02, 112), sok(0x0f, 113), sok(0x0d, 114)];
+    let to = SignTo::Id(other.domain);
+    let signet = build::org(&other.pok, other.dialect, &soks, &[], to).unwrap();
+    let Draft::Domain(mut draft) = other.draft(&[Event::FirstSeen], Dnssec::Secure) else {
+        panic!()
+    };
+    draft.org_signet = Some(Bytes::copy_from_slice(signet.bytes()));
+    mirror.put([Draft::Domain(draft)]).await;
+    let list = "x@other.example\n";
+    for signer in [112, 113] {
+        assert_eq!(ask(signer, other.domain, list, ORIGIN, 7).await, said(202, ""), "{signer}");
+    }
+    assert_eq!(heard.names.lock().unwrap()[3..].len(), 4);
+    for (signer, on) in [(114, other.domain), (111, one), (112, one), (112, "x@other.example")] {
+        assert_eq!(ask(signer, on, "", ORIGIN, 8).await, said(403, "request-signer"), "{signer}");
+    }
+    assert_eq!(heard.names.lock().unwrap().len(), 7);
 
     let closed = mirror.serve(|_| {}).await;
     let none = http().post(format!("{closed}/v1/watch")).body("{}").send().await.unwrap();
