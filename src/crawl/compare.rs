@@ -1,6 +1,7 @@
 //! Looking from several places: every visit is made from the main vantage; the
 //! others look at what changed, and at everything in turn, and what they are
-//! shown is held against what the main one is shown.
+//! shown is held against what the main one is shown, or if that is nothing, the
+//! first that is shown something.
 //!
 //! A DNS or a DX that shows a key to one place only is the attack that a single
 //! mirror cannot see. What lags looks alike, so both sides look again after a
@@ -136,42 +137,61 @@ struct Sight {
 /// Something shown to two places in two ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Difference {
+    /// Between which of the places, in their order.
+    places: (usize, usize),
     name: Name,
     /// Its rule, as incidents and the metric name it.
     rule: &'static str,
-    main: Bytes,
+    first: Bytes,
     other: Bytes,
 }
+
+/// The place that was shown something else, and what: a first look leaves no more
+/// in memory, since signets are large and the second is long after.
+type Suspicion<'a> = (&'a str, Name, &'static str);
 
 /// The rule of an incident about records; of others the bytes are signets.
 pub const POK: &str = "vantage-pok";
 const ORG: &str = "vantage-org";
 const SIGNET: &str = "vantage-signet";
 
-/// What differs between what two places were shown: POKs, else signets. The rest
-/// of a record may differ by place, as DNS does.
-fn differences(domain: &Domain, main: &Sight, other: &Sight) -> Vec<Difference> {
-    let difference = |name: &Name, rule, main: &Bytes, other: &Bytes| Difference {
-        name: name.clone(),
-        rule,
-        main: main.clone(),
-        other: other.clone(),
-    };
-    let name = Name::Domain(domain.clone());
-    if let (Some(main), Some(other)) = (&main.record, &other.record)
-        && (main.0 != other.0 || main.1.is_empty() != other.1.is_empty())
-    {
-        return vec![difference(&name, POK, &main.1, &other.1)];
-    }
+/// What differs between what the places were shown, each held against the first
+/// before it that was shown the same thing: POKs, else signets. The rest of a
+/// record may differ by place, as DNS does.
+fn differences(domain: &Domain, sights: &[Sight]) -> Vec<Difference> {
     let mut found = Vec::new();
-    if let (Some(main), Some(other)) = (&main.org, &other.org)
-        && main != other
-    {
-        found.push(difference(&name, ORG, main, other));
-    }
-    for (address, main) in &main.users {
-        if let Some(other) = other.users.get(address).filter(|other| *other != main) {
-            found.push(difference(&Name::Address(address.clone()), SIGNET, main, other));
+    for (at, other) in sights.iter().enumerate() {
+        let before = || sights.iter().take(at).enumerate();
+        let mut differs = |name: &Name, rule, (place, first): (usize, &Bytes), other: &Bytes| {
+            let (first, other) = (first.clone(), other.clone());
+            found.push(Difference { places: (place, at), name: name.clone(), rule, first, other });
+        };
+        let name = Name::Domain(domain.clone());
+        let Some(record) = &other.record else { continue };
+        let first = before().find_map(|(place, sight)| Some((place, sight.record.as_ref()?)));
+        if let Some((place, first)) = first
+            && (first.0 != record.0 || first.1.is_empty() != record.1.is_empty())
+        {
+            differs(&name, POK, (place, &first.1), &record.1);
+            continue;
+        }
+        // Other signets under other keys are no news.
+        let alike = |(_, sight): &(usize, &Sight)| {
+            sight.record.as_ref().is_some_and(|first| first.0 == record.0)
+        };
+        if let Some(org) = &other.org {
+            let mut first =
+                before().filter(alike).filter_map(|(at, it)| Some((at, it.org.as_ref()?)));
+            if let Some(first) = first.next().filter(|(_, first)| *first != org) {
+                differs(&name, ORG, first, org);
+            }
+        }
+        for (user, signet) in &other.users {
+            let mut first =
+                before().filter(alike).filter_map(|(at, it)| Some((at, it.users.get(user)?)));
+            if let Some(first) = first.next().filter(|(_, first)| *first != signet) {
+                differs(&Name::Address(user.clone()), SIGNET, first, signet);
+            }
         }
     }
     found
@@ -181,48 +201,51 @@ impl Visitor {
     /// Looks from all places and keeps what they were shown differently, twice.
     pub async fn compare(&self, task: &Task) {
         let Ok(looking) = self.looking.acquire().await else { return };
-        let others: Vec<&Outlook> = self.others.iter().collect();
-        let suspects = self.look_around(task, &others).await;
+        let all: Vec<&Outlook> = std::iter::once(&self.main).chain(&self.others).collect();
+        let (suspects, suspicions) = self.suspect(task, &all).await;
         drop(looking);
         let outcomes = &self.metrics.comparisons;
-        if suspects.is_empty() {
+        if suspicions.is_empty() {
             return outcomes.with_label_values(&["same"]).inc();
         }
         tokio::time::sleep(self.options.second_look).await;
         let Ok(_looking) = self.looking.acquire().await else { return };
-        let others: Vec<&Outlook> = suspects.iter().map(|(outlook, _)| *outlook).collect();
-        let again = self.look_around(task, &others).await;
         let mut believed = false;
-        for (outlook, differences) in again {
-            let before = suspects.iter().filter(|(first, _)| first.name == outlook.name);
-            let before: Vec<_> = before.flat_map(|(_, differences)| differences).collect();
-            for difference in differences {
-                let stood = |first: &&Difference| {
-                    (&first.name, first.rule) == (&difference.name, difference.rule)
-                };
-                if before.iter().any(stood) {
-                    believed = true;
-                    self.differs(outlook, difference).await;
-                }
+        for difference in self.look_around(task, &suspects).await {
+            let (first, other) = difference.places;
+            let (Some(first), Some(other)) = (suspects.get(first), suspects.get(other)) else {
+                continue;
+            };
+            let same = (other.name.as_str(), difference.name.clone(), difference.rule);
+            if suspicions.contains(&same) {
+                believed = true;
+                self.differs(first, other, difference).await;
             }
         }
         outcomes.with_label_values(&[if believed { "differs" } else { "settled" }]).inc();
     }
 
-    /// Which of these places was shown something else than the main one, now.
-    async fn look_around<'a>(
+    /// The first look: what is suspicious, and the places that look again, the main
+    /// one and those that were shown two things.
+    async fn suspect<'a>(
         &self,
         task: &Task,
-        others: &[&'a Outlook],
-    ) -> Vec<(&'a Outlook, Vec<Difference>)> {
-        let all = std::iter::once(&self.main).chain(others.iter().copied());
-        let mut sights = join_all(all.map(|outlook| self.look_from(outlook, task))).await;
-        let main = sights.remove(0);
-        let compared = others.iter().zip(sights).map(|(outlook, sight)| {
-            let found = differences(&task.domain, &main, &sight);
-            (*outlook, found)
-        });
-        compared.filter(|(_, found)| !found.is_empty()).collect()
+        all: &[&'a Outlook],
+    ) -> (Vec<&'a Outlook>, BTreeSet<Suspicion<'a>>) {
+        let (mut places, mut suspicions) = (BTreeSet::from([0]), BTreeSet::new());
+        for difference in self.look_around(task, all).await {
+            let (first, other) = difference.places;
+            places.extend([first, other]);
+            let named = all.get(other).map(|outlook| outlook.name.as_str());
+            suspicions.extend(named.map(|other| (other, difference.name, difference.rule)));
+        }
+        (places.into_iter().filter_map(|at| all.get(at).copied()).collect(), suspicions)
+    }
+
+    /// What these places are shown differently, now.
+    async fn look_around(&self, task: &Task, places: &[&Outlook]) -> Vec<Difference> {
+        let looks = places.iter().map(|outlook| self.look_from(outlook, task));
+        differences(&task.domain, &join_all(looks).await)
     }
 
     async fn look_from(&self, outlook: &Outlook, task: &Task) -> Sight {
@@ -281,8 +304,8 @@ impl Visitor {
         None
     }
 
-    async fn differs(&self, outlook: &Outlook, difference: Difference) {
-        let Difference { name, rule, main, other } = difference;
+    async fn differs(&self, before: &Outlook, outlook: &Outlook, difference: Difference) {
+        let Difference { name, rule, first, other, .. } = difference;
         let now = self.rooms.clock.now();
         // Two records that DNSSEC proves both convict whoever signed them.
         let chain = match rule {
@@ -296,7 +319,7 @@ impl Visitor {
             ORG => "another org signet",
             _ => "another signet",
         };
-        let why = format!("{} was shown {what} than {}", outlook.name, self.main.name);
+        let why = format!("{} was shown {what} than {}", outlook.name, before.name);
         let address = match &name {
             Name::Address(address) => Some(address),
             Name::Domain(_) => None,
@@ -305,7 +328,7 @@ impl Visitor {
         self.metrics.differences.with_label_values(&[rule]).inc();
         let new = Incident::new(kind, name.domain(), address, why, other, now);
         let chain = chain.map(|chain| chain.chain).unwrap_or_default();
-        self.report(Incident { before: main, chain, ..new }).await;
+        self.report(Incident { before: first, chain, ..new }).await;
     }
 }
 
@@ -383,23 +406,33 @@ mod tests {
             org: org.map(text),
             users: tip.map(|tip| (user.clone(), text(tip))).into_iter().collect(),
         };
-        let rules = |main: &Sight, other: &Sight| -> Vec<&str> {
-            differences(&domain(), main, other).iter().map(|found| found.rule).collect()
+        let rules = |sights: &[Sight]| -> Vec<(usize, usize, &str)> {
+            let found = differences(&domain(), sights).into_iter();
+            found.map(|Difference { places, rule, .. }| (places.0, places.1, rule)).collect()
         };
-        let whole = sight(1, Some("org"), Some("tip"));
-        let none = Sight::default();
-        let table: &[(&Sight, &Sight, &[&str])] = &[
-            (&whole, &whole, &[]),
-            (&whole, &none, &[]),
-            (&none, &whole, &[]),
-            (&whole, &sight(1, None, None), &[]),
-            (&whole, &sight(1, Some("org"), Some("other")), &[SIGNET]),
-            (&whole, &sight(1, Some("org"), Some("")), &[SIGNET]),
-            (&whole, &sight(1, Some("other"), Some("other")), &[ORG, SIGNET]),
-            (&whole, &sight(2, Some("other"), Some("other")), &[POK]),
+        let whole = || sight(1, Some("org"), Some("tip"));
+        let none = Sight::default;
+        type Case<'a> = (&'a [Sight], &'a [(usize, usize, &'static str)]);
+        let table: &[Case<'_>] = &[
+            (&[whole(), whole()], &[]),
+            (&[whole(), none()], &[]),
+            (&[none(), whole()], &[]),
+            (&[whole(), sight(1, None, None)], &[]),
+            (&[whole(), sight(1, Some("org"), Some("other"))], &[(0, 1, SIGNET)]),
+            (&[whole(), sight(1, Some("org"), Some(""))], &[(0, 1, SIGNET)]),
+            (&[whole(), sight(1, Some("other"), Some("other"))], &[(0, 1, ORG), (0, 1, SIGNET)]),
+            (&[whole(), sight(2, Some("other"), Some("other"))], &[(0, 1, POK)]),
+            // What the first is not shown is held against another.
+            (&[none(), whole(), whole()], &[]),
+            (&[none(), whole(), sight(2, None, None)], &[(1, 2, POK)]),
+            (
+                &[sight(1, Some("org"), None), whole(), sight(1, Some("org"), Some("other"))],
+                &[(1, 2, SIGNET)],
+            ),
+            (&[whole(), none(), sight(1, None, Some("other"))], &[(0, 2, SIGNET)]),
         ];
-        for (main, other, expected) in table {
-            assert_eq!(rules(main, other), *expected, "{other:?}");
+        for (sights, expected) in table {
+            assert_eq!(rules(sights), *expected, "{sights:?}");
         }
     }
 }
