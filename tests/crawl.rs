@@ -970,6 +970,18 @@ async fn a_status_is_logged_with_its_chain_or_not_at_all() {
     assert_eq!((world.told(), status().await), (vec!["POK_REMOVED".into()], Dnssec::Insecure));
     // A pin alone is not enough there.
     assert_eq!(world.incidents(), [IncidentKind::CertificateMismatch]);
+
+    // What was first logged without the denial is told again with it, once.
+    let name: Domain = "b.example".parse().unwrap();
+    world.resolver.set_txt("_dime.b.example", &[&text(&[1])], Dnssec::Insecure);
+    world.visit("b.example").await;
+    assert_eq!(world.told(), ["FIRST_SEEN"]);
+    assert_eq!(world.domain_row("b.example").await.dnssec, Dnssec::Indeterminate);
+    world.resolver.say_evidence(&name, Ok(evidence(Dnssec::Insecure, None)));
+    world.visit("b.example").await;
+    world.visit("b.example").await;
+    assert_eq!(world.told(), ["RECORD_CHANGED"]);
+    assert_eq!(world.domain_row("b.example").await.dnssec, Dnssec::Insecure);
 }
 
 #[tokio::test]

@@ -225,7 +225,12 @@ fn record_events(
         (_, Dnssec::Secure) => events.insert(Event::DnssecGained),
         // Signed, and only the proof could not be had: nobody lost anything.
         (Dnssec::Secure, _) if protection.dnssec == Dnssec::Secure => {}
+        // Without the denial too, or whoever keeps it from us is not found out.
         (Dnssec::Secure, _) => events.insert(Event::DnssecLost),
+        // What was left open for want of a proof has one now; any entry says so.
+        (Dnssec::Indeterminate, Dnssec::Insecure) if events.is_empty() => {
+            events.insert(Event::RecordChanged);
+        }
         _ => {}
     }
     events
@@ -554,7 +559,14 @@ mod tests {
         assert_eq!(unproved.evidenced(), Dnssec::Indeterminate);
         // Signed, and the proof was not to be had: that is no event.
         assert_eq!(seen(&known, &one, Some(&org), &unproved), "-");
+        // A denial that was not to be had is made up for, once.
+        let undenied = Protection { dnssec: Dnssec::Insecure, chain: None };
+        assert_eq!(seen(&known, &one, Some(&org), &undenied), "DNSSEC_LOST");
+        let open = KnownDomain { dnssec: Dnssec::Indeterminate, ..known.clone() };
+        assert_eq!(seen(&open, &one, Some(&org), &undenied), "-");
+        assert_eq!(seen(&open, &one, Some(&org), &insecure()), "RECORD_CHANGED");
         let unsigned = KnownDomain { dnssec: Dnssec::Insecure, ..known };
+        assert_eq!(seen(&unsigned, &one, Some(&org), &insecure()), "-");
         assert_eq!(seen(&unsigned, &one, Some(&org), &secure()), "DNSSEC_GAINED");
         assert_eq!(seen(&unsigned, &one, Some(&org), &unproved), "-");
     }
