@@ -243,13 +243,29 @@ impl Ledger {
     }
 }
 
+/// What was reported; and who is forgotten when something is.
 #[derive(Default)]
-struct Evidence(Mutex<Vec<Incident>>);
+struct Evidence(Mutex<Vec<Incident>>, Mutex<Option<(Arc<Ledger>, Address)>>);
 
 #[async_trait]
 impl Incidents for Evidence {
     async fn report(&self, incident: Incident) {
         self.0.lock().unwrap().push(incident);
+        let gone = self.1.lock().unwrap().take();
+        if let Some((ledger, address)) = gone {
+            ledger.forget(&address).await;
+        }
+    }
+}
+
+impl Ledger {
+    /// As the log does: its row goes, and what the crawl keeps.
+    async fn forget(&self, address: &Address) {
+        self.forgotten.lock().unwrap().push(address.clone());
+        let mut batch = Batch::new();
+        batch.delete(Table::Users, rows::user_key(address));
+        batch.delete(Table::Seen, address.as_str());
+        let _ = self.state.apply(batch).await.unwrap();
     }
 }
 
@@ -1845,4 +1861,25 @@ async fn a_forgotten_mailbox_is_left_alone_until_its_owner_asks() {
     let report = world.visit(X).await;
     assert_eq!(report.users[0].1, Outcome::Changed);
     assert_eq!(world.told().last().unwrap(), "FIRST_SEEN");
+}
+
+/// Nothing is written about a mailbox that is forgotten while it is looked at.
+#[tokio::test]
+async fn a_mailbox_forgotten_during_a_visit_stays_so() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.visit(X).await;
+    // Not valid: there is an incident, and then its outcome is written down.
+    world.serve(X, &[link(X, 12, Some(11), 9)]);
+    let gone = (world.ledger.clone(), X.parse().unwrap());
+    *world.evidence.1.lock().unwrap() = Some(gone);
+    let report = world.visit("a.example").await;
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::SignetInvalid)]);
+    let seen: Option<SeenRow> = rows::find(&*world.state, X.as_bytes()).await.unwrap();
+    assert_eq!(seen, None);
+    // One that stays has its outcome noted.
+    world.ledger.forgotten.lock().unwrap().clear();
+    world.visit("a.example").await;
+    assert_eq!(world.seen(X).await.outcome, "signet-invalid");
 }

@@ -10,7 +10,10 @@ use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::proof::entry::Event;
 use crate::store::rows::{self, DomainRow, Hash, LinkRow, OrgRow, SeenRow, UserRow};
 use crate::store::state::{Batch, Table};
-use crate::store::{self, keys};
+use crate::store::{self, Applied, keys};
+
+/// How often a write is tried while the log's rows change under it.
+const TRIES: u32 = 4;
 
 /// Links before a mailbox's tip that a visit judges by, at most, bytes; and org
 /// signets of a domain that were in force before. Two thousand ordinary ones: where
@@ -65,12 +68,30 @@ impl Visitor {
         self.rooms.sink.is_forgotten(address).await.map_err(failed)
     }
 
+    /// Writes when names were seen: mailboxes only if what the log has of them is
+    /// then as it is now. Of one that is forgotten meanwhile nothing is written,
+    /// however late the write comes. What could not be written is seen again.
     pub(super) async fn remember(&self, seen: &[SeenRow]) -> Result<(), store::Error> {
-        let mut batch = Batch::new();
-        for row in seen {
-            batch.row(row);
+        let state = &*self.rooms.state;
+        for _ in 0..TRIES {
+            let mut batch = Batch::new();
+            for row in seen {
+                if let Some(address) = row.name.address() {
+                    let key = rows::user_key(address);
+                    let logged = state.get(Table::Users, &key).await?;
+                    let is_forgotten = async || self.rooms.sink.is_forgotten(address).await;
+                    if logged.is_none() && is_forgotten().await.unwrap_or(true) {
+                        continue;
+                    }
+                    batch.expect(Table::Users, key, logged);
+                }
+                batch.row(row);
+            }
+            if batch.is_empty() || state.apply(batch).await? == Applied::Applied {
+                break;
+            }
         }
-        self.rooms.state.apply(batch).await.map(drop)
+        Ok(())
     }
 
     /// `served` is the record's text if there is one now. If it is the known one,
