@@ -194,7 +194,9 @@ impl Ledger {
             }
         }
         row.held_until = draft.hold.map(|hold| self.clock.now().plus(hold).millis());
-        row.withdrawn = draft.events.intersects(gone);
+        if !draft.events.contains(Event::DnssecBogus) {
+            row.withdrawn = draft.events.intersects(gone);
+        }
         row.events = numbers(draft.events);
         row.logged_at = self.clock.now();
         row

@@ -218,6 +218,40 @@ async fn the_index_shows_what_was_logged() {
     assert_eq!((row.version, row.held_until), (3, Some(START + 1000 + 72 * 3_600_000)));
 }
 
+/// A bogus answer in between does not hide that the record is gone, or back.
+#[tokio::test]
+async fn a_record_is_gone_until_an_entry_says_otherwise() {
+    let (store, machine) = (Store::memory(), Machine::new());
+    let mut opened = machine.open(&store).await;
+    let bogus = |draft| match draft {
+        Draft::Domain(draft) => Draft::Domain(DomainDraft {
+            poks: vec![],
+            dnssec: Dnssec::Bogus,
+            record: None,
+            org_signet: None,
+            ..draft
+        }),
+        other => other,
+    };
+    for (event, withdrawn) in [
+        (Event::FirstSeen, false),
+        (Event::DnssecBogus, false),
+        (Event::RecordWithdrawn, true),
+        (Event::DnssecBogus, true),
+        (Event::RecordChanged, false),
+    ] {
+        let draft = domain("a.example", &[event], "record a");
+        let draft = if event == Event::DnssecBogus { bogus(draft) } else { draft };
+        let handles = submit_all(&opened.log, vec![draft]).await;
+        round(&mut opened.sequencer).await;
+        for handle in handles {
+            handle.await.unwrap().unwrap();
+        }
+        let row: DomainRow = rows::find(&*machine.state, b"a.example").await.unwrap().unwrap();
+        assert_eq!((row.withdrawn, row.events), (withdrawn, vec![event.number()]), "{event:?}");
+    }
+}
+
 #[tokio::test]
 async fn drafts_that_fit_nowhere_are_refused_alone() {
     let store = Store::memory();

@@ -37,7 +37,7 @@ pub struct KnownDomain {
     pub org: Option<Signet>,
     /// SHA-256 of its bytes, as logged.
     pub org_sha256: Option<[u8; 32]>,
-    /// The latest entry says that the record is gone.
+    /// The latest entry that says anything of the record says that it is gone.
     pub withdrawn: bool,
     /// End of the running validity period.
     pub expires_at: Timestamp,

@@ -232,8 +232,11 @@ pub(super) async fn index_domain(
     row.version = seen.version;
     row.current = seen.current;
     row.held_until = seen.held_until.map(Timestamp::millis);
-    row.withdrawn =
-        seen.events.contains(Event::RecordWithdrawn) || seen.events.contains(Event::RecordExpired);
+    // A bogus answer does not say whether the record is back.
+    if !seen.events.contains(Event::DnssecBogus) {
+        let gone = Events::of(&[Event::RecordWithdrawn, Event::RecordExpired]);
+        row.withdrawn = seen.events.intersects(gone);
+    }
     row.events = numbers(seen.events);
     row.logged_at = time;
     rows.put(&row);

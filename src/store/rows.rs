@@ -56,7 +56,8 @@ pub struct DomainRow {
     pub org_signets: Vec<OrgRow>,
     /// The name is held until then; `None`: not held.
     pub held_until: Option<u64>,
-    /// The latest entry says that the record was withdrawn or has expired.
+    /// The latest entry that says anything of the record says that it was withdrawn
+    /// or has expired.
     pub withdrawn: bool,
     /// Numbers of the latest entry's events, as in `log.proto`.
     pub events: Vec<u32>,
