@@ -178,7 +178,8 @@ pub struct DnsSection {
     /// Name servers as `ip:port`; none: those of the system.
     pub servers: Vec<String>,
     /// Name servers on another path, as `ip:port`: a bogus answer counts only if
-    /// these find it bogus too. None: the first ones are asked once more.
+    /// these find it bogus too. None: those of a vantage other than the first, if
+    /// they are others; else no bogus answer counts.
     pub second_servers: Vec<String>,
     /// File of DNSKEY or DS lines; none: the root key of IANA.
     pub trust_anchor: Option<PathBuf>,

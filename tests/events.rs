@@ -337,7 +337,17 @@ fn served(scene: &Scene, mailbox: &Address) -> Served {
 async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
     let rows = table();
     // A text that changes under the same keys is not in what `VRFY` compares.
-    let mut scene = Scene::new(rows.len(), |file| file.crawl.full_check_hours = 0).await;
+    words::listen();
+    let further = world::Options { further: rows.len(), ..Default::default() };
+    let world = World::start(further).await.unwrap();
+    // Another path to DNS, or nothing is bogus.
+    let other = world.vantage().await.unwrap();
+    let second = other.dns().address().to_string();
+    let change = |file: &mut File| {
+        file.crawl.full_check_hours = 0;
+        file.dns.second_servers = vec![second];
+    };
+    let mut scene = Scene::of(world, change).await;
     let mailbox =
         |number: usize| -> Address { format!("alice@d{number}.example").parse().unwrap() };
     let mailboxes: Vec<Address> = (0..rows.len()).map(mailbox).collect();

@@ -127,8 +127,8 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Rooms {
     pub resolver: Arc<dyn Resolver>,
-    /// Another path to DNS, over which a bogus answer is confirmed; without
-    /// one, the same path is asked again.
+    /// Another path to DNS, over which a bogus answer is confirmed; without one,
+    /// none ever is.
     pub second_resolver: Option<Arc<dyn Resolver>>,
     pub state: Arc<dyn State>,
     /// Read only: record texts and org signets that entries name.

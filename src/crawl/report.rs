@@ -31,7 +31,7 @@ pub enum Outcome {
     /// What is served is valid, and not what is in force: a fork or an ancestor.
     NotInForce,
     DnsBogus,
-    /// Bogus on one path, and not on the other.
+    /// Bogus on one path, and not on the other, or there is no other.
     DnsBogusUnconfirmed,
     DnsFailed,
     RecordRefused,

@@ -168,7 +168,8 @@ impl Visitor {
         self.remember(&[seen]).await.map_err(failed)
     }
 
-    /// A bogus answer is an event only if another path says so too.
+    /// A bogus answer is an event only if another path says so too: asked again, the
+    /// same one would only say again what may be its own doing (threat 7).
     async fn bogus(
         &self,
         domain: &Domain,
@@ -176,9 +177,11 @@ impl Visitor {
         seen: &mut SeenRow,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let second = self.rooms.second_resolver.as_ref().unwrap_or(&self.rooms.resolver);
-        let again = resolver::record::find(&**second, domain).await;
-        if !matches!(again, Err(resolver::Error::Bogus { .. })) {
+        let again = match &self.rooms.second_resolver {
+            Some(second) => Some(resolver::record::find(&**second, domain).await),
+            None => None,
+        };
+        if !matches!(again, Some(Err(resolver::Error::Bogus { .. }))) {
             report.outcome = Outcome::DnsBogusUnconfirmed;
             return Ok(());
         }

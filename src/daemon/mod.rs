@@ -249,9 +249,15 @@ impl Mirror {
         let Opened { log, sequencer } = open_log(config, &folder, &secrets, &clock).await?;
 
         let Vantages { main, others } = Vantages::new(config)?;
-        let second_resolver = match config.second_name_servers.as_slice() {
-            [] => None,
-            listed => Some(resolver_over(config, NameServers::Listed(listed.to_vec()))?),
+        let second_resolver = match vantages::second_path(config) {
+            Some(servers) => Some(resolver_over(config, NameServers::Listed(servers.to_vec()))?),
+            None => {
+                tracing::warn!(
+                    "there is no second path to DNS (dns.second_servers, or a crawl.vantage with \
+                     servers of its own): no bogus answer can be confirmed, and none is logged"
+                );
+                None
+            }
         };
         let filed = Filed::new(log.store().private.clone(), clock.clone());
         let filed = Arc::new(filed.counting(faces.registry())?);
