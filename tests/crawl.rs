@@ -24,7 +24,7 @@ use syndicate::dime::key::{Owner, PrivateKey};
 use syndicate::dime::record::{Template, sign_certificate};
 use syndicate::dime::reply::make;
 use syndicate::dime::signet::build::{self, Content, SignTo};
-use syndicate::dime::signet::{Dialect, Fingerprint, Level, Signet, field};
+use syndicate::dime::signet::{Dialect, Fingerprint, Level, SecondaryKey, Signet, field};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{AddressFilter, client, hosts::Limits, tls::Roots};
 use syndicate::proof::dnssec::Observed;
@@ -1428,10 +1428,11 @@ async fn what_is_over_quota_is_coalesced_and_alarms_are_not() {
     assert_eq!(world.told(), ["RESTARTED"]);
     assert!(world.user_row(X).await.held_until.is_some());
 
-    // The record of the domain likewise, and no mailbox under what is not logged.
+    // The record of the domain likewise; its mailbox is looked at all the same.
     world.publish("a.example", &world.record(&[1, 5]).text());
     let report = world.visit(X).await;
-    assert_eq!((report.outcome, report.users.len()), (Outcome::Coalesced, 0));
+    assert_eq!(report.outcome, Outcome::Coalesced);
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
     assert_eq!((world.told(), world.domain_row("a.example").await.version), (vec![], 1));
     world.clock.advance(86_400_000);
     world.visit(X).await;
@@ -1463,6 +1464,73 @@ async fn an_alarm_of_a_mailbox_over_quota_stops_nobody_else() {
     world.told();
     world.visit(X).await;
     assert_eq!(world.told(), ["FIRST_SEEN", "RESTARTED"]);
+}
+
+/// Threat 19: a host cannot use up its domain's quota, with org signets that the
+/// POK once signed, and then swap a key unseen.
+#[tokio::test]
+async fn a_swap_is_told_while_its_domain_is_over_quota() {
+    const HOUR: u64 = 3_600_000;
+    let limits = quota::Limits { entries: 2, new_labels: 10, ..quota::Limits::default() };
+    let world = World::behind(|_| {}, Some(limits)).await;
+    // Under each org signet another secondary key may sign signets.
+    let serve_org = |number: u8| {
+        let permissions = SecondaryKey::MAY_SIGN_SIGNETS;
+        let secondary = [SecondaryKey { permissions, key: ed25519::public_key(&[number; 32]) }];
+        let (pok, name) = (key(Owner::Org, 1), "a.example");
+        let org = build::org(&pok, Dialect::L, &secondary, &[], SignTo::Id(name)).unwrap();
+        world.shelf.orgs.lock().unwrap().insert(name.parse().unwrap(), org);
+    };
+    let swap = |number, signer| world.serve(X, &[link(X, number, None, signer)]);
+    let kinds = |world: &World| -> Vec<IncidentKind> {
+        world.kept().into_iter().map(|incident| incident.kind).collect()
+    };
+    world.publish("a.example", &world.record(&[1]).text());
+    serve_org(31);
+    swap(11, 1);
+    world.visit(X).await;
+    serve_org(32);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN", "ORG_SIGNET_CHANGED"]);
+
+    // The first one again is over quota. What the POK signed is valid under the one
+    // in force, to which a mailbox that stays as it was goes on being held.
+    serve_org(31);
+    let report = world.visit(X).await;
+    assert_eq!(report.outcome, Outcome::Coalesced);
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
+    assert_eq!((world.told(), kinds(&world)), (vec![], vec![IncidentKind::Coalesced]));
+    swap(12, 1);
+    let report = world.visit(X).await;
+    assert_eq!(report.outcome, Outcome::Coalesced);
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Changed)]);
+    assert_eq!(world.told(), ["RESTARTED"]);
+    assert_eq!(kinds(&world), [IncidentKind::Alarm(Event::Restarted)]);
+    let row = world.user_row(X).await;
+    assert_eq!((row.version, row.domain_version, row.held_until.is_some()), (2, 2, true));
+
+    // What only the first one allows is logged under the version that named it.
+    world.clock.advance(HOUR);
+    swap(13, 31);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["RESTARTED"]);
+    assert_eq!(world.user_row(X).await.domain_version, 1);
+    assert_eq!(kinds(&world), [IncidentKind::Alarm(Event::Restarted)]);
+
+    // What one allows that the log never had cannot be: it is kept, and no forgery.
+    world.clock.advance(HOUR);
+    serve_org(33);
+    swap(14, 33);
+    let report = world.visit(X).await;
+    assert_eq!(report.users, [(X.parse().unwrap(), Outcome::Coalesced)]);
+    assert_eq!(world.told(), [""; 0]);
+    let over = IncidentKind::Coalesced;
+    assert_eq!(kinds(&world), [over, IncidentKind::Alarm(Event::Restarted), over]);
+    // Its turn comes with that of the org signet.
+    world.clock.advance(86_400_000);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["ORG_SIGNET_CHANGED", "RESTARTED"]);
+    assert_eq!(world.user_row(X).await.domain_version, 3);
 }
 
 /// Names that strangers ask for are looked at, and stay only if they are there.

@@ -1186,9 +1186,34 @@ async fn the_crawl_keeps_what_stands_alone() {
     assert!(!received.now.chain.is_empty() && !received.now.record.is_empty());
     let findings = verify(&incident, &[], None).unwrap();
     assert!(matches!(convicted(&findings), Some(Party::Organization { .. })));
-    let files = filed.of_name(&Name::Domain(domain)).await.unwrap();
+    let files = filed.of_name(&Name::Domain(domain.clone())).await.unwrap();
     let findings = verify(&Incident::read(&files[0]).unwrap(), &[], None).unwrap();
     assert!(findings.checked[0].contains("pok-mismatch"));
+
+    // Swapped while the domain is over quota: under an org signet that was in force
+    // earlier, and under one that the log never had.
+    let eve = "eve@one.example";
+    let [mut never, ..] = orgs();
+    never.soks = vec![key(Owner::Org, 112)];
+    let before = one.user(eve, &key(Owner::User, 7), None, Some(0));
+    for (under, convicts) in [(&one, true), (&never, false)] {
+        let signet = under.user(eve, &key(Owner::User, 20), None, Some(0));
+        let [before, bytes] = [&before, &signet].map(|it| Bytes::copy_from_slice(it.bytes()));
+        let (address, why) = (eve.parse().unwrap(), Rejection::new("RESTARTED", "a test"));
+        let kind = IncidentKind::Alarm(Event::Restarted);
+        let seen =
+            crawl::Incident::new(kind, &domain, Some(&address), why, bytes.clone(), at(WORLD));
+        crawl.report(crawl::Incident { before, ..seen }).await;
+        let files = filed.of_name(&Name::Address(address)).await.unwrap();
+        let incidents = files.iter().map(|file| Incident::read(file).unwrap());
+        let is_it = |incident: &Incident| match &incident.evidence {
+            Evidence::Received(received) => received.now.signet == bytes,
+            _ => false,
+        };
+        let incident = incidents.into_iter().find(is_it).expect("it is filed");
+        let findings = verify(&incident, &[], None).unwrap();
+        assert_eq!(convicted(&findings).is_some(), convicts, "{findings:?}");
+    }
 }
 
 /// What was in force before an alarm may have been signed long ago; what is older

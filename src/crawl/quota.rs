@@ -50,6 +50,9 @@ const SETTLE: u64 = 15 * 60_000;
 const DAY: u64 = 86_400_000;
 /// Mailboxes that are counted at once.
 const PAGE: usize = 64;
+/// The version of a domain's state that is over quota: the log has no entry of it,
+/// so none can name it, and what was validated under it is over quota too.
+pub(super) const UNLOGGED: u64 = 0;
 
 /// The numbers that may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,12 +317,13 @@ fn is_admitted(
         return false;
     }
     let parent_counter = parent.map(|parent| draft.counter(parent));
-    let is_room = row.entries < limits.entries
+    let is_room = draft.is_founded
+        && row.entries < limits.entries
         && parent_counter.as_ref().is_none_or(|counter| **counter < limits.new_labels);
     let settled = row.settle_until <= now;
     let alarms = draft.events.alarms();
     let last = last_alarm(row, draft.events);
-    let alarm_due = !alarms.is_empty() && now.since(*last) >= ALARM_GAP;
+    let alarm_due = draft.is_founded && !alarms.is_empty() && now.since(*last) >= ALARM_GAP;
     if !(is_room && settled || alarm_due) {
         if !is_room {
             row.settle_until = now.plus(SETTLE);
@@ -356,6 +360,8 @@ struct Subject<'a> {
     payer: Domain,
     /// What the log would keep of it, bytes.
     size: u64,
+    /// Not validated under what is over quota itself.
+    is_founded: bool,
     /// What was seen: a signet, or a record's text, LF and the org signet.
     state: Bytes,
     /// Of a domain: its DNSSEC chain.
@@ -387,6 +393,7 @@ impl<'a> Subject<'a> {
                     parent: is_new.then(parent).flatten(),
                     payer: registered(&draft.domain),
                     size: kept.into_iter().map(size).sum(),
+                    is_founded: true,
                     state: state.freeze(),
                     chain: draft.dnssec_chain.clone().unwrap_or_default(),
                 })
@@ -402,6 +409,7 @@ impl<'a> Subject<'a> {
                     .then(|| draft.address.domain().clone()),
                 payer: registered(draft.address.domain()),
                 size: size(&draft.signet),
+                is_founded: draft.domain_version != Some(UNLOGGED),
                 state: draft.signet.clone().unwrap_or_default(),
                 chain: Bytes::new(),
             }),

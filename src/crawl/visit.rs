@@ -27,6 +27,7 @@ use super::alarm;
 use super::compare::{LOOKING, Outlook, VANTAGES, Vantage};
 use super::frontier::Job;
 use super::judge::{self, DomainSeen, KnownDomain, Protection};
+use super::quota::UNLOGGED;
 use super::{
     Entered, Error, Incident, IncidentKind, Metrics, Options, Outcome, Placed, Report, Rooms,
 };
@@ -388,10 +389,9 @@ impl Visitor {
         let what = DomainSeen::Record { record, conflict, other, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
         if is_coalesced(report) {
-            // Not in the log, so nothing can be said to be valid under it.
             report.outcome = Outcome::Coalesced;
-            dx.leave(true).await;
-            return Ok(());
+            let authority = Self::over_quota(view, known, served);
+            return self.look_at_users(dx, job, authority, report).await;
         }
         let entered = report.entries.last().map(|entered| entered.placed);
         let version = match entered {
@@ -417,9 +417,54 @@ impl Visitor {
         // The org signet may be the known one, if only that could not be had.
         let org =
             served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
-        if let (Some(org), true) = (org, version > 0) {
-            let old = row.map(|row| row.org_signets.as_slice()).unwrap_or_default();
-            let authority = Authority::new(domain, org, version, old);
+        let authority = org
+            .filter(|_| version > 0)
+            .map(|org| Authority::new(domain, vec![(org, version)], version, row));
+        self.look_at_users(dx, job, authority, report).await
+    }
+
+    /// By whom user signets may be signed while the domain's own state is over
+    /// quota: a swap under an org signet that is served for once must show in the
+    /// log all the same (threat 19). The log goes by the org signet that it has in
+    /// force, whatever the record says by now; beside it by the one that is served,
+    /// which it may have of earlier.
+    fn over_quota<'a>(
+        view: &View<'a>,
+        known: &KnownDomain,
+        served: Option<ValidOrgSignet>,
+    ) -> Option<Authority<'a>> {
+        let View { job, row, .. } = *view;
+        let (domain, version) = (&job.domain, known.current);
+        let in_force = known.org.as_ref();
+        let is_other = |served: &ValidOrgSignet| {
+            in_force.is_none_or(|known| !judge::is_copy(known, served.signet()))
+        };
+        let logged = |served: &ValidOrgSignet| {
+            let hash = sha256(served.signet().bytes());
+            let old = row?.org_signets.iter().find(|old| old.signet == hash)?;
+            Some(old.version)
+        };
+        let served = served.filter(is_other).map(|served| {
+            let version = logged(&served).unwrap_or(UNLOGGED);
+            (served, version)
+        });
+        let in_force =
+            in_force.and_then(|org| org::validate(org, &[org.signing_key()], Some(domain)).ok());
+        let orgs: Vec<_> =
+            in_force.map(|in_force| (in_force, version)).into_iter().chain(served).collect();
+        (version > 0 && !orgs.is_empty()).then(|| Authority::new(domain, orgs, version, row))
+    }
+
+    /// Looks at the mailboxes, if it can be said by whom their signets may be
+    /// signed, and lets go of the connection.
+    async fn look_at_users(
+        &self,
+        mut dx: Dx<'_>,
+        job: &Job,
+        authority: Option<Authority<'_>>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if let Some(authority) = authority {
             self.users(&mut dx, &job.users, &authority, report).await?;
         }
         let gave = |outcome: Outcome| outcome.is_good() && outcome != Outcome::NotFound;

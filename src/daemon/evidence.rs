@@ -114,6 +114,14 @@ impl FromCrawl {
             return Ok(received);
         }
         received.now.signet = bytes;
+        if !seen.bytes.is_empty() && !is_under(&seen.bytes, &received.now.org_signet, address) {
+            // While its domain is over quota a signet may be valid under an org signet of
+            // earlier, or under one that the log does not have.
+            received.now.org_signet = self.older(&orgs, &seen.bytes, address).await?;
+            if !is_of_record(&received.now, address.domain()) {
+                (received.now.record, received.now.chain) = (Bytes::new(), Bytes::new());
+            }
+        }
         if !seen.before.is_empty() {
             let org_signet = match is_under(&seen.before, &received.now.org_signet, address) {
                 true => Bytes::new(),
@@ -171,6 +179,15 @@ fn is_under(signet: &[u8], org_signet: &[u8], address: &Address) -> bool {
         user::validate(&Signet::decode(signet)?, &org, Some(address))
     };
     valid().is_ok()
+}
+
+/// Whether the record has the key of the org signet, if there is one.
+fn is_of_record(shown: &Shown, domain: &Domain) -> bool {
+    let valid = || {
+        let record = Record::parse(&shown.record)?;
+        org::validate(&Signet::decode(&shown.org_signet)?, &record.poks, Some(domain))
+    };
+    shown.org_signet.is_empty() || valid().is_ok()
 }
 
 fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {

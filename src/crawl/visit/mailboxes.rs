@@ -20,7 +20,7 @@ use crate::dime::{Address, Domain, Name, Rejection, user};
 use crate::dmtp::client::{self, Fault, Session, Spoiled};
 use crate::proof::draft::{Draft, UserDraft};
 use crate::proof::entry::{Event, Events};
-use crate::store::rows::{Hash, OrgRow, SeenRow, UserRow};
+use crate::store::rows::{DomainRow, Hash, OrgRow, SeenRow, UserRow};
 
 /// Mailboxes of one visit whose drafts wait for the log, which may take one
 /// batch a second, and the bytes of their signets.
@@ -37,8 +37,10 @@ const UNWRITTEN: usize = 64;
 /// By whom user signets may be signed.
 pub(super) struct Authority<'a> {
     domain: &'a Domain,
-    org: ValidOrgSignet,
-    /// The domain's version that named it.
+    /// Of a signet that is served now, each with the domain's version that named
+    /// it; the one in force is first.
+    orgs: Vec<(ValidOrgSignet, u64)>,
+    /// The domain's version in force.
     version: u64,
     /// Those before it: for old links only, and read only then.
     old: Mutex<Old>,
@@ -444,22 +446,29 @@ impl Visitor {
 }
 
 impl<'a> Authority<'a> {
-    /// `org` is in force by the domain's `version`; `old` may list it too.
+    /// With the org signets that the log has beside `orgs`.
     pub(super) fn new(
         domain: &'a Domain,
-        org: ValidOrgSignet,
+        orgs: Vec<(ValidOrgSignet, u64)>,
         version: u64,
-        old: &[OrgRow],
+        row: Option<&DomainRow>,
     ) -> Authority<'a> {
-        let current = sha256(org.signet().bytes());
-        let old = old.iter().rev().filter(|old| old.signet != current);
+        let now: Vec<Hash> = orgs.iter().map(|(org, _)| sha256(org.signet().bytes())).collect();
+        let old = row.map(|row| row.org_signets.as_slice()).unwrap_or_default();
+        let old = old.iter().rev().filter(|old| !now.contains(&old.signet));
         let old = Old { rows: old.copied().collect(), read: BTreeMap::new(), size: 0 };
-        Authority { domain, org, version, old: Mutex::new(old) }
+        Authority { domain, orgs, version, old: Mutex::new(old) }
     }
 
     fn current(&self, signet: &Signet, address: &Address) -> Result<Served, Rejection> {
-        let signet = user::validate(signet, &self.org, Some(address))?;
-        Ok(Served { signet, domain_version: Some(self.version) })
+        let mut refused = None;
+        for (org, version) in &self.orgs {
+            match user::validate(signet, org, Some(address)) {
+                Ok(signet) => return Ok(Served { signet, domain_version: Some(*version) }),
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Rejection::new("signer", "there is no org signet")))
     }
 
     /// Valid now, or when an older org signet was in force: that of the domain's
