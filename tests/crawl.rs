@@ -35,7 +35,7 @@ use syndicate::resolver::{self, FixedResolver};
 use syndicate::serve::dmtp::{Answer, Server, Signets};
 use syndicate::serve::identity::Identity;
 use syndicate::store::rows::{
-    self, DomainRow, FrontierRow, Hash, LinkRow, OrgRow, SeenRow, UserRow,
+    self, DomainRow, FrontierRow, Hash, LinkRow, OrgRow, QuotaRow, SeenRow, UserRow,
 };
 use syndicate::store::state::{Batch, Range, Table};
 use syndicate::store::testing::{Answer as Denied, Fault, Faults, MemoryState, Operation};
@@ -1531,6 +1531,36 @@ async fn a_swap_is_told_while_its_domain_is_over_quota() {
     world.visit(X).await;
     assert_eq!(world.told(), ["ORG_SIGNET_CHANGED", "RESTARTED"]);
     assert_eq!(world.user_row(X).await.domain_version, 3);
+}
+
+/// A look at a name is no way to have forgotten what was used up of a quota.
+#[tokio::test]
+async fn quotas_outlive_names_on_trial() {
+    let limits = quota::Limits { entries: 8, new_labels: 1 };
+    let world = World::behind(|_| {}, Some(limits)).await;
+    world.found("1.evil.example", 1);
+    world.found("2.evil.example", 1);
+    let explore = async |domain: &str| {
+        let report = world.handle.explore(domain.parse().unwrap()).await.unwrap();
+        (report.outcome, world.told(), world.incidents())
+    };
+    let first = vec!["FIRST_SEEN".to_owned()];
+    assert_eq!(explore("1.evil.example").await, (Outcome::Changed, first.clone(), vec![]));
+    let over = (Outcome::Coalesced, vec![], vec![IncidentKind::Coalesced]);
+    assert_eq!(explore("2.evil.example").await, over);
+    for _ in 0..2 {
+        // Neither of the two is watched.
+        assert_eq!(explore("evil.example").await, (Outcome::NoRecord, vec![], vec![]));
+        let again = (Outcome::Coalesced, vec![], vec![]);
+        assert_eq!(explore("2.evil.example").await, again);
+    }
+    let row: QuotaRow = rows::find(&*world.state, b"2.evil.example").await.unwrap().unwrap();
+    assert_eq!(row.coalesced, 1);
+    world.clock.advance(86_400_000);
+    assert_eq!(explore("evil.example").await.0, Outcome::NoRecord);
+    assert_eq!(explore("2.evil.example").await, (Outcome::Changed, first, vec![]));
+    let row: QuotaRow = rows::find(&*world.state, b"2.evil.example").await.unwrap().unwrap();
+    assert_eq!(row.coalesced, 0, "it was told");
 }
 
 /// Names that strangers ask for are looked at, and stay only if they are there.

@@ -582,7 +582,7 @@ impl Crawler {
                 unlogged.push(name);
             }
         }
-        if let Err(error) = self.roster.forget(&unlogged).await {
+        if let Err(error) = self.roster.forget(&unlogged, self.now()).await {
             tracing::warn!(%error, "names on trial could not be forgotten");
         }
     }

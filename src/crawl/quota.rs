@@ -305,6 +305,13 @@ fn later(error: impl std::fmt::Display) -> Unplaced {
     Unplaced::Later(format!("quotas: {error}"))
 }
 
+/// Whether a name that is watched no longer still needs its counters: they count for
+/// this day, or were not told yet.
+pub(super) fn is_needed(row: &QuotaRow, now: Timestamp) -> bool {
+    let used = row.entries > 0 || row.new_mailboxes > 0 || row.new_subdomains > 0;
+    row.day == now.millis() / DAY && used || row.coalesced > 0
+}
+
 /// Counts a draft if it may become an entry.
 fn is_admitted(
     limits: &Limits,
@@ -323,7 +330,10 @@ fn is_admitted(
     let settled = row.settle_until <= now;
     let alarms = draft.events.alarms();
     let last = last_alarm(row, draft.events);
-    let alarm_due = draft.is_founded && !alarms.is_empty() && now.since(*last) >= ALARM_GAP;
+    // Of a new label nothing was in force: two records that differ from the start
+    // are no way round the limit of new ones.
+    let may_alarm = draft.is_founded && draft.parent.is_none() && !alarms.is_empty();
+    let alarm_due = may_alarm && now.since(*last) >= ALARM_GAP;
     if !(is_room && settled || alarm_due) {
         if !is_room {
             row.settle_until = now.plus(SETTLE);
@@ -646,12 +656,15 @@ mod tests {
     #[tokio::test]
     async fn new_subdomains_count_for_the_registered_domain() {
         let bench = Bench::new(8, 2);
-        for (domain, admitted) in [
-            ("a.example", true),
-            ("1.a.example", true),
-            ("2.1.a.example", true),
-            ("3.a.example", false),
-            ("b.example", true),
+        let conflict = Events::of(&[Event::FirstSeen, Event::NameConflict]);
+        let new = Events::from(Event::FirstSeen);
+        for (domain, events, admitted) in [
+            ("a.example", new, true),
+            ("1.a.example", new, true),
+            ("2.1.a.example", conflict, true),
+            ("3.a.example", new, false),
+            ("4.a.example", conflict, false),
+            ("b.example", conflict, true),
         ] {
             let draft = DomainDraft {
                 domain: domain.parse().unwrap(),
@@ -660,7 +673,7 @@ mod tests {
                 record: None,
                 org_signet: None,
                 dnssec_chain: None,
-                events: Event::FirstSeen.into(),
+                events,
                 hold: None,
                 coalesced: None,
             };

@@ -19,6 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::frontier::{Frontier, Job};
 use super::handle::Expiring;
+use super::quota;
 use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::store::rows::{self, DomainRow, FrontierRow, QuotaRow, SeenRow, Typed as _, UserRow};
 use crate::store::state::{Batch, MAX_SCAN, Range, Table};
@@ -540,8 +541,10 @@ impl Roster {
     }
 
     /// Removes what was noted of names that are not watched after all: strangers
-    /// name them without end. Nothing about them is in the log.
-    pub(super) async fn forget(&mut self, names: &[Name]) -> Result<(), Error> {
+    /// name them without end. Nothing about them is in the log. What they have used
+    /// up of a quota, or have over it, stays: looking up a name is no way to have
+    /// it forgotten.
+    pub(super) async fn forget(&mut self, names: &[Name], now: Timestamp) -> Result<(), Error> {
         let mut batch = Batch::new();
         let mut domains = Vec::new();
         for name in names {
@@ -550,8 +553,10 @@ impl Roster {
                 batch.frontier(Some(&row), None);
                 domains.extend(name.address().is_none().then(|| row.key()));
             }
-            for table in [SeenRow::TABLE, QuotaRow::TABLE] {
-                batch.delete(table, name.as_str());
+            batch.delete(SeenRow::TABLE, name.as_str());
+            let used: Option<QuotaRow> = rows::find(&*self.state, name.as_str().as_bytes()).await?;
+            if used.is_some_and(|row| !quota::is_needed(&row, now)) {
+                batch.delete(QuotaRow::TABLE, name.as_str());
             }
         }
         if batch.is_empty() {
@@ -797,7 +802,7 @@ mod tests {
             found += job.users.len();
         }
         assert_eq!(found, 3);
-        again.forget(&["d5.example".parse().unwrap()]).await.unwrap();
+        again.forget(&["d5.example".parse().unwrap()], NOW).await.unwrap();
         assert!(!is_due(5, NOW).await);
     }
 }
