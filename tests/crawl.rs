@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -1247,6 +1247,82 @@ async fn one_registered_domain_does_not_hold_all_places() {
     }
     // Those that begin before the last of the share turns slow come on top.
     assert!(held() < SHARE + CONCURRENCY, "{} of them", held());
+}
+
+/// What DNS alone shows of a known domain does not wait for a host without end: a
+/// forged record may name one that is kept busy.
+#[tokio::test]
+async fn news_from_dns_does_not_wait_long_for_a_busy_host() {
+    const LONG: Duration = Duration::from_secs(600);
+    // Twice as long as between two visits.
+    const LATE: u64 = 2 * 86_400_000;
+    let world = World::with(|options| {
+        options.hosts.connections = 1;
+        (options.dmtp.handshake, options.dmtp.reply) = (LONG, LONG);
+    })
+    .await;
+    world.found("a.example", 1);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    world.visit(X).await;
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+    let seen = world.seen(X).await;
+
+    // Somebody else's domain takes the only seat, and keeps it.
+    let ip = Ipv4Addr::new(127, 0, 0, 70);
+    let listener = TcpListener::bind(SocketAddr::from((ip, world.port))).await.unwrap();
+    world.resolver.set_addresses("busy.example", &[IpAddr::V4(ip)], Dnssec::Secure);
+    let at_busy = |pok| Template { dx: vec!["busy.example".into()], ..world.record(&[pok]) };
+    world.publish("slow.example", &at_busy(1).text());
+    let visit = |name: &'static str| {
+        let handle = world.handle.clone();
+        tokio::spawn(async move { handle.visit(name.parse().unwrap(), "test").await })
+    };
+    let slow = visit("slow.example");
+    let taken = listener.accept().await.unwrap();
+    // A new domain waits: its entry should have an org signet.
+    world.publish("new.example", &at_busy(1).text());
+    let new = visit("new.example");
+
+    let mut reports = world.handle.reports();
+    let forged = at_busy(2);
+    world.publish("a.example", &forged.text());
+    let waiting = visit(X);
+    // A moment later the host may be free, and one entry tells all.
+    let postponed = async || {
+        let row: FrontierRow = rows::find(&*world.state, b"a.example").await.unwrap().unwrap();
+        // By itself it is due a day later.
+        row.due < world.clock.now().plus(LATE / 4)
+    };
+    let patience = Instant::now() + LONG / 10;
+    while !postponed().await {
+        assert!(Instant::now() < patience, "it was not tried");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((world.told(), world.kept().len()), (vec![], 0));
+
+    let mut news = async || loop {
+        world.clock.advance(LATE);
+        let report = tokio::time::timeout(LONG / 10, reports.recv());
+        let report = report.await.expect("the record waits for the host").unwrap();
+        if report.domain.as_str() == "a.example" {
+            assert_eq!((report.outcome, report.users.len()), (Outcome::HostBusy, 0));
+            return world.told();
+        }
+    };
+    assert_eq!(news().await, ["POK_REPLACED, RECORD_CHANGED"]);
+    let kinds: Vec<_> = world.kept().iter().map(|incident| incident.kind).collect();
+    assert_eq!(kinds, [IncidentKind::Alarm(Event::PokReplaced)]);
+    assert!(world.domain_row("a.example").await.held_until.is_some());
+
+    // Each is told once.
+    world.resolver.set_txt("_dx.a.example", &[&world.record(&[3]).text()], Dnssec::Secure);
+    assert_eq!(news().await, ["NAME_CONFLICT"]);
+    world.publish("a.example", &format!("{} ttl=60", forged.text()));
+    assert_eq!(news().await, ["RECORD_CHANGED"]);
+    // Its mailbox and whoever asked wait for the host.
+    assert_eq!(world.seen(X).await, seen);
+    assert!(!waiting.is_finished() && !slow.is_finished() && !new.is_finished());
+    drop(taken);
 }
 
 #[tokio::test]

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::compare::{self, COMPARISONS, Task, Vantage};
 use super::frontier::{self, Job, Pace, Search};
 use super::handle::{Answer, Asked, Expiring, Handle, Request, What};
-use super::report::{Outcome, Report};
+use super::report::{Entered, Outcome, Report};
 use super::roster::{Found, Roster};
 use super::sweep::Sweep;
 use super::visit::Visitor;
-use super::{Error, Metrics, Options, Rooms, Unplaced};
+use super::{Error, Metrics, Options, Placed, Rooms, Unplaced};
 use crate::dime::{Address, Domain, Name, Timestamp, suffix};
 use crate::errors::with_sources;
 use crate::store::rows::{self, FrontierRow, SeenRow, Typed as _};
@@ -503,7 +503,15 @@ impl Crawler {
         if let (Outcome::HostBusy, Some(at)) = (report.outcome, report.later) {
             self.visitor.metrics.count(&report);
             self.postponed(&job, at).await;
-            return None;
+            let is_news = |entered: &Entered| matches!(entered.placed, Placed::Version(_));
+            if !report.entries.iter().any(is_news) {
+                return None;
+            }
+            // DNS had news, which is told whatever the host does.
+            report.tell();
+            let task = compare::due(&job, &report, self.visitor.options.compare_every);
+            let _ = self.reports.send(Arc::new(report));
+            return task;
         }
         let last = report.users.last().filter(|_| is_unfinished(&report));
         let reached = last.map(|(user, _)| user.clone());

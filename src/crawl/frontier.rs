@@ -73,9 +73,10 @@ struct Slot {
     looks: BTreeMap<Name, Timestamp>,
     /// A peer's log names the domain.
     distant: Option<Timestamp>,
-    /// Those that the visit going on is to settle, and whether it is for them
-    /// alone.
+    /// Those that the visit going on is to settle, which of them are looked at for
+    /// somebody who waits, and whether it is for them alone.
     tried: Vec<Name>,
+    looked: Vec<Name>,
     partial: bool,
     /// When it is due by its row, if it has one.
     stored: Option<Timestamp>,
@@ -101,6 +102,7 @@ impl Slot {
             looks: BTreeMap::new(),
             distant: None,
             tried: Vec::new(),
+            looked: Vec::new(),
             partial: false,
             stored: None,
             pinned: false,
@@ -408,6 +410,7 @@ impl Frontier {
         let mut settled = Settled::default();
         let is_kept = keep(&Name::Domain(domain.clone()));
         let left = self.change(domain, |slot| {
+            slot.looked.clear();
             for name in std::mem::take(&mut slot.tried) {
                 let Name::Address(address) = &name else { continue };
                 if keep(&name) {
@@ -573,6 +576,8 @@ impl Frontier {
                     slot.tried.push(name.clone());
                 }
             }
+            let looked = looks.len();
+            slot.looked = looks.into_keys().collect();
             slot.distant = None;
             let over = |address: &&Address| slot.expires.get(*address).is_some_and(|at| *at <= now);
             let lapsed: Vec<Address> = slot.users.iter().filter(over).cloned().collect();
@@ -608,7 +613,7 @@ impl Frontier {
                 partial: slot.partial,
                 insist: looked_at,
             };
-            (job, tried, looks.len())
+            (job, tried, looked)
         })?;
         self.trials -= tried;
         self.looks -= looked;
@@ -645,18 +650,27 @@ impl Frontier {
 
     /// The visit did not take place: whatever it was for is due at `at`.
     pub fn postpone(&mut self, domain: &Domain, at: Timestamp) {
-        let tried = self.change(domain, |slot| {
-            let tried = std::mem::take(&mut slot.tried);
-            let count = tried.len();
-            slot.trials.extend(tried.into_iter().map(|name| (name, at)));
-            match slot.partial {
-                true => slot.trials_after = slot.trials_after.min(at),
-                false => slot.due = at,
-            }
-            (slot.visiting, slot.again, slot.partial) = (false, false, false);
-            count
-        });
-        self.trials += tried.unwrap_or_default();
+        let (tried, looked) = self
+            .change(domain, |slot| {
+                let before = (slot.trials.len(), slot.looks.len());
+                // A look stays one: its signet is fetched, whatever the DX says.
+                let looked = std::mem::take(&mut slot.looked);
+                let mut tried = std::mem::take(&mut slot.tried);
+                tried.retain(|name| !looked.contains(name));
+                slot.trials.extend(tried.into_iter().map(|name| (name, at)));
+                for name in looked {
+                    slot.looks.entry(name).or_insert(at);
+                }
+                match slot.partial {
+                    true => slot.trials_after = slot.trials_after.min(at),
+                    false => slot.due = at,
+                }
+                (slot.visiting, slot.again, slot.partial) = (false, false, false);
+                (slot.trials.len() - before.0, slot.looks.len() - before.1)
+            })
+            .unwrap_or_default();
+        self.trials += tried;
+        self.looks += looked;
     }
 
     /// A visit's time was up after this mailbox; `None`: it came to the end.
@@ -701,6 +715,30 @@ mod tests {
         assert_eq!(job.users.len(), 1);
         frontier.done(a.domain(), at(50), at(500_000), 0);
         assert_eq!(frontier.settle(a.domain(), |name| *name == x).kept, [x]);
+    }
+
+    /// Whoever compares what is served still does, and before all others.
+    #[test]
+    fn a_look_that_is_put_off_stays_a_look() {
+        let mut frontier = Frontier::new();
+        let (a, x, y) = (name("a.example"), name("x@a.example"), name("y@a.example"));
+        frontier.add(&a, at(1000));
+        frontier.try_out(&x, at(10));
+        for looked in [&x, &y] {
+            assert!(frontier.look(looked, at(10)));
+        }
+        let job = frontier.next(at(10)).unwrap();
+        assert_eq!((job.users.len(), job.partial, job.insist), (2, true, true));
+        // Somebody asks for one of them meanwhile.
+        assert!(frontier.look(&y, at(20)));
+        frontier.postpone(a.domain(), at(50));
+        assert_eq!((frontier.trials, frontier.looks), (0, 2));
+        assert_eq!(frontier.next_due(), Some(at(20)));
+        let job = frontier.next(at(50)).unwrap();
+        assert_eq!((job.users.len(), job.partial, job.insist), (2, true, true));
+        frontier.done(a.domain(), at(50), at(5000), 0);
+        assert_eq!(frontier.settle(a.domain(), |name| *name == x).kept, [x]);
+        assert_eq!((frontier.trials, frontier.looks, frontier.next_due()), (0, 0, Some(at(1000))));
     }
 
     #[test]

@@ -75,6 +75,10 @@ impl Failure {
     fn dx(error: &client::Error) -> Failure {
         Failure::new(Outcome::Dx(error.reason()), error.to_string())
     }
+
+    fn is_busy(&self) -> bool {
+        self.outcome == Outcome::HostBusy
+    }
 }
 
 impl Visitor {
@@ -157,7 +161,7 @@ impl Visitor {
                 }
             }
         }
-        if report.outcome == Outcome::HostBusy {
+        if report.outcome == Outcome::HostBusy && report.entries.is_empty() {
             // Nothing was looked at but DNS, which will say the same in a moment.
             return Ok(());
         }
@@ -361,14 +365,17 @@ impl Visitor {
                 report.certificate = Some(accepted.how);
                 (Some(session), None)
             }
-            Err(Failure { outcome: Outcome::HostBusy, detail, later }) => {
+            Err(failure)
+                if failure.is_busy() && !self.is_late_news(view, found, conflict, report) =>
+            {
                 report.outcome = Outcome::HostBusy;
-                (report.detail, report.later) = (Some(detail), later);
+                (report.detail, report.later) = (Some(failure.detail), failure.later);
                 return Ok(());
             }
             Err(failure) => (None, Some(failure)),
         };
         report.later = failure.as_ref().and_then(|failure| failure.later);
+        let is_busy = failure.as_ref().is_some_and(Failure::is_busy);
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
         let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
@@ -389,6 +396,10 @@ impl Visitor {
         let what = DomainSeen::Record { record, conflict, other, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
         if is_coalesced(report) {
+            if is_busy {
+                report.outcome = Outcome::HostBusy;
+                return Ok(());
+            }
             report.outcome = Outcome::Coalesced;
             let authority = Self::over_quota(view, known, served);
             return self.look_at_users(dx, job, authority, report).await;
@@ -417,10 +428,33 @@ impl Visitor {
         // The org signet may be the known one, if only that could not be had.
         let org =
             served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
+        // The mailboxes wait for their host, as do those who asked.
         let authority = org
-            .filter(|_| version > 0)
+            .filter(|_| version > 0 && !is_busy)
             .map(|org| Authority::new(domain, vec![(org, version)], version, row));
         self.look_at_users(dx, job, authority, report).await
+    }
+
+    /// Whether DNS alone tells something new of a known domain, and the last visit is
+    /// so long ago that it is told without the host: a forged record may name one
+    /// that is kept busy. Else it waits a moment, for one entry with the org signet.
+    fn is_late_news(
+        &self,
+        view: &View<'_>,
+        found: &Found,
+        conflict: bool,
+        report: &Report,
+    ) -> bool {
+        let View { job, known, record, .. } = *view;
+        let (now, interval) = (report.started, self.options.pace.interval);
+        if known.version == 0 || now.since(report.previous) < interval.saturating_add(interval / 2)
+        {
+            return false;
+        }
+        let what = DomainSeen::Record { record, conflict, other: &found.other, org: None };
+        // As with the chain that would be fetched for an entry.
+        let how = Protection { dnssec: found.dnssec, chain: Some(Bytes::new()) };
+        judge::domain(&job.domain, known, &what, &how, now, self.options.hold).is_some()
     }
 
     /// By whom user signets may be signed while the domain's own state is over
