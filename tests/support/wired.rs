@@ -77,8 +77,9 @@ impl Wired {
         let sink = Arc::new(IntoLog(log.clone()));
         let quotas = Quotas::new(limits, sink, state.clone(), incidents.clone(), clock.clone());
         let rooms = Rooms {
+            // Another path, where the same is seen.
+            second_resolver: Some(Arc::clone(&resolver)),
             resolver,
-            second_resolver: None,
             state,
             public: log.store().public.clone(),
             clock: clock.clone(),
