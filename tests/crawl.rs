@@ -1612,7 +1612,7 @@ async fn a_swap_is_told_while_its_domain_is_over_quota() {
 /// A look at a name is no way to have forgotten what was used up of a quota.
 #[tokio::test]
 async fn quotas_outlive_names_on_trial() {
-    let limits = quota::Limits { entries: 8, new_labels: 1 };
+    let limits = quota::Limits { new_labels: 1, ..quota::Limits::default() };
     let world = World::behind(|_| {}, Some(limits)).await;
     world.found("1.evil.example", 1);
     world.found("2.evil.example", 1);
