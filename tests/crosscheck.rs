@@ -7,8 +7,8 @@
 mod chance;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,8 +72,10 @@ impl Place {
         let data = Folder::new(folder.path().join("mirror"));
         data.make().unwrap();
         let secrets = Secrets::load_or_make(&data.keys(), Some(&origin)).unwrap();
-        // Free now, and nobody else here asks for a certain one.
-        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // An address of its own: nobody else gets a port there while it is down.
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let ip = Ipv4Addr::new(127, 1, 11, NEXT.fetch_add(1, Ordering::SeqCst));
+        let http = std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         Place { folder, origin, http, secrets }
     }
 
@@ -713,7 +715,9 @@ async fn post_request(to: &Place, request: &Value) -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_peers_may_ask_and_not_without_end() {
-    let syndicate = Syndicate::new(2).await;
+    let mut syndicate = Syndicate::new(2).await;
+    // The hour is counted by this clock, and does not end meanwhile.
+    syndicate.clock = Clock::manual(syndicate.clock.now());
     let a = syndicate
         .start_with(0, |config| {
             config.peers.looks_per_hour = 2;

@@ -184,7 +184,7 @@ async fn oversized_replies() {
 
 #[tokio::test]
 async fn slow_servers() {
-    let hasty = Options { reply: Duration::from_millis(200), ..options() };
+    let hasty = Options { reply: Duration::from_secs(2), ..options() };
     // Says nothing.
     let addr = scripted(async |mut stream: Tls| {
         let _ = hear(&mut stream).await;
@@ -213,7 +213,7 @@ async fn slow_servers() {
         }
     })
     .await;
-    let brief = Options { session: Duration::from_millis(300), ..options() };
+    let brief = Options { session: Duration::from_secs(2), ..options() };
     let mut session = try_open(addr, &brief).await.unwrap();
     let error = loop {
         if let Err(error) = session.signet(&alice(), None).await {

@@ -597,7 +597,7 @@ async fn converse(addr: SocketAddr, text: &[u8]) -> String {
 async fn a_session_is_bounded() {
     let folder = folder();
     let options =
-        dmtp::Options { commands: 3, idle: Duration::from_millis(300), ..dmtp::Options::new(HOST) };
+        dmtp::Options { commands: 3, idle: Duration::from_secs(2), ..dmtp::Options::new(HOST) };
     let server = start_with(folder.path(), options).await;
     let heard = converse(server.addr, &vec![b'x'; 5000]).await;
     assert!(heard.ends_with("500 LINE TOO LONG\r\n"), "{heard}");

@@ -5,7 +5,7 @@
 #[path = "support/chain.rs"]
 mod chain;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use syndicate::proof::dnssec::{
     Absence, Anchor, MAX_CHAIN, Proved, RecordType, Set, decode, encode, iana, verify,
     verify_observation,
 };
-use syndicate::resolver::{Evidence, HickoryResolver, Options, Resolver, TrustAnchor};
+use syndicate::resolver::{Evidence, HickoryResolver, Resolver, TrustAnchor};
 
 /// Decides for no name below that has a record of its own.
 const RECORD: &str = "v=dime1 pok=iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w sub=relaxed";
@@ -39,9 +39,7 @@ async fn private() -> PrivateDns {
 }
 
 fn asking(dns: &PrivateDns) -> HickoryResolver {
-    let options =
-        Options { timeout: Duration::from_millis(500), attempts: 1, ..dns.resolver_options() };
-    HickoryResolver::new(options).unwrap()
+    HickoryResolver::new(dns.resolver_options()).unwrap()
 }
 
 fn now() -> Timestamp {

@@ -218,7 +218,7 @@ async fn a_domain_found_by_its_mx_is_asked_behind_starttls() {
         world.dns().set_mx(&domain, &[(10, &format!("gone.{domain}")), (20, &name)]).unwrap();
         world.dns().set_addresses(&name, &[IpAddr::V4(ip)]).unwrap();
         // TLS at once is spoken elsewhere, where nobody looks.
-        let elsewhere = TcpListener::bind((ip, 0)).await.unwrap();
+        let elsewhere = TcpListener::bind((Ipv4Addr::new(127, 1, 9, 2), 0)).await.unwrap();
         let mut host = DxHost::start(&name, elsewhere, identity, shelf).unwrap();
         host.serve_dual(TcpListener::bind((ip, port)).await.unwrap());
 
@@ -387,7 +387,6 @@ async fn a_host_is_reached_through_a_proxy() {
     let through = |socks: &Socks| dmtp::Options {
         filter: AddressFilter::with_loopback(),
         roots: Roots::none(),
-        proxied: Duration::from_millis(500),
         proxy: Some(Proxy::new(socks.addr)),
         ..dmtp::Options::default()
     };
@@ -418,8 +417,12 @@ async fn a_host_is_reached_through_a_proxy() {
     assert_eq!(socks.asked()[1..], [format!("{ONION}:{}", addr.port())]);
 
     let with = async |conduct: Conduct, login: Option<&str>| {
+        let mute = conduct.mute;
         let socks = Socks::start(conduct).await;
         let mut options = through(&socks);
+        if mute {
+            options.proxied = Duration::from_secs(1);
+        }
         if let Some(login) = login {
             options.proxy = options.proxy.map(|proxy| proxy.with_login(login).unwrap());
         }
@@ -453,7 +456,7 @@ async fn what_one_place_is_shown_differently_is_kept() {
     let (far, near) = (world.vantage().await.unwrap(), world.vantage().await.unwrap());
     let socks = Socks::start(Conduct::default()).await;
     let others = [place("far", &far, Some(Proxy::new(socks.addr))), place("near", &near, None)];
-    let second_look = Duration::from_millis(1500);
+    let second_look = Duration::from_secs(3);
     let options = crawl::Options { second_look, compare_every: 0, ..options(&world) };
     let crawl = Crawl::from_places(&world, options, others).await;
 
@@ -505,8 +508,14 @@ async fn what_one_place_is_shown_differently_is_kept() {
     crawl.until_counted(COMPARISONS, "same", 2).await;
     world.rotate(&carol).unwrap();
     let fresh = world.served(&carol).unwrap();
+    let looks = socks.ended();
     crawl.visit(carol.as_str()).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let looked = async {
+        while socks.ended() == looks {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("a look from far");
     shelf.put_user(&carol, &fresh);
     crawl.until_counted(COMPARISONS, "settled", 1).await;
     assert_eq!(crawl.incidents.take(), []);

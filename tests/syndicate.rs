@@ -403,7 +403,11 @@ async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
     all_cosign(&mut sites, &[0, 1, 2], &world, &mut chance).await;
     let keys = cosigners(&sites);
     for with_guard in [false, true] {
-        let before = sites[0].look().await.unwrap();
+        let before = loop {
+            if let Some(size) = sites[0].look().await {
+                break size;
+            }
+        };
         sites[0].stop().await;
         std::fs::remove_dir_all(&data).unwrap();
         process::copy_folder(kept.path(), &data);
@@ -509,15 +513,20 @@ async fn a_cable_is_cut_and_mended() {
         let url = format!("{}/healthz", to.url());
         from.host.command("curl").args(ping).arg(url).status().unwrap().success()
     };
-    assert!(reaches(one, other));
+    // Two seconds may be too few for a slow machine; a cut cable they always show.
+    let comes_through = |from: &Site, to: &Site| (0..30).any(|_| reaches(from, to));
+    assert!(comes_through(one, other));
     one.host.part_from(&other.host);
     assert!(!reaches(one, other) && !reaches(other, one));
-    assert!(one.look().await.is_some(), "the router reaches both");
+    let ends = Instant::now() + PATIENCE;
+    while one.look().await.is_none() {
+        assert!(Instant::now() < ends, "the router reaches both");
+    }
     one.host.join(&other.host);
     one.host.cut_off();
     assert!(!reaches(other, one));
     one.host.connect();
     one.host.slow_down(256);
-    assert!(reaches(other, one));
+    assert!(comes_through(other, one));
     one.host.speed_up();
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +30,8 @@ pub struct Socks {
     pub addr: SocketAddr,
     /// `address:port` or `name:port` of every request.
     asked: Arc<Mutex<Vec<String>>>,
+    /// Connections that have ended.
+    ended: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -37,15 +40,23 @@ impl Socks {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (heard, conduct) = (asked.clone(), Arc::new(conduct));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (heard, conduct, count) = (asked.clone(), Arc::new(conduct), ended.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (heard, conduct) = (heard.clone(), conduct.clone());
-                // Whatever goes wrong here is one side hanging up.
-                tokio::spawn(async move { drop(serve(stream, &conduct, &heard).await) });
+                let (heard, conduct, count) = (heard.clone(), conduct.clone(), count.clone());
+                tokio::spawn(async move {
+                    // Whatever goes wrong here is one side hanging up.
+                    drop(serve(stream, &conduct, &heard).await);
+                    count.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Socks { addr, asked, task }
+        Socks { addr, asked, ended, task }
+    }
+
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub fn asked(&self) -> Vec<String> {

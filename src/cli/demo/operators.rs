@@ -1,5 +1,6 @@
 //! The three mirrors of the demo: one operator each, one view of DNS each.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use syndicate::daemon::{Folder, Mirror, Secrets};
 use syndicate::demo::world::{Vantage, World};
 use syndicate::dime::Name;
 use syndicate::proof::checkpoint::SignedCheckpoint;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{GLANCE, PATIENCE, Teller, expect_good};
@@ -20,6 +22,8 @@ pub struct Operator {
     pub vantage: Vantage,
     pub config: Config,
     secrets: Secrets,
+    /// Keeps the port from others until the mirror listens there.
+    place: Option<TcpSocket>,
     running: Option<Mirror>,
 }
 
@@ -33,25 +37,28 @@ pub async fn operators(world: &World, folder: &Path) -> anyhow::Result<Vec<Opera
         let data = Folder::new(folder.join(name));
         data.make()?;
         let secrets = Secrets::load_or_make(&data.keys(), Some(&format!("{name}.mirror.example")))?;
-        // Free now, and nobody else asks for this one meanwhile.
-        let http = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        places.push((name, data, secrets, http));
+        // Taken now, and let go of when the mirror starts.
+        let place = TcpSocket::new_v4()?;
+        place.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        places.push((name, data, secrets, place));
     }
     let peers: Vec<PeerSection> = places
         .iter()
-        .map(|(_, _, secrets, http)| PeerSection {
-            url: format!("http://{http}"),
-            log: secrets.verifier().to_string(),
-            cosigner: Some(secrets.cosigner.verifier().to_string()),
-            peer_key: Some(secrets.peer.verifier().to_string()),
-            share_addresses: true,
+        .map(|(_, _, secrets, place)| {
+            Ok(PeerSection {
+                url: format!("http://{}", place.local_addr()?),
+                log: secrets.verifier().to_string(),
+                cosigner: Some(secrets.cosigner.verifier().to_string()),
+                peer_key: Some(secrets.peer.verifier().to_string()),
+                share_addresses: true,
+            })
         })
-        .collect();
+        .collect::<std::io::Result<_>>()?;
     let mut operators = Vec::new();
-    for (number, (name, data, secrets, http)) in places.into_iter().enumerate() {
+    for (number, (name, data, secrets, place)) in places.into_iter().enumerate() {
         let vantage = world.vantage().await?;
         let mut file = File { data: Some(data.path().to_owned()), ..File::default() };
-        file.http.listen = http.to_string();
+        file.http.listen = place.local_addr()?.to_string();
         file.dmtp.listen = "127.0.0.1:0".into();
         file.dns.servers = vec![vantage.dns().address().to_string()];
         file.dns.trust_anchor = Some(anchor.clone());
@@ -65,7 +72,8 @@ pub async fn operators(world: &World, folder: &Path) -> anyhow::Result<Vec<Opera
         let mut config = file.check()?;
         // Nobody should wait for batches here: five a second instead of one.
         config.batch_millis = 200;
-        operators.push(Operator { name, vantage, config, secrets, running: None });
+        let place = Some(place);
+        operators.push(Operator { name, vantage, config, secrets, place, running: None });
     }
     Ok(operators)
 }
@@ -91,6 +99,7 @@ pub fn policy(operators: &[Operator], folder: &Path) -> anyhow::Result<PathBuf> 
 
 impl Operator {
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        drop(self.place.take());
         self.running = Some(Mirror::start(&self.config, Clock::system()).await?);
         Ok(())
     }
