@@ -44,11 +44,22 @@ pub(super) struct Upkeep {
     /// Leaves at the last snapshot of the directory that this process knows of.
     snapshot: u64,
     writing: Option<JoinHandle<()>>,
+    saving: Option<JoinHandle<()>>,
     /// The last day whose copy of what was seen is known to be there.
     seen: u64,
 }
 
 impl Upkeep {
+    /// Ends what goes on beside the rounds, so that nothing holds the index any
+    /// more. The next start does it again.
+    pub async fn end(&mut self) {
+        for task in [self.writing.take(), self.saving.take()].into_iter().flatten() {
+            task.abort();
+            // Cancelled, or done.
+            let _ = task.await;
+        }
+    }
+
     /// Merges and prunes, when there is enough of it. A little each time, so
     /// that rounds do not wait for it.
     pub async fn after_round(
@@ -62,7 +73,7 @@ impl Upkeep {
         let day = seen::day(tip.position.time);
         if day > self.seen {
             self.seen = day;
-            tokio::spawn(save_seen(store.clone(), state.clone(), day));
+            self.saving = Some(tokio::spawn(save_seen(store.clone(), state.clone(), day)));
         }
         let floor = match self.floor {
             Some(floor) => floor,

@@ -148,10 +148,16 @@ impl Sequencer {
     /// Only fatal ones: the process is to end, and the next start finds out
     /// what is durable.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let ended = self.rounds(&shutdown).await;
+        self.upkeep.end().await;
+        ended
+    }
+
+    async fn rounds(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut pause = PAUSE;
         self.gathers = true;
         loop {
-            self.wait(&shutdown).await;
+            self.wait(shutdown).await;
             match self.round().await {
                 Ok(_) => pause = PAUSE,
                 Err(error) if error.remedy() == Remedy::Fatal => return Err(error),
