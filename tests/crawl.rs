@@ -352,7 +352,6 @@ fn options(port: u16) -> Options {
         hosts: Limits { connections: 1000, per_second: 1000, burst: 100_000, ..Limits::default() },
         dmtp: client::Options {
             connect: Duration::from_secs(2),
-            reply: Duration::from_millis(400),
             filter: AddressFilter::with_loopback(),
             roots: Roots::none(),
             ..client::Options::default()
@@ -1155,7 +1154,7 @@ async fn bad_host(world: &World, n: u8, bad: Bad) -> String {
 
 #[tokio::test]
 async fn bad_hosts_each_have_their_reason_and_the_crawler_goes_on() {
-    let world = World::new().await;
+    let world = World::with(|options| options.dmtp.reply = Duration::from_secs(3)).await;
     let table = [
         (Bad::NoTls, "tls"),
         (Bad::Banner("220 hello\r\n"), "banner"),
@@ -1694,7 +1693,7 @@ async fn the_log_may_refuse_for_a_while() {
 
 #[tokio::test]
 async fn the_frontier_outlives_the_process() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     world.found("a.example", 1);
     world.serve(X, &[link(X, 11, None, 1)]);
     world.handle.watch(X.parse().unwrap(), "seed").await.unwrap();
@@ -1707,6 +1706,8 @@ async fn the_frontier_outlives_the_process() {
     assert!(row.due > world.clock.now() && row.failures == 0);
 
     // Another process on the same state knows the names, due when they were.
+    world.crawler.abort();
+    let _ = (&mut world.crawler).await;
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let (crawler, handle) = Crawler::new(world.rooms(), options(world.port), metrics, "second");
     let mut reports = handle.reports();

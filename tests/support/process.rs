@@ -167,7 +167,11 @@ pub fn copy_folder(from: &Path, to: &Path) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         match entry.file_type().unwrap().is_dir() {
             true => copy_folder(&from, &to),
-            false => drop(std::fs::copy(&from, &to).unwrap()),
+            false => match std::fs::copy(&from, &to) {
+                // Staged by a write that was under way, and in its place by now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            },
         }
     }
 }
