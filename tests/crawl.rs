@@ -1015,15 +1015,7 @@ async fn a_bogus_answer_on_one_path_only_is_no_event() {
     // The second path is another resolver, which sees nothing wrong; or there is
     // none, and asking the same one again would prove nothing.
     for second_resolver in [Some(second as Arc<dyn resolver::Resolver>), None] {
-        let rooms = Rooms {
-            resolver: world.resolver.clone(),
-            second_resolver,
-            state: world.state.clone(),
-            public: world.ledger.public.clone(),
-            clock: world.clock.clone(),
-            sink: world.ledger.clone(),
-            incidents: world.evidence.clone(),
-        };
+        let rooms = Rooms { second_resolver, ..world.rooms() };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "other");
         tokio::spawn(crawler.run(world.shutdown.clone()));
@@ -1789,17 +1781,8 @@ async fn what_peers_asked_for_lapses() {
     let seen: Option<SeenRow> = rows::find(&*world.state, X.as_bytes()).await.unwrap();
     assert_eq!(seen, None);
 
-    let rooms = Rooms {
-        resolver: world.resolver.clone(),
-        second_resolver: None,
-        state: world.state.clone(),
-        public: world.ledger.public.clone(),
-        clock: world.clock.clone(),
-        sink: world.ledger.clone(),
-        incidents: world.evidence.clone(),
-    };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    let (crawler, handle) = Crawler::new(rooms, options(world.port), metrics, "test");
+    let (crawler, handle) = Crawler::new(world.rooms(), options(world.port), metrics, "test");
     let running = tokio::spawn(crawler.run(CancellationToken::new()));
     let domain: Name = "a.example".parse().unwrap();
     let report = handle.visit(domain.clone(), "test").await.unwrap();

@@ -114,6 +114,15 @@ async fn submit_all(log: &Log, drafts: Vec<Draft>) -> Vec<JoinHandle<Result<Plac
     handles
 }
 
+/// In one round.
+async fn log_all(opened: &mut Opened, drafts: Vec<Draft>) {
+    let handles = submit_all(&opened.log, drafts).await;
+    round(&mut opened.sequencer).await;
+    for handle in handles {
+        handle.await.unwrap().unwrap();
+    }
+}
+
 async fn whole(store: &Store) -> Checked {
     check(store, &keys().log.verifier()).await.unwrap().expect("there is a log")
 }
@@ -139,18 +148,10 @@ async fn small_log(machine: &Machine, store: &Store) -> Opened {
         user("alice@a.example", Event::FirstSeen, "alice 1"),
         user("alice@a.example", Event::Rotated, "alice 2"),
     ];
-    let handles = submit_all(&opened.log, first).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, first).await;
     machine.clock.advance(1000);
     let second = vec![user("bob@b.example", Event::Restarted, "bob 2")];
-    let handles = submit_all(&opened.log, second).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, second).await;
     opened
 }
 
@@ -242,11 +243,7 @@ async fn a_record_is_gone_until_an_entry_says_otherwise() {
     ] {
         let draft = domain("a.example", &[event], "record a");
         let draft = if event == Event::DnssecBogus { bogus(draft) } else { draft };
-        let handles = submit_all(&opened.log, vec![draft]).await;
-        round(&mut opened.sequencer).await;
-        for handle in handles {
-            handle.await.unwrap().unwrap();
-        }
+        log_all(&mut opened, vec![draft]).await;
         let row: DomainRow = rows::find(&*machine.state, b"a.example").await.unwrap().unwrap();
         assert_eq!((row.withdrawn, row.events), (withdrawn, vec![event.number()]), "{event:?}");
     }
@@ -391,11 +388,7 @@ async fn a_long_chain_is_answered_with_few_reads() {
         let signet = Some(Bytes::copy_from_slice(link.bytes()));
         drafts.push(Draft::User(UserDraft { signet, ..draft }));
     }
-    let handles = submit_all(&opened.log, drafts).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, drafts).await;
 
     let answers = Answerer::new(opened.log.reader());
     let alice = ALICE.parse().unwrap();
@@ -452,11 +445,7 @@ async fn a_history_too_large_for_a_receipt_is_not_put_together() {
         let signet = Some(Bytes::from(vec![number; 1_000_000]));
         drafts.push(Draft::User(UserDraft { signet, ..draft }));
     }
-    let handles = submit_all(&opened.log, drafts).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, drafts).await;
     let answers = Answerer::new(opened.log.reader());
     let ask = async |span| {
         let name = ALICE.parse().unwrap();
@@ -496,11 +485,7 @@ async fn a_row_lists_the_newest_links() {
         Draft::Domain(DomainDraft { org_signet, ..next }),
         user("alice@a.example", Event::Rotated, "alice 3"),
     ];
-    let handles = submit_all(&opened.log, drafts).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, drafts).await;
     let (longer, wider) = (users().await, domains().await);
     assert_eq!((longer.version, longer.chain.len()), (3, LISTED));
     assert_eq!(longer.chain[..LISTED - 1], alice.chain[1..]);
@@ -1090,11 +1075,7 @@ async fn a_clock_that_jumps_stops_the_log_and_does_not_brick_it() {
 
     // Back by a minute: the last root's time is used again. By an hour: no.
     machine.clock.set(Timestamp::from_millis(now.millis() - 60_000));
-    let handles = submit_all(&opened.log, second_batch()).await;
-    round(&mut opened.sequencer).await;
-    for handle in handles {
-        handle.await.unwrap().unwrap();
-    }
+    log_all(&mut opened, second_batch()).await;
     assert_eq!(opened.log.heads().committed.unwrap().time, now);
     assert_eq!(opened.log.blocked(), None);
     machine.clock.set(Timestamp::from_millis(now.millis() - 3_600_000));

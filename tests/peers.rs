@@ -424,6 +424,15 @@ async fn judge(rogue: &Rogue, place: &mut Place) -> (Node, Clock) {
     (node, clock)
 }
 
+/// The small log, served, and a mirror that follows it.
+async fn judging() -> (Rogue, MiniLog, Place, Node, Clock) {
+    let (rogue, log) = (Rogue::start().await, small());
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let (node, clock) = judge(&rogue, &mut place).await;
+    (rogue, log, place, node, clock)
+}
+
 fn words(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
@@ -703,11 +712,7 @@ async fn a_log_that_was_set_back_is_convicted_by_what_was_kept() {
 /// A witness that is asked for the second history finds the fork by that.
 #[tokio::test]
 async fn a_second_history_given_to_a_cosigner_is_found() {
-    let rogue = Rogue::start().await;
-    let log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, _clock) = judge(&rogue, &mut place).await;
+    let (_rogue, log, _place, node, _clock) = judging().await;
     let size = log.entries.len() as u64;
     node.until_good(size).await;
     assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
@@ -1032,11 +1037,7 @@ async fn what_is_not_proved_is_filed_as_testimony() {
 /// A map of ours that is damaged convicts nobody: it is made again from the entries.
 #[tokio::test]
 async fn a_damaged_map_accuses_nobody() {
-    let rogue = Rogue::start().await;
-    let mut log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, clock) = judge(&rogue, &mut place).await;
+    let (rogue, mut log, mut place, node, clock) = judging().await;
     let size = log.entries.len() as u64;
     node.until_good(size).await;
     let archive = node.peers[0].archive().clone();
@@ -1436,11 +1437,7 @@ async fn a_newer_format_asks_for_an_upgrade() {
 /// start.
 #[tokio::test]
 async fn what_was_not_judged_is_never_cosigned() {
-    let rogue = Rogue::start().await;
-    let mut log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, clock) = judge(&rogue, &mut place).await;
+    let (rogue, mut log, mut place, node, clock) = judging().await;
     let size = log.entries.len() as u64;
     node.until_good(size).await;
     assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
@@ -1484,11 +1481,7 @@ async fn what_was_not_judged_is_never_cosigned() {
 /// anything of it is cosigned.
 #[tokio::test]
 async fn an_upgrade_judges_what_was_only_kept() {
-    let rogue = Rogue::start().await;
-    let log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, clock) = judge(&rogue, &mut place).await;
+    let (rogue, log, mut place, node, clock) = judging().await;
     let size = log.entries.len() as u64;
     node.until_good(size).await;
     let archive = node.peers[0].archive().clone();
@@ -1672,11 +1665,7 @@ async fn a_peer_over_its_quota_waits_for_the_next_day() {
 /// archive is our loss, nobody's fault.
 #[tokio::test]
 async fn a_restart_keeps_the_memory() {
-    let rogue = Rogue::start().await;
-    let mut log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, clock) = judge(&rogue, &mut place).await;
+    let (rogue, mut log, mut place, node, clock) = judging().await;
     let size = log.entries.len() as u64;
     let root = node.until_good(size).await.root;
     assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
@@ -1776,11 +1765,7 @@ async fn a_restart_keeps_the_memory() {
 /// ends without it would end with the memory of an old backup.
 #[tokio::test]
 async fn a_doubt_ends_when_peers_have_told_of_every_log() {
-    let rogue = Rogue::start().await;
-    let log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, clock) = judge(&rogue, &mut place).await;
+    let (rogue, log, mut place, node, clock) = judging().await;
     let size = log.entries.len() as u64;
     let asked = request(&log.entries, 0);
     let answer = node.add_checkpoint(asked.to_string()).await;
@@ -2345,11 +2330,7 @@ async fn public_witnesses_are_fed_what_is_published() {
 /// Everything that a peer's folder keeps can be read as a log's public store.
 #[tokio::test]
 async fn a_peers_log_is_kept_whole() {
-    let rogue = Rogue::start().await;
-    let mut log = small();
-    rogue.serve(&log);
-    let mut place = Place::new("judge.example/log", 9).await;
-    let (node, _clock) = judge(&rogue, &mut place).await;
+    let (rogue, mut log, _place, node, _clock) = judging().await;
     node.until_good(log.entries.len() as u64).await;
     for turn in 0..300 {
         log.batch(at(2 * MINUTE + turn), []);
