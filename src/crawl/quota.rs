@@ -382,8 +382,6 @@ impl<'a> Subject<'a> {
     /// `None`: under no quota. `after` as in [`Sink::submit`].
     fn of(draft: &'a Draft, after: u64) -> Option<Subject<'a>> {
         let is_orphan = |events: Events| after == 0 && !events.contains(Event::FirstSeen);
-        let registered =
-            |domain: &Domain| suffix::ancestors(domain).pop().unwrap_or_else(|| domain.clone());
         let size = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         match draft {
             Draft::Forget { .. } => None,
@@ -401,7 +399,7 @@ impl<'a> Subject<'a> {
                     events: draft.events,
                     is_orphan: is_orphan(draft.events),
                     parent: is_new.then(parent).flatten(),
-                    payer: registered(&draft.domain),
+                    payer: suffix::registered(&draft.domain),
                     size: kept.into_iter().map(size).sum(),
                     is_founded: true,
                     state: state.freeze(),
@@ -417,7 +415,7 @@ impl<'a> Subject<'a> {
                     .events
                     .contains(Event::FirstSeen)
                     .then(|| draft.address.domain().clone()),
-                payer: registered(draft.address.domain()),
+                payer: suffix::registered(draft.address.domain()),
                 size: size(&draft.signet),
                 is_founded: draft.domain_version != Some(UNLOGGED),
                 state: draft.signet.clone().unwrap_or_default(),

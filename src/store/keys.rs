@@ -32,6 +32,7 @@
 //! | private | `peer/<…>/withdrawn/<sha256>` | the operator lets its entry pass without it | appears |
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure; old junk goes |
+//! | private | `request/<hour>/<id>` | a signed request that was taken, so that it is taken once | goes when a later one comes |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
