@@ -63,6 +63,15 @@ pub(super) struct Task {
     pub users: Vec<Address>,
 }
 
+impl Task {
+    /// Of the mailboxes no more than the first [`MAILBOXES`].
+    pub fn new(domain: Domain, users: impl IntoIterator<Item = Address>) -> Task {
+        let mut seen = BTreeSet::new();
+        let users = users.into_iter().filter(|user| seen.insert(user.clone()));
+        Task { domain, users: users.take(MAILBOXES).collect() }
+    }
+}
+
 /// What the visit calls for: what changed or failed validation is looked at now;
 /// else, once in `every` milliseconds (0: never), a part of what is known.
 pub(super) fn due(job: &Job, report: &Report, every: u64) -> Option<Task> {
@@ -81,8 +90,7 @@ pub(super) fn due(job: &Job, report: &Report, every: u64) -> Option<Task> {
         Name::Domain(_) => None,
     });
     let failed = report.users.iter().filter(|(_, outcome)| odd(outcome));
-    let mut users: BTreeSet<Address> =
-        entered.chain(failed.map(|(user, _)| user.clone())).take(MAILBOXES).collect();
+    let mut users: Vec<Address> = entered.chain(failed.map(|(user, _)| user.clone())).collect();
     let turn = (every > 0 && !job.partial).then(|| turn(&job.domain, report, every)).flatten();
     if report.entries.is_empty() && users.is_empty() && !odd(&report.outcome) && turn.is_none() {
         return None;
@@ -95,7 +103,7 @@ pub(super) fn due(job: &Job, report: &Report, every: u64) -> Option<Task> {
         all.sort();
         users.extend(all.into_iter().skip(first).take(MAILBOXES));
     }
-    Some(Task { domain: job.domain.clone(), users: users.into_iter().take(MAILBOXES).collect() })
+    Some(Task::new(job.domain.clone(), users))
 }
 
 /// The number of the domain's turn, if one began since the visit before: no
@@ -392,6 +400,12 @@ mod tests {
         let user: Address = "u000@a.example".parse().unwrap();
         odd.users.push((user.clone(), Outcome::SignetInvalid));
         assert_eq!(due(&job(1), &odd, never).unwrap().users, [user]);
+        // Before those whose turn it is.
+        let turned = Report { previous: Timestamp::default(), ..odd.clone() };
+        let last: Address = "u099@a.example".parse().unwrap();
+        let turned = Report { users: vec![(last.clone(), Outcome::SignetInvalid)], ..turned };
+        let users = due(&job(100), &turned, DAY).unwrap().users;
+        assert_eq!((users.len(), &users[0]), (MAILBOXES, &last));
         odd.users.clear();
         odd.outcome = Outcome::DnsBogus;
         assert_eq!(due(&job(1), &odd, never).unwrap().users, []);

@@ -1,6 +1,6 @@
 //! The loop: requests, visits and their ends, one after the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,8 @@ pub struct Crawler {
     /// Mailboxes that are looked at for peers, and how long they are to be kept.
     for_peers: HashMap<Address, u64>,
     expiring: Arc<Expiring>,
-    /// Domains that are looked at from several places now.
-    comparing: HashSet<Domain>,
+    /// Domains that are looked at from several places now, and what came up since.
+    comparing: HashMap<Domain, Option<Task>>,
     /// Registered domains with domains that stand back: the last time given to one.
     turns: HashMap<Domain, Timestamp>,
     /// Tells this process's leases from another's.
@@ -149,7 +149,7 @@ impl Crawler {
             waiting: HashMap::new(),
             for_peers: HashMap::new(),
             expiring: Arc::clone(&expiring),
-            comparing: HashSet::new(),
+            comparing: HashMap::new(),
             turns: HashMap::new(),
             owner: owner.into(),
         };
@@ -245,8 +245,9 @@ impl Crawler {
                 }
                 Some(ended) = comparisons.join_next(), if !comparisons.is_empty() => {
                     // Of one that panicked the domain is not known: as if it went on.
-                    if let Ok(domain) = ended {
-                        self.comparing.remove(&domain);
+                    let next = ended.ok().and_then(|domain| self.comparing.remove(&domain)?);
+                    if let Some(task) = next {
+                        self.compare(task, &mut comparisons);
                     }
                 }
                 Some(found) = found.recv() => self.found(found).await,
@@ -439,13 +440,19 @@ impl Crawler {
     /// Looks at a domain from the other vantages, if there are any and there is
     /// room: it has its turn again.
     fn compare(&mut self, task: Task, comparisons: &mut JoinSet<Domain>) {
-        if self.visitor.others.is_empty() || self.comparing.contains(&task.domain) {
+        if self.visitor.others.is_empty() {
+            return;
+        }
+        if let Some(next) = self.comparing.get_mut(&task.domain) {
+            // The one under way looked before this was due.
+            let waiting = next.take().into_iter().flat_map(|task| task.users);
+            *next = Some(Task::new(task.domain, task.users.into_iter().chain(waiting)));
             return;
         }
         if comparisons.len() >= COMPARISONS {
             return self.visitor.metrics.comparisons.with_label_values(&["skipped"]).inc();
         }
-        self.comparing.insert(task.domain.clone());
+        self.comparing.insert(task.domain.clone(), None);
         let visitor = Arc::clone(&self.visitor);
         comparisons.spawn(async move {
             visitor.compare(&task).await;
