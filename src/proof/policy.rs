@@ -12,9 +12,9 @@
 //! ```
 //!
 //! A cosigner counts for nothing for a log of its own operator. These share an
-//! operator without being told: a witness and a log with one public key, or
-//! where the name of the witness, or of its key, is that of the log's key; and
-//! two keys of one origin.
+//! operator without being told: a witness and a log with one public key or one
+//! URL, or where the name of the witness, or of its key, is that of the log's key,
+//! or its key's is `<origin>/cosigner`; and two keys of one origin.
 //!
 //! A group with the name `replaying` holds the witnesses whose published
 //! statement is that they recompute the directory. Where it exists, f+1 of its
@@ -46,6 +46,8 @@ const MAX_AGE_SECONDS: u64 = 100 * 366 * 86_400;
 
 /// The group whose members replay.
 const REPLAYING: &[u8] = b"replaying";
+/// What follows the origin in the name of a mirror's cosigner key.
+const COSIGNER: &str = "/cosigner";
 /// One operator, in the unit in which a quorum is measured. Divisible by 1 to 16.
 const ONE_OPERATOR: u64 = 720_720;
 
@@ -647,9 +649,13 @@ impl Reader {
         for (number, witness) in (logs..).zip(&self.witnesses) {
             for (log_number, log) in self.logs.iter().enumerate() {
                 let name = log.key.name();
+                let of_log = |key: &str| {
+                    key.strip_prefix(name).is_some_and(|rest| ["", COSIGNER].contains(&rest))
+                };
                 if witness.key.public_bytes() == log.key.public_bytes()
-                    || witness.key.name() == name
+                    || of_log(witness.key.name())
                     || witness.name == name.as_bytes()
+                    || place(&witness.url).is_some_and(|at| Some(at) == place(&log.url))
                 {
                     join(number, log_number);
                 }
@@ -691,6 +697,11 @@ fn read_key(text: &[u8]) -> Result<VerifierKey, Rejection> {
 fn read_url(text: &[u8]) -> Result<String, Rejection> {
     let text = std::str::from_utf8(text).map_err(|_| refuse("a URL is not UTF-8"))?;
     Ok(text.to_owned())
+}
+
+/// Where a log or witness is, as two lines may write it.
+fn place(url: &Option<String>) -> Option<&str> {
+    Some(url.as_ref()?.trim_end_matches('/'))
 }
 
 fn read_decimal(text: &[u8]) -> Option<u64> {
@@ -919,6 +930,27 @@ mod tests {
         let verdict = policy.evaluate(&signed, NOW).unwrap();
         let standings: Vec<_> = verdict.cosigners.iter().map(|c| c.standing).collect();
         assert_eq!(standings, [Standing::OwnOperator, Standing::Counted]);
+    }
+
+    /// A mirror is one operator, told or not.
+    #[test]
+    fn a_log_s_own_cosigner_is_known_by_its_name_or_its_place() {
+        let key = |name: &str| SigningKey::cosigner(name, &[9; 32]).unwrap().verifier();
+        let own = |key: VerifierKey, urls: [&str; 2]| {
+            let log = log("log").verifier();
+            let file = format!(
+                "log {log} {}\nwitness w {key} {}\ngroup replaying all w\nquorum none\n",
+                urls[0], urls[1],
+            );
+            let policy = Policy::parse(file.as_bytes()).unwrap();
+            policy.runs(&policy.logs()[0], &policy.witnesses()[0])
+        };
+        let apart = ["https://a.example", "https://b.example"];
+        assert!(own(key("log/cosigner"), apart));
+        assert!(own(key("other"), ["https://a.example/", "https://a.example"]));
+        assert!(!own(key("log/cosigner/b"), apart));
+        assert!(!own(key("logs/cosigner"), apart));
+        assert!(!own(key("other"), ["", ""]));
     }
 
     #[test]

@@ -921,7 +921,7 @@ class Policy:
     def __init__(self, text=None, log=None):
         self.logs, self.witnesses, self.groups = [], {}, {}
         self.quorum, self.max_age, self.max_observation_age = None, 3600, 172800
-        operators = []
+        operators, self.urls = [], {}
         if log is not None:
             self.logs, self.quorum = [Key.parse(log)], "none"
             text = ""
@@ -938,8 +938,10 @@ class Policy:
                     raise Broken("policy")
             elif fields[0] == "log":
                 self.logs.append(Key.parse(fields[1]))
+                self.urls[len(self.logs) - 1] = fields[2:]
             elif fields[0] == "witness":
                 self.witnesses[fields[1]] = Key.parse(fields[2])
+                self.urls[fields[1]] = fields[3:]
             elif fields[0] == "group":
                 members = fields[3:]
                 count = {"any": 1, "all": len(members)}.get(fields[2]) or int(fields[2])
@@ -963,6 +965,10 @@ class Policy:
         for i, log in enumerate(self.logs):
             for j, (name, key) in enumerate(parties):
                 same = key.public == log.public or key.name == log.name or name == log.name
+                if j >= len(self.logs):
+                    same = same or key.name == log.name + "/cosigner"
+                    at, there = self.urls.get(i), self.urls[name]
+                    same = same or bool(at and there and at[0].rstrip("/") == there[0].rstrip("/"))
                 if same:
                     join(j, i)
         first = {}
