@@ -260,7 +260,21 @@ async fn what_cannot_be_had() {
     let check = client.check(alice).await;
     expect(&check, Verdict::Unconfirmed);
     assert_eq!(standings(&check), [Some(Standing::Unconfirmed); 3]);
+    // By one that is behind everything is of the future, and that is no log's fault.
+    let before = Timestamp::from_millis(Clock::system().now().millis() - 2 * 3_600_000);
+    client.eyes.clock = Clock::manual(before);
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Unreachable);
+    assert!(check.reasons[0].contains("Set the clock"), "{:?}", check.reasons);
     client.eyes.clock = clock;
+
+    // A fingerprint of another key is not the mail host's doing.
+    let another = syndicate::dime::signet::Fingerprint::of(b"another key");
+    client.options.fingerprint = Some(another);
+    let check = client.check(alice).await;
+    assert_eq!((check.verdict, check.incidents.len()), (Verdict::Split, 0), "{:?}", check.reasons);
+    assert!(check.reasons[0].contains("the fingerprint that you gave"), "{:?}", check.reasons);
+    client.options.fingerprint = None;
 
     // Nothing of one's own to compare.
     let cedar: Domain = "cedar.example".parse().unwrap();
@@ -272,7 +286,7 @@ async fn what_cannot_be_had() {
     let served = world.served(&alice.parse().unwrap()).unwrap();
     client.options.fingerprint = served.last().unwrap().fingerprint(Level::Crypto);
     expect(&client.check(alice).await, Verdict::Agreed);
-    client.options.fingerprint = Some(syndicate::dime::signet::Fingerprint::of(b"another key"));
+    client.options.fingerprint = Some(another);
     let check = client.check(alice).await;
     // There is no signet in hand that could convict anybody.
     assert_eq!((check.verdict, check.incidents.len()), (Verdict::Split, 0), "{:?}", check.reasons);
@@ -347,6 +361,13 @@ async fn a_key_for_the_victim_alone() {
     };
     let (code, said) = command(&["--dns", &world.dns().address().to_string()]);
     assert_eq!((code, said["verdict"].as_str()), (Some(0), Some("AGREED")), "{said}");
+    // The verdict does not wait for a folder.
+    let away = place.path().join("away");
+    fs::rename(&evidence, &away).unwrap();
+    let (code, said) = command(&["--dns", &servers[0].to_string()]);
+    assert_eq!((code, said["verdict"].as_str()), (Some(3), Some("SPLIT")), "{said}");
+    assert_eq!(said["evidence"], json!([]));
+    fs::rename(&away, &evidence).unwrap();
     let (code, said) = command(&["--dns", &servers[0].to_string(), "--report"]);
     assert_eq!((code, said["verdict"].as_str()), (Some(3), Some("SPLIT")), "{said}");
     let taken: Vec<&Value> =
@@ -832,4 +853,21 @@ async fn a_log_that_goes_back_is_not_believed() {
         assert!(findings.convicts.is_some());
     }
     expect(&fresh.check(alice).await, Verdict::Agreed);
+
+    // Begun anew under its old key, with another first entry, it is no other log.
+    site.stop().await;
+    for part in ["private", "public", "state"] {
+        fs::remove_dir_all(data.join(part)).unwrap();
+    }
+    fs::remove_file(data.join("guard")).unwrap();
+    site.resume().await;
+    for name in [alice, "alice@birch.example", "carol@birch.example", "erin@hazel.example"] {
+        site.visit(name).await;
+    }
+    client.options.policy = Some(policy(&[&site]));
+    let check = client.check(alice).await;
+    expect(&check, Verdict::Split);
+    let [incident] = &check.incidents[..] else { panic!("one incident") };
+    assert_eq!(incident.kind, Kind::LogFork);
+    assert!(verify(incident, &[], None).unwrap().convicts.is_some());
 }

@@ -168,9 +168,14 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
     let check = client::check(&args.name, &eyes, &options).await?;
     let mut files = Vec::new();
     for incident in &check.incidents {
-        let path = client::keep(&args.evidence, incident);
-        let place = || format!("cannot write the evidence to {}", args.evidence.display());
-        files.push(path.with_context(place)?);
+        match client::keep(&args.evidence, incident) {
+            Ok(path) => files.push(path),
+            // The verdict is worth more than the file.
+            Err(error) => eprintln!(
+                "syndicate: cannot write the evidence to {}: {error}",
+                args.evidence.display()
+            ),
+        }
     }
     let mut reports = Vec::new();
     if let (true, Some(policy)) = (args.report, &options.policy) {
@@ -241,7 +246,7 @@ fn standing(answer: &PlaceAnswer) -> &'static str {
         (Said::Proof(_), standing) => standing.map_or("unsure", client::Standing::as_str),
         (Said::Fork(..), _) => "forked",
         (Said::Claim(_), _) => "claim",
-        (Said::Refused(_), _) => "refused",
+        (Said::Refused(_) | Said::Early(_), _) => "refused",
         (Said::Silent(_), _) => "no answer",
     }
 }

@@ -13,7 +13,6 @@ use super::Policy;
 use super::ask::{Proof, Said};
 use super::check::Answer;
 use super::http::Site;
-use super::verdict::Standing;
 use super::view::View;
 use crate::dime::org::ValidOrgSignet;
 use crate::dime::signet::Signet;
@@ -30,12 +29,14 @@ const FILES: u32 = 100;
 /// Longest answer to a report that is read, bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Evidence in the answers, each log's fork once.
+/// Evidence in the answers, each log's fork once. `apart` are the proofs that the key
+/// which was shown is not the name's, if one was shown.
 pub(super) fn incidents(
     name: &Name,
     at: Timestamp,
     view: &View,
     answers: &[Answer],
+    apart: &[&Proof],
 ) -> Vec<Incident> {
     let mut incidents = Vec::new();
     let mut forked = Vec::new();
@@ -54,17 +55,15 @@ pub(super) fn incidents(
             incidents.push(Incident::log_fork(CLIENT, at, fork));
         }
     }
-    let apart = answers.iter().filter(|answer| answer.standing == Some(Standing::Apart));
-    let apart: Vec<&Proof> = apart.filter_map(|answer| answer.said.proof()).collect();
     // The key of a fingerprint alone is in nobody's hands.
     if view.signet(name).is_some() {
-        let receipts = of_each_log(&apart);
+        let receipts = of_each_log(apart);
         if !receipts.is_empty() {
             let victim = Victim { shown: shown(view), receipts };
             incidents.push(Incident::forged_key(CLIENT, at, name.clone(), victim));
         }
     } else if let Some([one, other]) = contradiction(answers) {
-        let receipts = of_each_log(&[&[one, other], &apart[..]].concat());
+        let receipts = of_each_log(&[&[one, other], apart].concat());
         let seen = Receipts { receipts, rounds: Vec::new() };
         incidents.push(Incident::split_view(CLIENT, at, name.clone(), seen));
     }

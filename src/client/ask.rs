@@ -52,6 +52,8 @@ pub enum Said {
     Claim(String),
     /// A receipt that does not hold; why.
     Refused(String),
+    /// A receipt of a log that is ahead of the clock here; how.
+    Early(String),
     /// No answer; why.
     Silent(String),
 }
@@ -145,6 +147,7 @@ impl Asking<'_> {
                 Ok(Proof { receipt, statement, backing, log, fresh, older: false })
             }
             Judgement::SignerUnknown(_) => Err(Said::Claim("a receipt of nobody".to_owned())),
+            Judgement::Refused(fault @ Fault::Future) => Err(Said::Early(fault.to_string())),
             Judgement::Refused(fault) => Err(Said::Refused(fault.to_string())),
         }
     }

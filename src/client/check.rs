@@ -152,7 +152,12 @@ pub async fn check(name: &Name, eyes: &Eyes, options: &Options) -> Result<Check,
     let tally = tally(options.policy.as_ref(), own.is_something(), needed, &answers);
     let verdict = tally.verdict();
     let at = eyes.clock.now();
-    let incidents = accuse::incidents(name, at, &view, &answers);
+    // A fingerprint says nothing about the key that was shown.
+    let own = Own { fingerprint: None, ..own };
+    let apart = own.standings(&answers).into_iter().zip(&answers);
+    let apart = apart.filter(|(standing, _)| *standing == Some(Standing::Apart));
+    let apart: Vec<&Proof> = apart.filter_map(|(_, answer)| answer.said.proof()).collect();
+    let incidents = accuse::incidents(name, at, &view, &answers, &apart);
     let agreeing = tally.agreeing();
     let mut check = Check {
         name: name.clone(),

@@ -181,7 +181,11 @@ impl Memory {
             let outcome = match &before {
                 None => Continuity::First,
                 Some(before) if before.genesis != *genesis => {
-                    Continuity::Unproved("it begins with another entry than before".to_owned())
+                    let other = "it begins with another entry than before";
+                    match relate(source, &before.checkpoint, checkpoint).await {
+                        fork @ Continuity::Fork(_) => fork,
+                        _ => Continuity::Unproved(other.to_owned()),
+                    }
                 }
                 Some(before) => relate(source, &before.checkpoint, checkpoint).await,
             };

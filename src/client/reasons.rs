@@ -57,12 +57,23 @@ fn head(check: &Check, options: &Options) -> String {
              had. Use neither: ask the owner another way."
                 .to_owned()
         }
+        Verdict::Split if check.incidents.is_empty() => {
+            "Your logs never had the key of the fingerprint that you gave: they prove another one. \
+             See whether it is whole and of this name; if it is, you are shown another key than \
+             its owner has. Ask the owner another way."
+                .to_owned()
+        }
         Verdict::Split => {
             "The key seen here is not the one that your logs prove, now or before. Do not use it: \
              either somebody shows you a forged key, or its owner lost the old one within the \
              last hours. Ask the owner another way."
                 .to_owned()
         }
+        Verdict::Unreachable if check.is_behind() => format!(
+            "All logs that answered are ahead of this machine's clock, which says {}. Set the \
+             clock, and ask again.",
+            check.at
+        ),
         Verdict::Unreachable => format!(
             "Too few logs of your policy could be asked: {agreeing} agree, {needed} are needed. \
              That says nothing about the key."
@@ -100,6 +111,15 @@ impl Check {
         self.answers.iter().any(|answer| matches!(answer.said, Said::Fork(..)))
     }
 
+    /// Whether every log that answered is ahead of the clock here.
+    fn is_behind(&self) -> bool {
+        let mut early = self.answers.iter().map(|answer| matches!(answer.said, Said::Early(_)));
+        let answered = self.answers.iter().filter(|answer| {
+            !matches!(answer.said, Said::Silent(_) | Said::Claim(_) | Said::Early(_))
+        });
+        early.any(|early| early) && answered.count() == 0
+    }
+
     /// Whether a domain's keys are signed by a POK that no log has which answered:
     /// a rollover that they have yet to see, or a forgery that looks like one.
     fn is_unheard_of(&self) -> bool {
@@ -126,6 +146,7 @@ impl Answer {
             ),
             Said::Claim(words) => format!("{words} (a claim, which counts for nothing)"),
             Said::Refused(why) => format!("its answer does not hold: {why}"),
+            Said::Early(why) => format!("its answer is not of this machine's time: {why}"),
             Said::Silent(why) => format!("no answer: {why}"),
         }
     }
