@@ -28,6 +28,7 @@ use syndicate::proof::map::PlainMap;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{self, Asker, Receipt, Statement, Word};
 use syndicate::proof::replay::{Broken, Change, Expected, MapEngine as _, Replayer, Stop};
+use syndicate::serve::identity::Identity;
 
 use mini_log::{Org, orgs};
 
@@ -297,6 +298,25 @@ fn cheats(entries: &[Bytes], key: [u8; 32]) {
     assert_eq!(found(&late, key), "carried-misplaced");
 }
 
+/// A folder that a mirror ran in, with its certificate for everybody to read.
+#[tokio::test]
+async fn the_certificate_comes_along() {
+    let home = tempfile::tempdir().unwrap();
+    let (old_folder, new_folder) = (home.path().join("old"), home.path().join("new"));
+    let clock = Clock::manual(at(0));
+    lived_in(&old_folder, &clock).await;
+    clock.set(at(10));
+    let (certificate, key) = Folder::new(&old_folder).dmtp_pem();
+    Identity::load_or_make(&certificate, &key, "old.example").unwrap();
+    let mode = std::fs::metadata(&certificate).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o644);
+    moved(&old_folder, &new_folder, true, &clock).await;
+    let (new_certificate, new_key) = Folder::new(&new_folder).dmtp_pem();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap().trim_end().to_owned();
+    assert_eq!(read(&certificate), read(&new_certificate));
+    assert_eq!(read(&key), read(&new_key));
+}
+
 /// The rule broken by these entries, with their roots made anew so that nothing
 /// else is wrong.
 fn found(entries: &[Bytes], key: [u8; 32]) -> &'static str {
@@ -448,6 +468,26 @@ fn keys_are_made_shown_checked_and_replaced() {
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains("syndicate migrate"), "{}", said(&output));
     }
+    // The certificate of the DMTP face is one of them.
+    let check = || syndicate(&["keys", "check", "--data", data]);
+    assert!(said(&check()).contains("dmtp      there is none yet"), "{}", said(&check()));
+    assert_eq!(syndicate(&["keys", "rotate", "dmtp", "--data", data]).status.code(), Some(0));
+    assert!(said(&check()).contains("dmtp.crt"), "{}", said(&check()));
+    let (certificate, _) = Folder::new(data).dmtp_pem();
+    let other = home.path().join("other.crt");
+    Identity::load_or_make(&other, &home.path().join("other.key"), "other.example").unwrap();
+    std::fs::copy(&other, &certificate).unwrap();
+    assert_eq!(check().status.code(), Some(1), "{}", said(&check()));
+    // What is missing is not made under its name: it may be in a backup.
+    let cosigner = Path::new(data).join("keys/cosigner.key");
+    std::fs::remove_file(&cosigner).unwrap();
+    for command in ["check", "show"] {
+        let output = syndicate(&["keys", command, "--data", data]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains("cosigner.key is missing"), "{}", said(&output));
+        assert!(!cosigner.exists());
+    }
+    assert_eq!(syndicate(&["keys", "make", "--data", data]).status.code(), Some(0));
     let key = Path::new(data).join("keys/peer.key");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&key, mode).unwrap();

@@ -1600,6 +1600,15 @@ async fn a_newer_format_is_no_fault_to_any_program() {
     assert!(said.contains("UPGRADE") && code == Some(2), "{code:?} {said}");
 }
 
+/// Runs a command, and goes on serving meanwhile.
+async fn command_line(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = process::syndicate();
+    command.args(args);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
 /// Threat 12: keys alone came back from a backup. What a peer remembers keeps the
 /// mirror from beginning a second history; peers that know nothing do not.
 #[tokio::test]
@@ -1632,6 +1641,33 @@ async fn no_second_history_is_begun_in_an_empty_store() {
     mirror.faces().await;
     let (code, said) = mirror.stop().await;
     assert_eq!(code, Some(0), "{said}");
+
+    // Folder and guard came back together from one old snapshot: no command signs on it.
+    let config = config.to_str().unwrap();
+    let to = folder.path().join("successor");
+    let to = ["--to", to.to_str().unwrap(), "--origin", "successor.example/log"];
+    let migrate = [&["migrate", "--config", config][..], &to].concat();
+    let forget = ["forget", "--yes", "alice@alder.example", "--config", config];
+    rogue.put(path.clone(), signed.to_string().into_bytes().into());
+    let mut here = 0;
+    for command in [&migrate[..], &forget] {
+        let (code, said) = command_line(command).await;
+        let words = "log.example/1 remembers 1234 entries of this log, and here are ";
+        let (_, rest) = said.split_once(words).expect(&said);
+        here = rest.split(':').next().unwrap().parse().unwrap();
+        assert_eq!(code, Some(1), "{said}");
+    }
+    let other = Checkpoint::new(origin, here, [7; 32]).unwrap().sign(&key, at(0)).unwrap();
+    rogue.put(path.clone(), other.to_string().into_bytes().into());
+    for command in [&migrate[..], &forget] {
+        let (code, said) = command_line(command).await;
+        let words = format!("remembers another tree of {here} entries");
+        assert!(code == Some(1) && said.contains(&words), "{said}");
+    }
+    // What they say when nobody knows better.
+    rogue.take(&path);
+    let (code, said) = command_line(&forget).await;
+    assert!(code == Some(1) && said.contains("has nothing of that mailbox"), "{said}");
 }
 
 /// A burst is followed on the next day; the first time is free.

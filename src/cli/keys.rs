@@ -1,12 +1,13 @@
 //! `syndicate keys`: what a mirror signs with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use syndicate::clock::Clock;
+use syndicate::config::Config;
 use syndicate::daemon::{Folder, Rotated, Secrets};
 use syndicate::serve::identity::Identity;
 
@@ -89,18 +90,18 @@ fn make(source: &Source, json: bool) -> anyhow::Result<()> {
     print(&Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?, json)
 }
 
-/// The keys of a mirror that has been started before, or `keys make`.
-fn existing(source: &Source) -> anyhow::Result<(Folder, Secrets)> {
-    let config = source.config()?;
+/// The folder of a mirror that has been started before, or `keys make`.
+fn existing(config: &Config) -> anyhow::Result<Folder> {
     let folder = Folder::new(&config.data);
     let is_there = folder.keys().join("log.key").exists();
     ensure!(is_there, "there are no keys in {}", folder.keys().display());
-    let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
-    Ok((folder, secrets))
+    Ok(folder)
 }
 
 fn show(source: &Source, json: bool) -> anyhow::Result<()> {
-    print(&existing(source)?.1, json)
+    let config = source.config()?;
+    let folder = existing(&config)?;
+    print(&Secrets::load(&folder.keys(), config.origin.as_deref())?, json)
 }
 
 fn print(secrets: &Secrets, json: bool) -> anyhow::Result<()> {
@@ -124,7 +125,9 @@ fn print(secrets: &Secrets, json: bool) -> anyhow::Result<()> {
 }
 
 fn check(source: &Source) -> anyhow::Result<()> {
-    let (folder, secrets) = existing(source)?;
+    let config = source.config()?;
+    let folder = existing(&config)?;
+    let secrets = Secrets::load(&folder.keys(), config.origin.as_deref())?;
     let record = output::block_on(async {
         let chain = syndicate::log::chain::Chain::new(folder.store()?.private);
         Ok(chain.record().await?)
@@ -148,12 +151,23 @@ fn check(source: &Source) -> anyhow::Result<()> {
     }
     println!("cosigner  {}", secrets.cosigner.verifier().name());
     println!("peer      {}", secrets.peer.verifier().name());
+    let made = folder.dmtp_pem();
+    let (certificate, key) = config.dmtp_pem.as_ref().unwrap_or(&made);
+    if config.dmtp_pem.is_none() {
+        if !certificate.exists() && !key.exists() {
+            println!("dmtp      there is none yet");
+            return Ok(());
+        }
+        Secrets::is_for_its_owner(key)?;
+    }
+    Identity::from_files(certificate, key)?.server_config()?;
+    println!("dmtp      {}", certificate.display());
     Ok(())
 }
 
 fn rotate(which: Which, source: &Source) -> anyhow::Result<()> {
     let config = source.config()?;
-    let (folder, secrets) = existing(source)?;
+    let folder = existing(&config)?;
     let which = match which {
         Which::Log | Which::Vrf => bail!(
             "log key and VRF key are the log's identity, fixed by its first entry; to go on under \
@@ -173,7 +187,7 @@ fn rotate(which: Which, source: &Source) -> anyhow::Result<()> {
     // Held meanwhile: a running mirror would go on with the old key.
     let _state = output::block_on(async { folder.open_state().await })?;
     let aside = Secrets::rotate(&folder.keys(), which, Clock::system().now())?;
-    let now = Secrets::load_or_make(&folder.keys(), Some(secrets.origin()))?;
+    let now = Secrets::load(&folder.keys(), config.origin.as_deref())?;
     println!("kept      the old key as {aside}");
     match which {
         Rotated::Cosigner => {
@@ -197,15 +211,21 @@ fn rotate(which: Which, source: &Source) -> anyhow::Result<()> {
 fn rotate_dmtp(folder: &Folder, host: &str) -> anyhow::Result<()> {
     let _state = output::block_on(async { folder.open_state().await })?;
     let now = Clock::system().now().millis();
-    let file = |name: &str| -> PathBuf { folder.keys().join(name) };
-    for name in ["dmtp.key", "dmtp.crt"] {
-        if file(name).exists() {
-            std::fs::rename(file(name), file(&format!("{name}.{now}")))
-                .with_context(|| format!("cannot rename {}", file(name).display()))?;
+    let (certificate, key) = folder.dmtp_pem();
+    for path in [&key, &certificate] {
+        if path.exists() {
+            std::fs::rename(path, aside(path, now))
+                .with_context(|| format!("cannot rename {}", path.display()))?;
         }
     }
-    Identity::load_or_make(&file("dmtp.crt"), &file("dmtp.key"), host)?;
+    Identity::load_or_make(&certificate, &key, host)?;
     println!("made      dmtp.key and dmtp.crt; the old ones end in .{now}");
     println!("If a record pins the old certificate (tls=), add the new pin before you start.");
     Ok(())
+}
+
+fn aside(path: &Path, now: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{now}"));
+    name.into()
 }

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
-use super::{Folder, Secrets, open_log, reopen_state};
+use super::{Folder, Secrets, open_to_sign, reopen_state};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dime::{Address, Name};
@@ -86,6 +86,5 @@ fn folder(config: &Config) -> anyhow::Result<Folder> {
 
 async fn open(config: &Config, folder: &Folder, clock: Clock) -> anyhow::Result<Opened> {
     let secrets = Secrets::load_or_make(&folder.keys(), config.origin.as_deref())?;
-    let opened = open_log(config, folder, &secrets, &clock).await;
-    opened.context("the folder could not be opened; a mirror that runs must be stopped first")
+    open_to_sign(config, folder, &secrets, &clock).await
 }

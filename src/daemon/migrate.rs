@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use futures::TryStreamExt as _;
 
-use super::{Folder, Secrets, log_options, open_log};
+use super::{Folder, Secrets, log_options, open_to_sign};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::carry::{self, Progress};
@@ -71,9 +71,8 @@ pub async fn migrate(
     let secrets =
         Secrets::succeed(&old_folder.keys(), &new_folder.keys(), to.origin, to.new_vrf_key)?;
 
-    let Opened { log: old, mut sequencer } = open_log(config, &old_folder, &old_secrets, &clock)
-        .await
-        .context("the old folder could not be opened; a mirror that runs must be stopped first")?;
+    let opened = open_to_sign(config, &old_folder, &old_secrets, &clock).await;
+    let Opened { log: old, mut sequencer } = opened.context("the old log")?;
     let keys = secrets.keys();
     let log_key = *secrets.verifier().public_key().context("the new log key is none")?;
     let successor = Closing { origin: to.origin, log_key, vrf_key: keys.vrf.public() };

@@ -98,6 +98,11 @@ impl Folder {
         self.0.join("keys")
     }
 
+    /// Certificate and key of the DMTP face, if the configuration names none.
+    pub fn dmtp_pem(&self) -> (PathBuf, PathBuf) {
+        (self.keys().join("dmtp.crt"), self.keys().join("dmtp.key"))
+    }
+
     /// Maps of peers, if they are on disk; each has a file here without a name.
     pub fn maps(&self) -> PathBuf {
         self.0.join("maps")
@@ -197,7 +202,9 @@ async fn refuse_second_history(
         return Ok(());
     }
     let known = peers::known_to(&mirrors(config), &secrets.verifier()).await?;
-    let Some((peer, size)) = known else { return Ok(()) };
+    let largest = known.iter().max_by_key(|(_, signed)| signed.checkpoint().size);
+    let Some((peer, signed)) = largest else { return Ok(()) };
+    let size = signed.checkpoint().size;
     anyhow::bail!(
         "the store at {} holds no log, but {peer} remembers {size} entries that the key of {} has \
          signed. A new log under that key would be a second history. Bring the store back from a \
@@ -206,6 +213,43 @@ async fn refuse_second_history(
         store.private.place(),
         secrets.origin(),
     )
+}
+
+/// Opens the log of a stopped mirror for a command that signs on it, unless its peers
+/// know that the folder is of an old backup (threat 12): a mirror that starts asks them
+/// too, and takes back what it lacks.
+async fn open_to_sign(
+    config: &Config,
+    folder: &Folder,
+    secrets: &Secrets,
+    clock: &Clock,
+) -> anyhow::Result<Opened> {
+    let own = secrets.cosigner.verifier();
+    let config = &Config { peers: config.peers.of(secrets.origin(), &own)?, ..config.clone() };
+    refuse_second_history(config, folder, secrets).await?;
+    let opened = open_log(config, folder, secrets, clock)
+        .await
+        .context("the folder could not be opened; a mirror that runs must be stopped first")?;
+    let here = opened.log.heads().committed.map_or(0, |head| head.size);
+    for (peer, signed) in peers::known_to(&mirrors(config), &secrets.verifier()).await? {
+        let tree = signed.checkpoint();
+        anyhow::ensure!(
+            tree.size <= here,
+            "{peer} remembers {} entries of this log, and here are {here}: the folder is of an old \
+             backup. Nothing was signed. Start the mirror, which takes back from its peers what \
+             it lacks; stop it, and give this command again",
+            tree.size,
+        );
+        anyhow::ensure!(
+            opened.log.root_at(tree.size).await? == Some(tree.root),
+            "{peer} remembers another tree of {} entries that the key of {} has signed: two \
+             histories of this log are about. Nothing was signed. Look for another folder with \
+             its keys, and see \"When it serves and does not sequence\" in deploy/README.md",
+            tree.size,
+            secrets.origin(),
+        );
+    }
+    Ok(opened)
 }
 
 /// A mirror that runs.
@@ -478,10 +522,7 @@ async fn bind(address: SocketAddr, face: &str) -> anyhow::Result<TcpListener> {
 
 /// The certificate of the DMTP face, made at the first start if none is given.
 async fn identity(config: &Config, folder: &Folder) -> anyhow::Result<Identity> {
-    let (certificate, key) = match &config.dmtp_pem {
-        Some(pair) => pair.clone(),
-        None => (folder.keys().join("dmtp.crt"), folder.keys().join("dmtp.key")),
-    };
+    let (certificate, key) = config.dmtp_pem.clone().unwrap_or_else(|| folder.dmtp_pem());
     let made = config.dmtp_pem.is_none();
     let host = config.dmtp_host.clone();
     let load = move || {

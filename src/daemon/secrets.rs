@@ -70,6 +70,21 @@ impl Secrets {
         Ok(Secrets { log, vrf, cosigner, peer })
     }
 
+    /// Reads the keys of a mirror that has them all, and makes none: after a
+    /// restore another key would stand where the old one belongs.
+    pub fn load(folder: &Path, origin: Option<&str>) -> anyhow::Result<Secrets> {
+        for (file, ..) in [COSIGNER, PEER] {
+            let path = folder.join(file);
+            ensure!(
+                path.exists(),
+                "{} is missing: put it back from a backup, or start the mirror to have another \
+                 made, of which its peers must be told",
+                show(&path),
+            );
+        }
+        Secrets::load_or_make(folder, origin)
+    }
+
     /// The keys of the log that takes over from one whose keys are in `old`:
     /// another log key and, if asked for, another VRF key. What is there already
     /// is kept. The DMTP face keeps its certificate, which records pin.
@@ -92,10 +107,15 @@ impl Secrets {
             let key = SigningKey::ed25519(origin, &*random()?)?;
             write_new(&new.join("log.key"), &key.to_secret_text())?;
         }
-        for file in ["dmtp.key", "dmtp.crt"] {
-            if let (Some(text), None) = (read(&old.join(file))?, read(&new.join(file))?) {
-                write_new(&new.join(file), text.trim_end())?;
-            }
+        if let (Some(text), None) = (read(&old.join("dmtp.key"))?, read(&new.join("dmtp.key"))?) {
+            write_new(&new.join("dmtp.key"), text.trim_end())?;
+        }
+        // No secret, and readable by all as it is made.
+        let (from, to) = (old.join("dmtp.crt"), new.join("dmtp.crt"));
+        if from.exists() && !to.exists() {
+            let text = fs::read_to_string(&from);
+            let text = text.with_context(|| format!("cannot read {}", show(&from)))?;
+            write_new(&to, text.trim_end())?;
         }
         fs::File::open(new).and_then(|folder| folder.sync_all())?;
         Secrets::load_or_make(new, Some(origin))
@@ -114,6 +134,19 @@ impl Secrets {
         }
         dedicated(folder, log.name(), which.dedicated())?;
         Ok(aside)
+    }
+
+    /// Refuses a file that others can read.
+    pub fn is_for_its_owner(path: &Path) -> anyhow::Result<()> {
+        let facts = fs::metadata(path).with_context(|| format!("cannot read {}", show(path)))?;
+        let mode = facts.permissions().mode() & 0o777;
+        ensure!(
+            mode & 0o077 == 0,
+            "{} can be read by others (mode {mode:o}): chmod 600 {}",
+            path.display(),
+            path.display(),
+        );
+        Ok(())
     }
 
     pub fn origin(&self) -> &str {
@@ -208,13 +241,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Zeroizing<String>>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let mode = facts.permissions().mode() & 0o777;
-    ensure!(
-        mode & 0o077 == 0,
-        "{} can be read by others (mode {mode:o}): chmod 600 {}",
-        path.display(),
-        path.display(),
-    );
+    Secrets::is_for_its_owner(path)?;
     ensure!(facts.len() <= MAX_KEY, "{} is too large for a key", path.display());
     let text = fs::read_to_string(path);
     Ok(Some(Zeroizing::new(text.with_context(|| format!("cannot read {}", path.display()))?)))
@@ -252,6 +279,9 @@ mod tests {
         assert_eq!(made.cosigner.verifier().name(), "a.example/log/cosigner");
         assert_eq!(made.cosigner.verifier(), read.cosigner.verifier());
         fs::remove_file(keys.join("cosigner.key")).unwrap();
+        let missing = Secrets::load(&keys, None).err().unwrap();
+        assert!(missing.to_string().contains("cosigner.key is missing"), "{missing}");
+        assert!(!keys.join("cosigner.key").exists());
         let rotated = Secrets::load_or_make(&keys, None).unwrap();
         assert_ne!(made.cosigner.verifier(), rotated.cosigner.verifier());
         assert_eq!(made.peer.verifier(), rotated.peer.verifier());

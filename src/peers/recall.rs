@@ -80,25 +80,24 @@ impl Asked {
     }
 }
 
-/// The largest tree that one of these mirrors has seen under a log's key, and which
-/// mirror that is. To be asked before a log is made in an empty store: under a key
-/// that has signed before it would be a second history. Mirrors that do not answer
-/// within three seconds know nothing, as when all are new.
+/// The newest tree that each of these mirrors has seen under a log's key, and which
+/// mirror that is. To be asked before anything is signed where no [`Recall`] runs: in an
+/// empty store it would be a second history, in one of an old backup too. Mirrors that
+/// do not answer within three seconds know nothing, as when all are new.
 ///
 /// # Errors
 /// A URL that is none.
 pub async fn known_to(
     mirrors: &[Mirror],
     key: &VerifierKey,
-) -> Result<Option<(String, u64)>, Error> {
+) -> Result<Vec<(String, SignedCheckpoint)>, Error> {
     let peers = mirrors.iter().map(|mirror| Asked::new(mirror, key));
     let peers: Vec<Asked> = peers.collect::<Result<_, _>>()?;
     let asked = peers.iter().map(async |peer| {
         let (_, newest, _) = tokio::time::timeout(LIMIT, peer.remembers()).await.ok()?;
-        Some((peer.log.name().to_owned(), newest?.checkpoint().size))
+        Some((peer.log.name().to_owned(), newest?))
     });
-    let known = join_all(asked).await.into_iter().flatten();
-    Ok(known.max_by_key(|(_, size)| *size))
+    Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
 /// What one peer can prove.
