@@ -73,7 +73,11 @@ pub async fn find(resolver: &dyn Resolver, domain: &Domain) -> Result<Found, Err
 async fn at(resolver: &dyn Resolver, domain: &Domain) -> Result<Found, Error> {
     let (dime_name, dx_name) = (format!("_dime.{domain}"), format!("_dx.{domain}"));
     let (dime, dx) = tokio::join!(resolver.txt(&dime_name), resolver.txt(&dx_name));
-    let dime = dime?;
+    // Forged for those who ask for `_dx` only, and do not validate.
+    let (dime, dx) = match (dime, dx) {
+        (_, Err(bogus @ Error::Bogus { .. })) => return Err(bogus),
+        (dime, dx) => (dime?, dx),
+    };
     let selection = record::select(&dime.records);
     let dx = match dx {
         Ok(dx) => dx,
@@ -104,4 +108,26 @@ async fn at(resolver: &dyn Resolver, domain: &Domain) -> Result<Found, Error> {
 fn found<T>(selection: Selection, conflict: Option<bool>, answer: &Answer<T>) -> Found {
     let (dnssec, ttl) = (answer.dnssec, answer.ttl);
     Found { selection, conflict, other: Vec::new(), dnssec, ttl }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolver::FixedResolver;
+
+    /// §1.1: one of the two that does not verify is no silence.
+    #[tokio::test]
+    async fn a_bogus_answer_counts_at_either_name() {
+        let domain: Domain = "a.example".parse().unwrap();
+        let text = record::Template { poks: vec![[7; 32]], ..Default::default() };
+        for (bogus, other) in [("_dx", "_dime"), ("_dime", "_dx")] {
+            let resolver = FixedResolver::new(Dnssec::Secure);
+            resolver.set_txt(&format!("{other}.{domain}"), &[&text.text()], Dnssec::Secure);
+            assert!(matches!(find(&resolver, &domain).await, Ok(_)), "{other}");
+            let name = format!("{bogus}.{domain}");
+            resolver.say_txt(&name, Err(Error::Bogus { name: name.clone() }));
+            let found = find(&resolver, &domain).await;
+            assert!(matches!(found, Err(Error::Bogus { .. })), "{bogus}: {found:?}");
+        }
+    }
 }
