@@ -13,6 +13,9 @@ pub const MARK: &str = "quetzalcoatl";
 const WORLD: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
 /// Offending lines that are kept.
 const SHOWN: usize = 10;
+/// From this length on letters, digits, `+` and `/` in a row are base64: a key or
+/// a signature, in which chance may write `/bob/`. Shorter ones may be paths.
+const BASE64: usize = 40;
 
 #[derive(Default)]
 struct Said {
@@ -24,9 +27,11 @@ static SAID: Mutex<Said> = Mutex::new(Said { lines: 0, leaks: Vec::new() });
 
 /// The first line that names a mailbox.
 pub fn leak(text: &str) -> Option<&str> {
+    let in_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
     text.lines().find(|line| {
         let line = line.to_ascii_lowercase();
-        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric());
+        let runs = line.split(|c: char| !in_base64(c)).filter(|run| run.len() < BASE64);
+        let mut words = runs.flat_map(|run| run.split(['+', '/']));
         line.contains(MARK) || words.any(|word| WORLD.contains(&word))
     })
 }
