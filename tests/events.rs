@@ -79,6 +79,22 @@ impl Scene {
         self.clock.advance(millis);
     }
 
+    /// Until there is a head that is as young as clients want it. The operator's word
+    /// holds for one batch: it is given again, since that may have been one of before
+    /// that was not quite over.
+    async fn catch_up(&self) {
+        let age = || {
+            let head = self.mirror.log.heads().published.expect("a head");
+            self.clock.now().since(head.time)
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while age() >= HOUR / 2 {
+            assert!(Instant::now() < deadline, "no heartbeat");
+            self.mirror.log.accept_clock();
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn visit(&self, name: &Name) -> Arc<Report> {
         self.mirror.crawl.visit(name.clone(), "test").await.unwrap()
     }
@@ -96,17 +112,9 @@ impl Scene {
         }
     }
 
-    /// Asks the mirror, once its head is as young as clients want it.
+    /// Asks the mirror, once it has caught up.
     async fn look_up(&mut self, name: &Name) -> Statement {
-        let deadline = Instant::now() + PATIENCE;
-        let age = |scene: &Scene| {
-            let head = scene.mirror.log.heads().published.expect("a head");
-            scene.clock.now().since(head.time)
-        };
-        while age(self) >= HOUR / 2 {
-            assert!(Instant::now() < deadline, "no heartbeat");
-            sleep(Duration::from_millis(50)).await;
-        }
+        self.catch_up().await;
         self.client.look_up(&self.http, name).await.expect("an answer")
     }
 
@@ -377,6 +385,7 @@ async fn every_event_is_in_the_log_and_every_alarm_on_disk() {
                 (step.happens)(&scene, mailbox.domain(), mailbox);
             }
         }
+        scene.catch_up().await;
         visit_all(&scene, &mailboxes).await;
         let now = scene.published().await;
         let incidents = incidents(scene.folder.path());
@@ -664,6 +673,8 @@ async fn an_owner_has_a_mailbox_watched_once_a_request() {
     scene.pass(2 * HOUR);
     while scene.look_up(&name).await.current < 2 {
         assert!(Instant::now() < deadline, "it is not watched");
+        // A visit that the log could not take is made again, a while later.
+        scene.clock.advance(HOUR / 360);
         sleep(Duration::from_millis(100)).await;
     }
 

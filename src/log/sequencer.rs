@@ -779,7 +779,8 @@ impl Sequencer {
     /// Tells the submitters. Killed before: they were told nothing, and find
     /// their entries in the index when they look again.
     fn acknowledge(&mut self, committed: Committed) {
-        let standing = self.log.standing_block();
+        // Whoever is answered finds it so, and may give the next word.
+        self.log.set_blocked(self.log.standing_block());
         if !self.may_sign() {
             self.unsigned = Some(Box::new(committed));
         } else {
@@ -796,7 +797,6 @@ impl Sequencer {
                 waiting.answer(Ok(placed));
             }
         }
-        self.log.set_blocked(standing);
     }
 
     /// Merges old commits and prunes partial tiles, when there is enough.
