@@ -48,6 +48,9 @@ const TCP_BACKLOG: usize = 32;
 /// A signature is valid from an hour ago for a week.
 const SIGNED_AGO: Duration = Duration::from_secs(3600);
 const SIGNED_FOR: Duration = Duration::from_secs(7 * 86_400);
+/// For a resolver that asks here: its server is in this process, and whoever waits
+/// waits for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// So long ago an expired signature was made.
 const EXPIRED_AGO: Duration = Duration::from_secs(14 * 86_400);
 
@@ -184,6 +187,8 @@ impl PrivateDns {
         Options {
             name_servers: self.name_servers(),
             trust_anchor: self.trust_anchor(),
+            timeout: PATIENCE,
+            deadline: 4 * PATIENCE,
             ..Options::default()
         }
     }
@@ -817,7 +822,9 @@ mod tests {
             (Fault::SilentKeys, "timeout"),
         ] {
             dns.set_fault("good.example", Some(fault)).unwrap();
-            let outcome = hasty(&dns).txt(name).await;
+            let is_silent = matches!(fault, Fault::Silent | Fault::SilentKeys);
+            let resolver = if is_silent { hasty(&dns) } else { asking(&dns) };
+            let outcome = resolver.txt(name).await;
             let told = match &outcome {
                 Err(Unanswered::Bogus { .. }) => "bogus",
                 Err(Unanswered::ServFail { code, .. }) if code == "Server Failure" => "servfail",
@@ -845,14 +852,21 @@ mod tests {
     #[tokio::test]
     async fn a_healed_zone_is_trusted_again() {
         let dns = private().await;
-        let resolver = hasty(&dns);
+        let (patient, hasty) = (asking(&dns), hasty(&dns));
         let name = "_dime.good.example";
-        assert!(resolver.txt(name).await.is_ok());
+        assert!(patient.txt(name).await.is_ok());
         for fault in [Fault::Tampered, Fault::WrongKey, Fault::SilentKeys, Fault::ServFail] {
+            let resolver = if fault == Fault::SilentKeys { &hasty } else { &patient };
             dns.set_fault("good.example", Some(fault)).unwrap();
             assert!(resolver.txt(name).await.is_err(), "{fault:?}");
             dns.set_fault("good.example", None).unwrap();
-            let answer = resolver.txt(name).await;
+            // A busy machine may be too slow for the hasty one, and not every time.
+            let mut answer = resolver.txt(name).await;
+            for _ in 0..3 {
+                if matches!(answer, Err(Unanswered::Timeout { .. })) {
+                    answer = resolver.txt(name).await;
+                }
+            }
             assert_eq!(answer.unwrap().dnssec, Dnssec::Secure, "{fault:?}");
         }
     }
@@ -981,18 +995,18 @@ mod tests {
         dns.set_txt("_dime.good.example", &["x"]).unwrap();
         let resolver = asking(&dns);
         let first = resolver.txt("_dx.good.example").await.unwrap();
-        let asked = dns.questions();
+        assert!(resolver.txt("_dime.good.example").await.unwrap().ttl <= 60);
+        // What is asked from now on has no answer.
+        dns.set_fault("good.example", Some(Fault::ServFail)).unwrap();
         let again = resolver.txt("_DX.good.example").await.unwrap();
         assert!(first.ttl <= 60 && again.ttl <= first.ttl && again.ttl > 0);
         assert!(again.authenticated_denial());
-        assert!(resolver.txt("_dime.good.example").await.unwrap().ttl <= 60);
-        let after_new_name = dns.questions();
         assert!(resolver.txt("_dime.good.example").await.is_ok());
-        assert_eq!(dns.questions(), after_new_name);
-        assert!(after_new_name > asked);
+        assert!(resolver.txt("_new.good.example").await.is_err());
         resolver.clear_cache().await;
+        assert!(resolver.txt("_dx.good.example").await.is_err());
+        dns.set_fault("good.example", None).unwrap();
         assert!(resolver.txt("_dx.good.example").await.unwrap().authenticated_denial());
-        assert!(dns.questions() > after_new_name);
     }
 
     #[tokio::test]
