@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,41 +25,72 @@ pub struct Conduct {
     pub onions: HashMap<String, SocketAddr>,
 }
 
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// What is done once, when so many requests have come.
+type Cue = Option<(usize, Hook)>;
+
 pub struct Socks {
     pub addr: SocketAddr,
-    /// `address:port` or `name:port` of every request.
-    asked: Arc<Mutex<Vec<String>>>,
-    /// Connections that have ended.
-    ended: Arc<AtomicUsize>,
+    heard: Arc<Heard>,
     task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// `address:port` or `name:port` of every request.
+    asked: Mutex<Vec<String>>,
+    cue: Mutex<Cue>,
+}
+
+impl Heard {
+    fn asked(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cue(&self) -> std::sync::MutexGuard<'_, Cue> {
+        self.cue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, request: String) {
+        let count = {
+            let mut asked = self.asked();
+            asked.push(request);
+            asked.len()
+        };
+        let hook = self.cue().take_if(|(at, _)| *at == count);
+        if let Some((_, hook)) = hook {
+            hook();
+        }
+    }
 }
 
 impl Socks {
     pub async fn start(conduct: Conduct) -> Socks {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let ended = Arc::new(AtomicUsize::new(0));
-        let (heard, conduct, count) = (asked.clone(), Arc::new(conduct), ended.clone());
+        let heard = Arc::new(Heard::default());
+        let (hearing, conduct) = (heard.clone(), Arc::new(conduct));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (heard, conduct, count) = (heard.clone(), conduct.clone(), count.clone());
+                let (heard, conduct) = (hearing.clone(), conduct.clone());
                 tokio::spawn(async move {
                     // Whatever goes wrong here is one side hanging up.
                     drop(serve(stream, &conduct, &heard).await);
-                    count.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
-        Socks { addr, asked, ended, task }
-    }
-
-    pub fn ended(&self) -> usize {
-        self.ended.load(Ordering::SeqCst)
+        Socks { addr, heard, task }
     }
 
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.asked().clone()
+    }
+
+    /// Done once, as soon as the request with this number has come, from 1 on, and
+    /// before it goes on to where it is to.
+    pub fn at_request(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+        *self.heard.cue() = Some((number, Box::new(hook)));
     }
 }
 
@@ -70,11 +100,7 @@ impl Drop for Socks {
     }
 }
 
-async fn serve(
-    mut client: TcpStream,
-    conduct: &Conduct,
-    heard: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
+async fn serve(mut client: TcpStream, conduct: &Conduct, heard: &Heard) -> std::io::Result<()> {
     let [version, count] = read(&mut client).await?;
     assert_eq!(version, 5);
     let mut methods = vec![0; usize::from(count)];
@@ -114,7 +140,7 @@ async fn serve(
         _ => (String::from_utf8(string(&mut client).await?).unwrap(), None),
     };
     let port = u16::from_be_bytes(read(&mut client).await?);
-    heard.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{host}:{port}"));
+    heard.hear(format!("{host}:{port}"));
     if let Some(code) = conduct.refuses {
         return client.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     }
