@@ -596,14 +596,15 @@ async fn converse(addr: SocketAddr, text: &[u8]) -> String {
 #[tokio::test]
 async fn a_session_is_bounded() {
     let folder = folder();
-    let options =
-        dmtp::Options { commands: 3, idle: Duration::from_secs(2), ..dmtp::Options::new(HOST) };
+    let options = dmtp::Options { commands: 3, ..dmtp::Options::new(HOST) };
     let server = start_with(folder.path(), options).await;
     let heard = converse(server.addr, &vec![b'x'; 5000]).await;
     assert!(heard.ends_with("500 LINE TOO LONG\r\n"), "{heard}");
     let heard = converse(server.addr, b"NOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\n").await;
     assert!(heard.ends_with("250 OK\r\n421 TOO MANY COMMANDS, BYE\r\n"), "{heard}");
     assert_eq!(heard.matches("250 OK").count(), 3);
+    let options = dmtp::Options { idle: Duration::from_secs(2), ..dmtp::Options::new(HOST) };
+    let server = start_with(folder.path(), options).await;
     let heard = converse(server.addr, b"NOO").await;
     assert!(heard.ends_with("421 TOO SLOW, BYE\r\n"), "{heard}");
     // A byte at a time does not stretch the deadline.
