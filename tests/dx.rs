@@ -182,15 +182,19 @@ fn dmtp_parse_answers_by_exit_code() {
 fn bench_crawl_prints_every_figure() {
     let output = syndicate()
         .args(["bench", "crawl", "--json", "--domains", "6", "--hosts", "2", "--slow", "2"])
-        .args(["--sessions", "5", "--names", "20", "--seconds", "1"])
+        .args(["--sessions", "50", "--names", "20", "--seconds", "1"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for (figure, value) in
-        [("domains", 6), ("hosts", 2), ("slow_domains", 2), ("sessions", 5), ("frontier_names", 20)]
-    {
+    for (figure, value) in [
+        ("domains", 6),
+        ("hosts", 2),
+        ("slow_domains", 2),
+        ("sessions", 50),
+        ("frontier_names", 20),
+    ] {
         assert_eq!(said[figure], value, "{figure}");
     }
     for figure in [

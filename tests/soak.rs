@@ -42,6 +42,7 @@ use syndicate::store::sled::Sled;
 use syndicate::store::testing::{Answer, Fault, Faults, Operation};
 use syndicate::store::{self, State, Store};
 use tempfile::TempDir;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use wired::{Parts, Wired};
@@ -52,6 +53,8 @@ const FURTHER: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// For a reply of a host: those here that are silent stay it.
 const DEADLINE: Duration = Duration::from_millis(1500);
+/// The same when all is well: whoever waits, waits for a busy machine.
+const CALM: Duration = Duration::from_secs(20);
 
 fn length() -> Duration {
     let asked = std::env::var("SYNDICATE_SOAK_SECS").ok();
@@ -82,6 +85,8 @@ struct Scene {
     acknowledged: Vec<(Name, u64, Events)>,
     /// What the last visit of each domain said.
     last: BTreeMap<Domain, Arc<Report>>,
+    /// Nothing breaks any more.
+    calm: bool,
 }
 
 /// A mirror's life, and who listens to it.
@@ -134,7 +139,12 @@ impl Scene {
             reports: Arc::default(),
             acknowledged: vec![],
             last: BTreeMap::new(),
+            calm: false,
         }
+    }
+
+    fn deadline(&self) -> Duration {
+        if self.calm { CALM } else { DEADLINE }
     }
 
     fn store(&self) -> Store {
@@ -149,9 +159,9 @@ impl Scene {
             let state: Arc<dyn State> = Arc::new(self.state().await);
             let store = self.faults.wrap(&self.store());
             let asking = resolver::Options {
-                timeout: Duration::from_millis(300),
+                timeout: self.deadline() / 5,
                 attempts: 1,
-                deadline: DEADLINE,
+                deadline: self.deadline(),
                 ..self.world.resolver_options()
             };
             let filed = Arc::new(Filed::new(store.private.clone(), self.clock.clone()));
@@ -184,8 +194,15 @@ impl Scene {
             };
             let (mut reports, kept) = (mirror.crawl.reports(), self.reports.clone());
             let listener = tokio::spawn(async move {
-                while let Ok(report) = reports.recv().await {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                loop {
+                    match reports.recv().await {
+                        Ok(report) => {
+                            kept.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                        }
+                        // What was not heard is seen again.
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return,
+                    }
                 }
             });
             for name in self.stories.keys() {
@@ -219,8 +236,8 @@ impl Scene {
             resident: 0,
             dx_port: self.world.dmtp_port(),
             dmtp: dmtp::Options {
-                handshake: DEADLINE,
-                reply: DEADLINE,
+                handshake: self.deadline(),
+                reply: self.deadline(),
                 filter: self.world.address_filter(),
                 roots: self.world.roots(),
                 ..dmtp::Options::default()
@@ -448,6 +465,7 @@ async fn nothing_is_lost_in_a_long_run_with_faults() {
     // All is well again, and all is seen.
     scene.heal().await;
     end(life, true).await;
+    scene.calm = true;
     let life = scene.start().await;
     let deadline = Instant::now() + PATIENCE;
     let mut spoke = Instant::now();
