@@ -403,16 +403,20 @@ impl Ascending {
         bytes
     }
 
-    /// The inverse; what it was given is trusted to be that.
+    /// The inverse; what it was given is trusted to be that, of no more nodes than
+    /// there can be.
     pub fn decode(bytes: &[u8]) -> Option<Ascending> {
         let (nodes, []) = bytes.as_chunks::<66>() else { return None };
+        if nodes.len() > 257 {
+            return None;
+        }
         let edge = nodes.iter().map(|node| {
             let (label, rest) = node.split_first_chunk::<32>()?;
             let (hash, shared) = rest.split_first_chunk::<32>()?;
             let shared = u16::from_be_bytes(shared.try_into().ok()?);
             Some(Edge { label: Label(*label), hash: *hash, shared })
         });
-        Some(Ascending { edge: edge.take(257).collect::<Option<_>>()? })
+        Some(Ascending { edge: edge.collect::<Option<_>>()? })
     }
 
     /// The label that came last.
@@ -499,6 +503,14 @@ mod tests {
             prop_assert!(last.is_none_or(|_| !ascending.push(Label([0; 32]), [0; 32])));
             prop_assert_eq!(ascending.root(), map.root());
         }
+    }
+
+    /// What the fuzz target of kept objects would have needed long to find: nodes that
+    /// no map has were dropped, and the rest was taken for a map.
+    #[test]
+    fn a_deeper_edge_than_any_map_has_is_none() {
+        assert!(Ascending::decode(&[0; 66 * 257]).is_some());
+        assert!(Ascending::decode(&[0; 66 * 258]).is_none());
     }
 
     /// Labels that often share long prefixes.
