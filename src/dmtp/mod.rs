@@ -12,7 +12,7 @@ pub mod kept;
 pub mod proxy;
 pub mod reach;
 pub mod tls;
-mod x509;
+pub mod x509;
 
 pub use address::{AddressFilter, Network};
 pub use client::{Connected, Entrance, Error, Fault, Options, Session, Target, connect, open};

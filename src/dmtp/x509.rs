@@ -1,9 +1,10 @@
 //! The few parts of an X.509 certificate that webpki does not hand out (RFC
-//! 5280 §4.1). Reads DER, judges nothing, and takes certificates of any version.
+//! 5280 §4.1). Reads DER, judges nothing, and takes certificates of any version. Public
+//! for the fuzz target that holds it against what TLS reads.
 
 /// Borrowed parts of one certificate; all but `key_bits` with tag and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parts<'a> {
+pub struct Parts<'a> {
     /// 1 to 3.
     pub version: u8,
     pub issuer: &'a [u8],
@@ -23,7 +24,7 @@ const BIT_STRING: u8 = 0x03;
 const VERSION: u8 = 0xa0;
 
 /// The parts of a certificate, or `None` if it is not one.
-pub(super) fn parts(der: &[u8]) -> Option<Parts<'_>> {
+pub fn parts(der: &[u8]) -> Option<Parts<'_>> {
     let (certificate, rest) = Value::read(der, SEQUENCE)?;
     if !rest.is_empty() {
         return None;
