@@ -288,10 +288,11 @@ impl PrivateRecord {
     pub fn decode(bytes: &Bytes) -> Result<PrivateRecord, Malformed> {
         let mut reader = Reader::limited(bytes, MAX_SIGNET + MAX_PAYLOAD + 1024)?;
         let index = reader.required_uint(1)?;
-        let address = reader
-            .text(2, MAX_LOCAL + 1 + MAX_DOMAIN)?
-            .parse()
-            .map_err(|_| Malformed::Value(2, "it is not an address"))?;
+        let text = reader.text(2, MAX_LOCAL + 1 + MAX_DOMAIN)?;
+        let address: Option<Address> = text.parse().ok();
+        let address = address
+            .filter(|address| address.as_str() == text)
+            .ok_or(Malformed::Value(2, "it is not a normalized address"))?;
         let payload = bytes.slice_ref(reader.bytes(3)?);
         if payload.is_empty() || payload.len() > MAX_PAYLOAD {
             return Err(Malformed::Length(3));
@@ -440,6 +441,16 @@ mod tests {
             predecessor: None,
         };
         assert_eq!(LogRecord::decode(&log.encode()), Ok(log));
+    }
+
+    /// Found by the fuzz target `kept`: read as another one than was written.
+    #[test]
+    fn an_address_is_read_only_as_it_is_written() {
+        let mut bytes = record().encode().to_vec();
+        let at = bytes.windows(5).position(|part| part == b"alice").unwrap();
+        bytes[at] = b'A';
+        let refused = PrivateRecord::decode(&bytes.into());
+        assert_eq!(refused, Err(Malformed::Value(2, "it is not a normalized address")));
     }
 
     #[test]
