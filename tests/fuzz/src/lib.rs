@@ -34,8 +34,11 @@ pub use proof::proof;
 pub use receipt::receipt;
 pub use tile::{entry, tile};
 
+/// Takes whatever comes.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its binary.
-pub const TARGETS: [(&str, fn(&[u8])); 17] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("armor", armor),
     ("certificate", certificate),
     ("checkpoint", checkpoint),
