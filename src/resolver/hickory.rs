@@ -23,9 +23,10 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::RwLock;
 
 use super::evidence::Collector;
+use super::slots::Slots;
 use super::{
     Answer, Denial, Error, Evidence, MAX_CNAMES, MAX_RECORDS, MAX_TTL, MAX_TXT_BYTES, Mx, Resolver,
     TrustAnchor, ask_name, weaker,
@@ -57,8 +58,9 @@ pub struct Options {
     pub deadline: Duration,
     /// Answers kept, found and denied each. Default 8192.
     pub cache: u64,
-    /// Questions in flight at once, at least 1; more of them wait, and waiting
-    /// counts against no limit of time. Default 256.
+    /// Questions in flight at once, at least 1, an eighth of them below one
+    /// registered domain; more of them wait, and waiting counts against no limit
+    /// of time. Default 256.
     pub concurrent: usize,
 }
 
@@ -84,7 +86,7 @@ pub struct HickoryResolver {
     current: RwLock<Option<TokioResolver>>,
     denials: Mutex<Denials>,
     collector: Collector,
-    slots: Semaphore,
+    slots: Slots,
 }
 
 /// What one lookup said, before it is an answer about a type of record.
@@ -110,7 +112,7 @@ impl HickoryResolver {
         Ok(HickoryResolver {
             denials: Mutex::new(Denials::new(options.cache as usize)),
             collector: Collector::new(&options)?,
-            slots: Semaphore::new(options.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
+            slots: Slots::new(options.concurrent),
             options,
             current: RwLock::new(None),
         })
@@ -135,7 +137,7 @@ impl HickoryResolver {
         }
         let late = || Error::Timeout { name: plain(&name) };
         // Waiting for a slot is our own slowness, and no timeout.
-        let _slot = self.slots.acquire().await.map_err(|_| late())?;
+        let _slot = self.slots.take(&plain(&name)).await.ok_or_else(late)?;
         let confirmed = self.confirmed(&name, kind);
         let found =
             tokio::time::timeout(self.options.deadline, confirmed).await.map_err(|_| late())??;
@@ -255,14 +257,14 @@ impl Resolver for HickoryResolver {
     async fn evidence(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error> {
         let late = || Error::Timeout { name: domain.as_str().to_owned() };
         let collected = async {
-            let _slot = self.slots.acquire().await.map_err(|_| late())?;
+            let _slot = self.slots.take(domain.as_str()).await.ok_or_else(late)?;
             self.collector.collect(domain, at).await
         };
         tokio::time::timeout(self.options.deadline, collected).await.map_err(|_| late())?
     }
 
     async fn unjudged(&self, domain: &Domain) -> Bytes {
-        let Ok(_slot) = self.slots.acquire().await else { return Bytes::new() };
+        let Some(_slot) = self.slots.take(domain.as_str()).await else { return Bytes::new() };
         let asked = tokio::time::timeout(self.options.deadline, self.collector.unjudged(domain));
         asked.await.unwrap_or_default()
     }

@@ -19,6 +19,7 @@ mod evidence;
 mod fixed;
 mod hickory;
 pub mod record;
+mod slots;
 
 use std::net::IpAddr;
 
