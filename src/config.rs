@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::crawl::{ASK_DELAY, COMPARE_EVERY, VANTAGES, quota};
 use crate::dime::Name;
 use crate::dmtp::address::Network;
-use crate::dmtp::{DUAL_PORTS, Proxy, hosts};
+use crate::dmtp::{DUAL_PORTS, Proxy, budget, hosts};
 use crate::peers::comparison::{Pace, RECHECK, WITHHELD};
 use crate::proof::entry::is_origin;
 use crate::proof::note::{KeyType, VerifierKey};
@@ -226,6 +226,9 @@ pub struct CrawlSection {
     /// one IPv6 /64 at most 16 at once, or as many if those are more.
     pub host_connections: usize,
     pub host_per_second: u32,
+    /// Memory for DMTP replies that are longer than 64 KiB, all together, MiB. Replies
+    /// without room wait and are asked for again later. At least 32.
+    pub reply_memory_mib: usize,
     /// PEM file of CAs for DX certificates; none: the public web's.
     pub roots: Option<PathBuf>,
     /// Hours within which the other vantages look at everything; 0: only at
@@ -298,6 +301,7 @@ impl Default for CrawlSection {
             dual_ports: DUAL_PORTS.to_vec(),
             host_connections: hosts::Limits::default().connections,
             host_per_second: hosts::Limits::default().per_second,
+            reply_memory_mib: budget::BYTES >> 20,
             roots: None,
             compare_hours: COMPARE_EVERY / 3_600_000,
             vantage: Vec::new(),
@@ -551,6 +555,7 @@ pub struct Config {
     pub dx_port: u16,
     pub dual_ports: Vec<u16>,
     pub hosts: hosts::Limits,
+    pub reply_memory_bytes: usize,
     pub roots: Option<PathBuf>,
     pub compare_millis: u64,
     /// The first is where visits are made from.
@@ -624,6 +629,9 @@ impl File {
         if self.crawl.host_connections == 0 || self.crawl.host_per_second == 0 {
             return Err(value("crawl", "host_connections and host_per_second are at least 1"));
         }
+        if self.crawl.reply_memory_mib < 32 {
+            return Err(value("crawl.reply_memory_mib", "at least 32"));
+        }
         if self.crawl.entries_per_day == 0 {
             return Err(value("crawl.entries_per_day", "at least 1"));
         }
@@ -678,6 +686,7 @@ impl File {
                 per_second: self.crawl.host_per_second,
                 ..hosts::Limits::default()
             },
+            reply_memory_bytes: self.crawl.reply_memory_mib.saturating_mul(1 << 20),
             roots: self.crawl.roots.clone(),
             compare_millis: self.crawl.compare_hours.saturating_mul(3_600_000),
             vantages: vantages(&self.crawl.vantage)?,
@@ -904,6 +913,7 @@ mod tests {
             "[crawl]\nmailboxes_per_domain = 0\n",
             "[crawl]\ndomain_mib_per_day = 0\n",
             "[crawl]\nhost_connections = 0\n",
+            "[crawl]\nreply_memory_mib = 31\n",
             "[[crawl.vantage]]\nname = \"Far Away\"\n",
             "[[crawl.vantage]]\nname = \"a\"\n[[crawl.vantage]]\nname = \"a\"\n",
             "[[crawl.vantage]]\nname = \"a\"\nproxy = \"http://127.0.0.1:1\"\n",

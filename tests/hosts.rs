@@ -16,7 +16,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use client::Client;
@@ -30,7 +30,7 @@ use syndicate::demo::world::{self, World};
 use syndicate::dime::reply::Limits;
 use syndicate::dime::signet::SecondaryKey;
 use syndicate::dime::{Address, Domain, Name, Timestamp};
-use syndicate::dmtp::{self, AddressFilter, Network};
+use syndicate::dmtp::{self, AddressFilter, Budget, Network};
 use syndicate::proof::entry::{Entry, Kind};
 use syndicate::proof::{Label, incident as filed};
 use syndicate::resolver::HickoryResolver;
@@ -86,10 +86,10 @@ struct Crawl {
 
 impl Crawl {
     async fn start(world: &World) -> Crawl {
-        Crawl::by_clock(world, Clock::system()).await
+        Crawl::with(world, hasty(world), Clock::system()).await
     }
 
-    async fn by_clock(world: &World, clock: Clock) -> Crawl {
+    async fn with(world: &World, options: crawl::Options, clock: Clock) -> Crawl {
         words::listen();
         let folder = tempfile::tempdir().unwrap();
         let store = Store::folder(&folder.path().join("blobs")).unwrap();
@@ -106,7 +106,7 @@ impl Crawl {
             // No zone here is silent: whoever waits, waits for a busy machine.
             resolver: Arc::new(HickoryResolver::new(world.resolver_options()).unwrap()),
             incidents: Arc::new(incidents.clone()),
-            crawl: hasty(world),
+            crawl: options,
             limits: QUOTA,
         };
         let mirror = Wired::start(parts).await.unwrap();
@@ -332,6 +332,52 @@ async fn each_gets_a_reason_and_the_others_a_visit() {
         let own = Label::of_domain(rogue.domain());
         assert_eq!((of(own) <= 2, of(user)), (true, 3), "{:?}", case.conduct);
     }
+}
+
+/// Hosts that send more together than there is room for, and hold on: what they send
+/// keeps to the budget, and the others get their visit meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_replies_have_a_budget() {
+    const REPLY: usize = 256 << 10;
+    const BUDGET: usize = 4 * REPLY;
+    // As long as the test takes.
+    const HELD: Duration = Duration::from_secs(3600);
+    let world = World::start(world::Options::default()).await.unwrap();
+    let mut options = hasty(&world);
+    let replies = Budget::new(BUDGET, REPLY);
+    options.dmtp = dmtp::Options {
+        reply: HELD,
+        session: HELD,
+        object: REPLY,
+        limits: Limits { line: REPLY, lines: 16, total: REPLY },
+        replies: replies.clone(),
+        ..options.dmtp
+    };
+    let crawl = Crawl::with(&world, options, Clock::system()).await;
+    let mut rogues = Vec::new();
+    for number in 0..12 {
+        let answer = Answer::Hoards(REPLY * 3 / 4);
+        // About the mailbox, half of them: its domain's signet comes first.
+        let conduct = if number % 2 == 0 { Conduct::Org(answer) } else { Conduct::User(answer) };
+        rogues.push(settle(&world, number, conduct).await);
+    }
+    crawl.watch(rogues.iter().map(|rogue| rogue.address.clone())).await;
+    // All of it is taken in the end, and somebody is told to come later.
+    let refused = async || {
+        let metrics = crawl.get("/metrics").await;
+        metrics.lines().any(|line| line.contains("_total{outcome=\"host-busy\"}"))
+    };
+    let patience = Instant::now() + 12 * DEADLINE;
+    while replies.taken() < BUDGET / 2 || !refused().await {
+        assert!(Instant::now() < patience, "{} taken, nobody refused", replies.taken());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let honest = world.domains();
+    crawl.watch(world.addresses()).await;
+    all_good(&honest, &crawl.visit(&honest).await);
+    assert!(crawl.get("/metrics").await.contains("\nsyndicate_crawl_reply_bytes "));
+    crawl.is_well().await;
+    assert!(replies.most() <= BUDGET, "{}", replies.most());
 }
 
 /// A domain whose only host is a rogue.
@@ -564,7 +610,7 @@ async fn a_domain_beyond_its_quota_grows_nothing() {
     let options = world::Options { further: 4, ..world::Options::default() };
     let world = World::start(options).await.unwrap();
     let mut ticking = JoinSet::new();
-    let mut crawl = Crawl::by_clock(&world, of_one_day(&mut ticking)).await;
+    let mut crawl = Crawl::with(&world, hasty(&world), of_one_day(&mut ticking)).await;
     let [crowded, restless, quiet, shifting] =
         ["d0.example", "d1.example", "d2.example", "d3.example"]
             .map(|domain| domain.parse::<Domain>().unwrap());

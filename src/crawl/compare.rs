@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use sha2::{Digest as _, Sha256};
 
 use super::frontier::{Job, jitter};
 use super::incident::{Incident, IncidentKind};
@@ -26,7 +27,7 @@ use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
 use crate::dmtp::client::{self, Session};
 use crate::dmtp::hosts::Later;
 use crate::dmtp::reach::{self, Route, Unreached};
-use crate::dmtp::{self, Kept, Proxy};
+use crate::dmtp::{self, Held, Kept, Proxy};
 use crate::resolver::{self, Resolver};
 
 /// Other vantages of one mirror.
@@ -131,7 +132,8 @@ impl Outlook {
     }
 }
 
-/// What one place was shown. What is not in it was not to be had.
+/// What one place was shown. What is not in it was not to be had. Of signets that
+/// nobody will read it has the SHA-256.
 #[derive(Debug, Default)]
 struct Sight {
     /// POKs, and the record's text; empty: there is none.
@@ -140,6 +142,8 @@ struct Sight {
     org: Option<Bytes>,
     /// Likewise.
     users: BTreeMap<Address, Bytes>,
+    /// For the signets that are whole.
+    held: Vec<Held>,
 }
 
 /// Something shown to two places in two ways.
@@ -219,7 +223,9 @@ impl Visitor {
         tokio::time::sleep(self.options.second_look).await;
         let Ok(_looking) = self.looking.acquire().await else { return };
         let mut believed = false;
-        for difference in self.look_around(task, &suspects).await {
+        let whole = suspicions.iter().map(|(_, name, _)| name.clone()).collect();
+        let (differences, _held) = self.look_around(task, &suspects, &whole).await;
+        for difference in differences {
             let (first, other) = difference.places;
             let (Some(first), Some(other)) = (suspects.get(first), suspects.get(other)) else {
                 continue;
@@ -241,7 +247,7 @@ impl Visitor {
         all: &[&'a Outlook],
     ) -> (Vec<&'a Outlook>, BTreeSet<Suspicion<'a>>) {
         let (mut places, mut suspicions) = (BTreeSet::from([0]), BTreeSet::new());
-        for difference in self.look_around(task, all).await {
+        for difference in self.look_around(task, all, &BTreeSet::new()).await.0 {
             let (first, other) = difference.places;
             places.extend([first, other]);
             let named = all.get(other).map(|outlook| outlook.name.as_str());
@@ -250,21 +256,35 @@ impl Visitor {
         (places.into_iter().filter_map(|at| all.get(at).copied()).collect(), suspicions)
     }
 
-    /// What these places are shown differently, now.
-    async fn look_around(&self, task: &Task, places: &[&Outlook]) -> Vec<Difference> {
-        let looks = places.iter().map(|outlook| self.look_from(outlook, task));
-        differences(&task.domain, &join_all(looks).await)
+    /// What these places are shown differently, now, and what that holds of the budget
+    /// for replies. Only signets of the names in `whole` are kept as they came.
+    async fn look_around(
+        &self,
+        task: &Task,
+        places: &[&Outlook],
+        whole: &BTreeSet<Name>,
+    ) -> (Vec<Difference>, Vec<Held>) {
+        let looks = places.iter().map(|outlook| self.look_from(outlook, task, whole));
+        let mut sights = join_all(looks).await;
+        let held = sights.iter_mut().flat_map(|sight| std::mem::take(&mut sight.held)).collect();
+        (differences(&task.domain, &sights), held)
     }
 
-    async fn look_from(&self, outlook: &Outlook, task: &Task) -> Sight {
+    async fn look_from(&self, outlook: &Outlook, task: &Task, whole: &BTreeSet<Name>) -> Sight {
         let mut sight = Sight::default();
         // What was seen until then counts.
-        let _ = tokio::time::timeout(LOOK, self.see(outlook, task, &mut sight)).await;
+        let _ = tokio::time::timeout(LOOK, self.see(outlook, task, whole, &mut sight)).await;
         sight
     }
 
     /// Fills in what is shown there; `None` where it goes no further.
-    async fn see(&self, outlook: &Outlook, task: &Task, sight: &mut Sight) -> Option<()> {
+    async fn see(
+        &self,
+        outlook: &Outlook,
+        task: &Task,
+        whole: &BTreeSet<Name>,
+        sight: &mut Sight,
+    ) -> Option<()> {
         let domain = &task.domain;
         let found = resolver::record::find(&*outlook.resolver, domain).await.ok()?;
         let (poks, text) = match &found.selection {
@@ -276,9 +296,13 @@ impl Visitor {
         sight.record = Some((poks, text.into()));
         let Selection::One(record) = &found.selection else { return None };
         let mut session = self.session(outlook, domain, record, found.dnssec).await?;
-        sight.org = shown(&mut session, &Name::Domain(domain.clone())).await?;
+        let name = Name::Domain(domain.clone());
+        let org = shown(&mut session, &name).await?;
+        sight.org = org.map(|org| kept(org, &name, whole, &mut session, &mut sight.held));
         for address in &task.users {
-            if let Some(signet) = shown(&mut session, &Name::Address(address.clone())).await? {
+            let name = Name::Address(address.clone());
+            if let Some(signet) = shown(&mut session, &name).await? {
+                let signet = kept(signet, &name, whole, &mut session, &mut sight.held);
                 sight.users.insert(address.clone(), signet);
             }
         }
@@ -351,6 +375,25 @@ async fn shown(session: &mut Session, name: &Name) -> Option<Option<Bytes>> {
     }
 }
 
+/// A signet as shown if its name is to be kept whole, with what it holds; else enough
+/// to tell it from another.
+fn kept(
+    signet: Bytes,
+    name: &Name,
+    whole: &BTreeSet<Name>,
+    session: &mut Session,
+    held: &mut Vec<Held>,
+) -> Bytes {
+    if whole.contains(name) {
+        held.push(session.held());
+        return signet;
+    }
+    match signet.is_empty() {
+        true => signet,
+        false => Bytes::copy_from_slice(&Sha256::digest(&signet)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +462,7 @@ mod tests {
             record: Some((BTreeSet::from([[pok; 32]]), text("record"))),
             org: org.map(text),
             users: tip.map(|tip| (user.clone(), text(tip))).into_iter().collect(),
+            held: Vec::new(),
         };
         let rules = |sights: &[Sight]| -> Vec<(usize, usize, &str)> {
             let found = differences(&domain(), sights).into_iter();

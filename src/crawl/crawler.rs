@@ -224,6 +224,8 @@ impl Crawler {
             }
             self.visitor.metrics.running.set(visits.len() as i64);
             self.visitor.metrics.domains.set(self.roster.domains() as i64);
+            let replies = self.visitor.options.dmtp.replies.taken();
+            self.visitor.metrics.replies.set(replies as i64);
             let nap = self.nap();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),

@@ -15,6 +15,8 @@ pub struct Metrics {
     pub(super) seconds: prometheus::Histogram,
     pub(super) domains: prometheus::IntGauge,
     pub(super) running: prometheus::IntGauge,
+    /// Bytes of long DMTP replies in memory.
+    pub(super) replies: prometheus::IntGauge,
 }
 
 impl Metrics {
@@ -70,6 +72,10 @@ impl Metrics {
                 "syndicate_crawl_visits_running",
                 "Visits going on now",
             )?,
+            replies: prometheus::IntGauge::new(
+                "syndicate_crawl_reply_bytes",
+                "Memory that long DMTP replies take now",
+            )?,
         };
         registry.register(Box::new(metrics.visits.clone()))?;
         registry.register(Box::new(metrics.users.clone()))?;
@@ -80,6 +86,7 @@ impl Metrics {
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.domains.clone()))?;
         registry.register(Box::new(metrics.running.clone()))?;
+        registry.register(Box::new(metrics.replies.clone()))?;
         Ok(metrics)
     }
 

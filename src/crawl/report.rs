@@ -38,8 +38,9 @@ pub enum Outcome {
     RecordAmbiguous,
     /// The record or MX names no host that can be asked.
     NoHost,
-    /// The host has as many connections of ours as it should: not visited yet. What is
-    /// new in DNS was told if the last visit is long ago.
+    /// The host has as many connections of ours as it should, or there is no room for
+    /// a long reply of it: not visited yet. What is new in DNS was told if the last
+    /// visit is long ago.
     HostBusy,
     /// The host failed again and again, and is left alone for a while.
     HostResting,

@@ -72,16 +72,25 @@ impl Failure {
         Failure { outcome, detail: detail.into(), later: None }
     }
 
-    fn dx(error: &client::Error) -> Failure {
-        Failure::new(Outcome::Dx(error.reason()), error.to_string())
-    }
-
     fn is_busy(&self) -> bool {
         self.outcome == Outcome::HostBusy
     }
 }
 
 impl Visitor {
+    /// What a DX host did. That there is no room for what it says is not its doing,
+    /// and passes.
+    fn of_dx(&self, error: &client::Error) -> Failure {
+        match error {
+            client::Error::Crowded => {
+                let later = self.rooms.clock.now().plus(self.options.pace.back_off);
+                let failure = Failure::new(Outcome::HostBusy, error.to_string());
+                Failure { later: Some(later), ..failure }
+            }
+            error => Failure::new(Outcome::Dx(error.reason()), error.to_string()),
+        }
+    }
+
     pub fn new(rooms: Rooms, mut options: Options, metrics: Metrics) -> Visitor {
         let limits = options.hosts;
         options.dmtp.hosts.get_or_insert_with(|| Hosts::new(limits));
@@ -365,29 +374,31 @@ impl Visitor {
                 report.certificate = Some(accepted.how);
                 (Some(session), None)
             }
-            Err(failure)
-                if failure.is_busy() && !self.is_late_news(view, found, conflict, report) =>
-            {
-                report.outcome = Outcome::HostBusy;
-                (report.detail, report.later) = (Some(failure.detail), failure.later);
-                return Ok(());
-            }
             Err(failure) => (None, Some(failure)),
         };
-        report.later = failure.as_ref().and_then(|failure| failure.later);
-        let is_busy = failure.as_ref().is_some_and(Failure::is_busy);
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
         let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
         let insist = job.insist;
+        let (visitor, held) = (self, None);
         let mut dx =
-            Dx { visitor: self, insist, domain, record, dnssec, session, given, reopenings };
+            Dx { insist, visitor, domain, record, dnssec, session, given, reopenings, held };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
                 Ok(org) => served = Some(org),
                 Err(why) => failure = Some(why),
             }
+        }
+        report.later = failure.as_ref().and_then(|failure| failure.later);
+        let busy = failure.as_ref().filter(|failure| failure.is_busy());
+        let is_busy = busy.is_some();
+        if let Some(busy) = busy
+            && !self.is_late_news(view, found, conflict, report)
+        {
+            report.outcome = Outcome::HostBusy;
+            report.detail = Some(busy.detail.clone());
+            return Ok(());
         }
 
         let whole = self.with_org(known, served.as_ref()).await;
@@ -532,7 +543,10 @@ impl Visitor {
         let valid = Signet::decode_with_limit(&bytes, self.options.dmtp.object)
             .and_then(|signet| org::validate(&signet, &dx.record.poks, Some(dx.domain)));
         match valid {
-            Ok(org) => Ok(org),
+            Ok(org) => {
+                dx.hold();
+                Ok(org)
+            }
             Err(why) => {
                 let kind = IncidentKind::OrgSignetInvalid;
                 self.under_record(kind, dx.domain, dx.record, &why, bytes.into()).await;
@@ -560,7 +574,7 @@ impl Visitor {
             match unreached {
                 Unreached::NoHost => Failure::new(Outcome::NoHost, detail),
                 Unreached::Dns(_) => Failure::new(Outcome::DnsFailed, detail),
-                Unreached::Dx(error) => Failure::dx(&error),
+                Unreached::Dx(error) => self.of_dx(&error),
                 Unreached::Later { later } => {
                     let outcome = match later {
                         Later::Busy(_) => Outcome::HostBusy,

@@ -574,6 +574,7 @@ fn crawl_options(config: &Config, proxy: Option<Proxy>) -> anyhow::Result<crawl:
             Roots::from_pem(&pem)?
         }
     };
+    let limits = dmtp::client::Options::default().limits;
     Ok(crawl::Options {
         pace: Pace { interval: config.interval_millis, ..Pace::default() },
         concurrency: config.concurrency,
@@ -588,6 +589,8 @@ fn crawl_options(config: &Config, proxy: Option<Proxy>) -> anyhow::Result<crawl:
             filter: AddressFilter::new(config.allow_networks.clone()),
             roots,
             proxy,
+            replies: dmtp::Budget::new(config.reply_memory_bytes, limits.total),
+            limits,
             ..dmtp::client::Options::default()
         },
         ..crawl::Options::default()

@@ -26,6 +26,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Longest beginning of a reply that is kept beside what is made of it, bytes.
 pub const MAX_BEGINNING: usize = 32 * 1024;
 
+/// Longest room beyond what is in it that a buffer keeps, bytes.
+const SPARE: usize = 64 * 1024;
+
 /// What a reply may measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -118,8 +121,18 @@ impl Assembler {
         self.beginning.extend_from_slice(bytes);
     }
 
+    /// Bytes of the reply that is not whole yet, and what follows it.
+    pub fn size(&self) -> usize {
+        self.total.saturating_add(self.buffer.len())
+    }
+
     /// Takes received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        // A long line does not get twice the room that it needs.
+        let room = self.buffer.capacity() - self.buffer.len();
+        if self.buffer.len() >= SPARE && room < bytes.len() {
+            self.buffer.reserve_exact(bytes.len().max(SPARE));
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -178,6 +191,8 @@ impl Assembler {
         let length = self.searched + found + 1;
         self.keep(length);
         let mut line: Vec<u8> = self.buffer.drain(..length).collect();
+        // A session may be kept for long after a long line.
+        self.buffer.shrink_to(SPARE);
         self.searched = 0;
         self.total = self.total.saturating_add(length);
         if length > self.limits.line {
@@ -445,6 +460,23 @@ mod tests {
         let mut assembler = Assembler::new(Limits::default());
         assembler.push(&[b'A'; 2 * MAX_BEGINNING]);
         assert_eq!(assembler.beginning().len(), MAX_BEGINNING);
+    }
+
+    #[test]
+    fn a_long_line_leaves_no_large_buffer() {
+        let mut assembler = Assembler::new(Limits::default());
+        let line = format!("250-{}\r\n", "A".repeat(MAX_OBJECT));
+        for piece in line.as_bytes().chunks(16 * 1024) {
+            assembler.push(piece);
+            let size = assembler.size();
+            assert_eq!(assembler.next(true), Ok(None));
+            assert_eq!(assembler.size(), size);
+            assert!(assembler.buffer.capacity() <= assembler.buffer.len() + 2 * SPARE);
+        }
+        assert_eq!(assembler.size(), line.len());
+        assembler.push(b"250 OK\r\n");
+        assembler.next(true).unwrap().unwrap();
+        assert!(assembler.size() == 0 && assembler.buffer.capacity() <= SPARE);
     }
 
     #[test]

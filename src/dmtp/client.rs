@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::AddressFilter;
+use super::budget::{self, Budget, Held, NoRoom};
 use super::hosts::{Hosts, Seat};
 use super::kept::{Kept, Place, Resumable};
 use super::proxy::{self, Proxy, is_onion};
@@ -82,11 +83,15 @@ pub struct Options {
     pub proxy: Option<Proxy>,
     /// Whose limits [`reach`](super::reach) keeps; `None`: none.
     pub hosts: Option<Arc<Hosts>>,
+    /// What long replies take from, of all sessions with these options and clones
+    /// of them.
+    pub replies: Arc<Budget>,
 }
 
 impl Default for Options {
     /// The times of §6.10, and objects of 1 MiB.
     fn default() -> Options {
+        let limits = Limits::default();
         Options {
             connect: Duration::from_secs(5),
             proxied: Duration::from_secs(30),
@@ -94,12 +99,13 @@ impl Default for Options {
             reply: Duration::from_secs(30),
             session: Duration::from_secs(300),
             object: MAX_OBJECT,
-            limits: Limits::default(),
+            limits,
             filter: AddressFilter::default(),
             roots: Roots::public(),
             kept: Kept::default(),
             proxy: None,
             hosts: None,
+            replies: Budget::new(budget::BYTES, limits.total),
         }
     }
 }
@@ -126,6 +132,9 @@ pub enum Error {
     Slow(Phase),
     #[error("reply over the limit: {0}")]
     Oversized(&'static str),
+    /// All sessions together hold as much as they may.
+    #[error("no room for a long reply now")]
+    Crowded,
     #[error("malformed reply: {0}")]
     Malformed(Rejection),
     #[error("the connection ended within a reply")]
@@ -175,6 +184,7 @@ impl Error {
             Error::Slow(Phase::Connect) => "connect-timeout",
             Error::Slow(_) => "slow",
             Error::Oversized(_) => "oversized",
+            Error::Crowded => "crowded",
             Error::Malformed(_) => "malformed",
             Error::Truncated => "truncated",
             Error::NotFound => "not-found",
@@ -185,11 +195,19 @@ impl Error {
 
     pub fn fault(&self) -> Fault {
         match self {
-            Error::Forbidden { .. } | Error::Proxy { .. } | Error::HostName => Fault::Ours,
+            Error::Forbidden { .. } | Error::Proxy { .. } | Error::HostName | Error::Crowded => {
+                Fault::Ours
+            }
             Error::Unreachable { .. } | Error::Slow(Phase::Connect) => Fault::Network,
             Error::NotFound | Error::Held { .. } | Error::Refused { .. } => Fault::Answer,
             _ => Fault::Host,
         }
+    }
+}
+
+impl From<NoRoom> for Error {
+    fn from(_: NoRoom) -> Error {
+        Error::Crowded
     }
 }
 
@@ -311,7 +329,7 @@ async fn handshake(
     let facts = witness
         .facts(shown, &host, &options.roots, now)
         .ok_or_else(|| Error::Tls(io::Error::other("no certificate")))?;
-    let wire = Wire::new(stream, options, session_ends);
+    let wire = Wire::new(stream, target.host, options, session_ends);
     Ok(Connected { wire, facts, place, resumed })
 }
 
@@ -366,7 +384,7 @@ async fn start_tls(
     options: &Options,
     session_ends: Instant,
 ) -> Result<TcpStream, Error> {
-    let mut wire = Wire::new(stream, options, session_ends);
+    let mut wire = Wire::new(stream, host, options, session_ends);
     let banner = wire.receive(false).await?;
     banner.banner().map_err(Error::Banner)?;
     let command = Command::StartTls { host: host.to_owned(), mode: Some(MODE.to_owned()) };
@@ -474,6 +492,12 @@ impl Session {
         theirs.then(|| Spoiled { bytes: bytes.into(), is_history, why })
     }
 
+    /// What the last reply has taken of the budget, for whoever keeps its bytes: the
+    /// next command gives it back.
+    pub fn held(&mut self) -> Held {
+        self.wire.held.take()
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
@@ -549,6 +573,7 @@ fn refused(reply: &Reply) -> Error {
 struct Wire<S> {
     stream: S,
     assembler: Assembler,
+    held: Held,
     reply: Duration,
     object: usize,
     session_ends: Instant,
@@ -559,10 +584,11 @@ struct Wire<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    fn new(stream: S, options: &Options, session_ends: Instant) -> Wire<S> {
+    fn new(stream: S, host: &str, options: &Options, session_ends: Instant) -> Wire<S> {
         Wire {
             stream,
             assembler: Assembler::new(options.limits),
+            held: Held::nothing(&options.replies, host),
             reply: options.reply,
             object: options.object,
             session_ends,
@@ -574,6 +600,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Sends a command and reads its reply, both within one deadline.
     async fn exchange(&mut self, command: &Command, grammar: Grammar) -> Result<Reply, Error> {
         self.assembler.begin();
+        drop(self.held.take());
         self.multi = command.multi_line();
         if self.assembler.has_leftover() {
             let unasked = Rejection::new("reply", "text that nothing asked for");
@@ -612,7 +639,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Ok(read) => read.map_err(broken)?,
             };
             match chunk.get(..read) {
-                Some(bytes) if !bytes.is_empty() => self.assembler.push(bytes),
+                Some(bytes) if !bytes.is_empty() => {
+                    let size = self.assembler.size().saturating_add(bytes.len());
+                    self.held.grow(size, ends).await?;
+                    self.assembler.push(bytes);
+                }
                 _ => {
                     self.ended = true;
                     return Err(Error::Truncated);

@@ -84,7 +84,8 @@ impl Kept {
 
     /// Keeps an open session for the next who wants to talk to the same host.
     /// One that is of no more use, or one too many, is handed back: say goodbye.
-    pub fn put(&self, session: Session) -> Option<Session> {
+    pub fn put(&self, mut session: Session) -> Option<Session> {
+        drop(session.held());
         if !session.is_reusable() {
             return Some(session);
         }

@@ -3,9 +3,11 @@
 //! [`address`] says where a stranger's DNS may send us, [`tls`] makes the
 //! handshake and gathers facts about the certificate, [`client`] speaks DMTP.
 //! [`reach`] finds the way there, with the manners of [`hosts`] and, if so told,
-//! through a [`proxy`]. What to believe is the caller's.
+//! through a [`proxy`]. What hosts say may take so much memory at once ([`budget`]).
+//! What to believe is the caller's.
 
 pub mod address;
+pub mod budget;
 pub mod client;
 pub mod hosts;
 pub mod kept;
@@ -15,6 +17,7 @@ pub mod tls;
 pub mod x509;
 
 pub use address::{AddressFilter, Network};
+pub use budget::{Budget, Held};
 pub use client::{Connected, Entrance, Error, Fault, Options, Session, Target, connect, open};
 pub use hosts::Hosts;
 pub use kept::Kept;

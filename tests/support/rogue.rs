@@ -82,6 +82,8 @@ pub enum Answer {
     Drips,
     /// This again and again, as fast as it is taken.
     Floods(&'static str),
+    /// So many bytes of an answer, and then nothing.
+    Hoards(usize),
     /// Only so many bytes of the true signet, as a whole answer.
     Cut(usize),
     /// A signet that says it has 16 MiB, and has.
@@ -314,6 +316,10 @@ impl Host {
                     let round = self.user.iter().map(Vec::as_slice);
                     let chain = std::iter::repeat_n(round, *times).flatten();
                     say(&mut stream, &make::history(chain).concat()).await?
+                }
+                Some(Answer::Hoards(bytes)) => {
+                    say(&mut stream, &format!("250 OK [{}", "A".repeat(*bytes))).await?;
+                    return wait(stream).await;
                 }
                 Some(Answer::Floods(words)) => return flood(&mut stream, words).await,
                 Some(Answer::Cut(bytes)) => {

@@ -6,6 +6,7 @@ use super::{Failure, REOPENINGS, Visitor};
 use crate::crawl::Outcome;
 use crate::dime::record::Record;
 use crate::dime::{Dnssec, Domain};
+use crate::dmtp::Held;
 use crate::dmtp::client::{self, Fault, Phase, Session, Spoiled};
 
 /// How often, and how long at most each time, a visit waits for a host that has its
@@ -25,6 +26,8 @@ pub(super) struct Dx<'a> {
     /// Signets that this session has given; one that was kept gave some before.
     pub(super) given: u32,
     pub(super) reopenings: u32,
+    /// For the org signet, which the visit keeps to its end.
+    pub(super) held: Option<Held>,
 }
 
 impl Dx<'_> {
@@ -59,6 +62,11 @@ impl Dx<'_> {
                 reached => return reached.map(|(session, _)| session),
             }
         }
+    }
+
+    /// The last reply is kept to the end of the visit.
+    pub(super) fn hold(&mut self) {
+        self.held = self.session.as_mut().map(Session::held);
     }
 
     /// The session is good: whatever breaks later is another break.
@@ -103,6 +111,6 @@ impl Dx<'_> {
         if error.fault() != Fault::Answer || closing {
             self.session = None;
         }
-        Failure::dx(error)
+        self.visitor.of_dx(error)
     }
 }

@@ -17,6 +17,7 @@ use crate::dime::org::ValidOrgSignet;
 use crate::dime::reply::Currency;
 use crate::dime::signet::{Fingerprint, Level, Signet};
 use crate::dime::{Address, Domain, Name, Rejection, user};
+use crate::dmtp::Held;
 use crate::dmtp::client::{self, Fault, Session, Spoiled};
 use crate::proof::draft::{Draft, UserDraft};
 use crate::proof::entry::{Event, Events};
@@ -79,6 +80,24 @@ impl From<Error> for Stop {
 struct Fetched {
     served: Vec<u8>,
     history: Vec<Vec<u8>>,
+    held: Vec<Held>,
+}
+
+/// What is served, held against what is known.
+struct Judged {
+    drafts: Vec<UserDraft>,
+    /// As [`SeenRow::last_served`].
+    served: Option<Hash>,
+    /// If there is no draft.
+    outcome: Outcome,
+    /// For the signets of the drafts.
+    held: Vec<Held>,
+}
+
+impl Judged {
+    fn without_signets(drafts: Vec<UserDraft>, served: Option<Hash>, outcome: Outcome) -> Judged {
+        Judged { drafts, served, outcome, held: Vec::new() }
+    }
 }
 
 /// What a look at a mailbox came to: drafts to submit, or none.
@@ -93,12 +112,14 @@ struct Looked {
     served: Option<Hash>,
     /// If there is no draft.
     outcome: Outcome,
+    /// For the signets of the drafts.
+    held: Vec<Held>,
 }
 
 impl Looked {
     fn nothing(seen: SeenRow, outcome: Outcome) -> Looked {
         let (drafts, tip, served) = (Vec::new(), Bytes::new(), seen.last_served);
-        Looked { seen, version: 0, drafts, tip, served, outcome }
+        Looked { seen, version: 0, drafts, tip, served, outcome, held: Vec::new() }
     }
 
     /// Bytes that wait with it.
@@ -145,6 +166,10 @@ impl Visitor {
                 // The rest follows in the next visit, which need not wait.
                 report.refresh = report.started;
             }
+            if looked.outcome == Outcome::HostBusy {
+                let soon = report.started.plus(self.options.pace.back_off);
+                report.refresh = report.refresh.min(soon);
+            }
             if report.seen.len() >= UNWRITTEN {
                 let seen = self.still_known(std::mem::take(&mut report.seen)).await;
                 let failed = |source| Error::Known { domain: address.domain().clone(), source };
@@ -179,7 +204,8 @@ impl Visitor {
         entries: &mut Vec<Entered>,
         unwritten: &mut Option<SeenRow>,
     ) -> Result<Outcome, Error> {
-        let Looked { mut seen, mut version, drafts, mut tip, served, mut outcome } = looked;
+        let Looked { mut seen, mut version, drafts, mut tip, served, mut outcome, held: _held } =
+            looked;
         if outcome == Outcome::Forgotten {
             return Ok(outcome);
         }
@@ -245,19 +271,19 @@ impl Visitor {
         let version = row.as_ref().map_or(0, |row| row.version);
         seen.attempted_at = self.rooms.clock.now();
         Ok(match self.look(dx, address, row.as_ref(), &known, authority, &seen).await {
-            Ok((drafts, served, outcome)) => {
+            Ok(Judged { drafts, served, outcome, held }) => {
                 if outcome == Outcome::Confirmed {
                     (seen.version, seen.confirmed_at) = (known.current, seen.attempted_at);
                 }
                 let tip = known.chain.last().map(|tip| Bytes::copy_from_slice(tip.bytes()));
-                Looked { seen, version, drafts, tip: tip.unwrap_or_default(), served, outcome }
+                let tip = tip.unwrap_or_default();
+                Looked { seen, version, drafts, tip, served, outcome, held }
             }
             Err(Stop::Theirs(failure)) => Looked::nothing(seen, failure.outcome),
             Err(Stop::Ours(error)) => return Err(error),
         })
     }
 
-    /// Drafts, what was served, and the outcome if there is no draft.
     async fn look(
         &self,
         dx: &mut Dx<'_>,
@@ -266,24 +292,25 @@ impl Visitor {
         known: &KnownUser,
         authority: &Authority<'_>,
         seen: &SeenRow,
-    ) -> Result<(Vec<UserDraft>, Option<Hash>, Outcome), Stop> {
+    ) -> Result<Judged, Stop> {
         let observed = seen.attempted_at;
         if self.is_claimed_current(dx, address, known, seen).await? {
-            return Ok((Vec::new(), seen.last_served, Outcome::Claimed));
+            return Ok(Judged::without_signets(Vec::new(), seen.last_served, Outcome::Claimed));
         }
         let mut fetched = self.fetch(dx.session().await?, address, known).await;
         if let Some(error) = fetched.as_ref().err().filter(|error| dx.is_used_up(error)) {
             dx.judge(error);
             fetched = self.fetch(dx.session().await?, address, known).await;
         }
-        let fetched = match fetched {
+        let mut fetched = match fetched {
             Ok(fetched) => {
                 dx.gave();
                 fetched
             }
             Err(client::Error::NotFound) => {
                 let gone = judge::user_gone(address, known, observed, Some(authority.version));
-                return Ok((gone.into_iter().collect(), None, Outcome::NotFound));
+                let drafts = gone.into_iter().collect();
+                return Ok(Judged::without_signets(drafts, None, Outcome::NotFound));
             }
             Err(error) => {
                 if let Some(Spoiled { bytes, is_history, why }) = dx.spoiled(&error) {
@@ -297,6 +324,7 @@ impl Visitor {
             }
         };
         let under = row.map(|row| row.domain_version);
+        let held = std::mem::take(&mut fetched.held);
         let path = self.validated(address, known, under, authority, fetched).await?;
         let served = path.last().map(|last| sha256(last.signet.signet().bytes()));
         let is_current = in_force(known, &path);
@@ -309,7 +337,8 @@ impl Visitor {
         };
         let drafts = judge::user(address, &whole, &path, observed, self.options.hold);
         let outcome = if is_current { Outcome::Confirmed } else { Outcome::NotInForce };
-        Ok((drafts, served, outcome))
+        let held = if drafts.is_empty() { Vec::new() } else { held };
+        Ok(Judged { drafts, served, outcome, held })
     }
 
     /// Whether the DX says that nothing changed, and its word is enough (§7.2
@@ -364,15 +393,17 @@ impl Visitor {
         let mut again = true;
         loop {
             let served = session.signet(&name, None).await?;
+            let mut held = vec![session.held()];
             let is_known = Signet::decode_with_limit(&served, self.options.dmtp.object)
                 .is_ok_and(|served| tip.is_some_and(|tip| judge::is_copy(tip, &served)));
             if is_known {
-                return Ok(Fetched { served, history: Vec::new() });
+                return Ok(Fetched { served, history: Vec::new(), held });
             }
             let history = history(session, address, start.as_ref()).await?;
+            held.push(session.held());
             let agrees = history.last().is_none_or(|last| *last == served);
             if agrees || !again {
-                return Ok(Fetched { served, history });
+                return Ok(Fetched { served, history, held });
             }
             again = false;
         }
@@ -389,7 +420,7 @@ impl Visitor {
         authority: &Authority<'_>,
         fetched: Fetched,
     ) -> Result<Vec<Served>, Stop> {
-        let Fetched { served, history } = fetched;
+        let Fetched { served, history, .. } = fetched;
         let limit = self.options.dmtp.object;
         let decoded = Signet::decode_with_limit(&served, limit);
         // What is known was valid when it was logged; its signer may have retired.
