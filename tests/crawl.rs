@@ -21,12 +21,14 @@ use syndicate::crawl::{
 };
 use syndicate::dime::certificate::How;
 use syndicate::dime::key::{Owner, PrivateKey};
-use syndicate::dime::record::{Template, sign_certificate};
+use syndicate::dime::record::{Record, Template, sign_certificate};
 use syndicate::dime::reply::make;
 use syndicate::dime::signet::build::{self, Content, SignTo};
 use syndicate::dime::signet::{Dialect, Fingerprint, Level, SecondaryKey, Signet, field};
 use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
-use syndicate::dmtp::{AddressFilter, client, hosts::Limits, tls::Roots};
+use syndicate::dmtp::hosts::{Hosts, Later, Limits};
+use syndicate::dmtp::reach::{self, Ports, Route, Unreached};
+use syndicate::dmtp::{AddressFilter, client, tls::Roots};
 use syndicate::proof::dnssec::Observed;
 use syndicate::proof::draft::{Draft, Place, Placed as Entry};
 use syndicate::proof::entry::{Event, Events};
@@ -1330,6 +1332,51 @@ async fn news_from_dns_does_not_wait_long_for_a_busy_host() {
     assert_eq!(world.seen(X).await, seen);
     assert!(!waiting.is_finished() && !slow.is_finished() && !new.is_finished());
     drop(taken);
+}
+
+/// All names of one registered domain are one visitor of a host: another that waits for
+/// it has its turn, a connection that is kept for the next included.
+#[tokio::test]
+async fn who_waits_for_a_shared_host_has_its_turn() {
+    const MINUTE: u64 = 60_000;
+    let world = World::new().await;
+    let hosts = Hosts::new(Limits { connections: 1, ..Limits::default() });
+    let options = client::Options {
+        filter: AddressFilter::with_loopback(),
+        roots: Roots::none(),
+        hosts: Some(hosts),
+        ..client::Options::default()
+    };
+    let ports = Ports { dx: world.port, dual: Vec::new() };
+    let record = Record::parse(world.record(&[1]).text().as_bytes()).unwrap();
+    let reach = async |domain: &str| {
+        let domain = domain.parse().unwrap();
+        let route = Route { domain: &domain, record: &record, dnssec: Dnssec::Secure };
+        let (resolver, mut mismatches) = (&*world.resolver, Vec::new());
+        let reached =
+            reach::reach(resolver, route, &ports, &options, &world.clock, &mut mismatches).await;
+        match reached {
+            Ok((session, _)) => Ok(session),
+            Err(Unreached::Later { later: Later::Busy(at) }) => Err(at),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let first = reach("h1.evil.example").await.unwrap();
+    let told = reach("a.example").await.unwrap_err();
+    assert!(told > world.clock.now());
+    world.clock.advance(MINUTE);
+    let told = reach("a.example").await.unwrap_err();
+
+    // Another of its names would go on with the connection, or open the next.
+    assert!(options.kept.put(first).is_none());
+    assert!(reach("h2.evil.example").await.is_err());
+    world.clock.set(told);
+    assert!(reach("h3.evil.example").await.is_err());
+    let session = reach("a.example").await.unwrap();
+    assert!(session.is_kept());
+    // It had its turn.
+    assert!(options.kept.put(session).is_none());
+    assert!(reach("h4.evil.example").await.unwrap().is_kept());
 }
 
 #[tokio::test]

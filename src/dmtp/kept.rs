@@ -115,6 +115,11 @@ impl Kept {
         }
     }
 
+    /// Connections kept to an address.
+    pub(super) fn count(&self, ip: IpAddr) -> usize {
+        self.idle().iter().filter(|kept| kept.place.addr.ip() == ip).count()
+    }
+
     /// Closes what is kept at an address, whatever its name there, else in its
     /// network: it counts as open. Says whether there was any.
     pub(super) fn make_room(&self, ip: IpAddr) -> bool {

@@ -3,7 +3,6 @@
 //! (§6.3). For the mirror and for whoever checks it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use super::client::{self, Entrance, Fault, Options, Session, Target};
 use super::hosts::{Later, Seat};
@@ -11,7 +10,7 @@ use super::proxy::is_onion;
 use crate::clock::Clock;
 use crate::dime::certificate::{self, Accepted, Facts};
 use crate::dime::record::Record;
-use crate::dime::{Dnssec, Domain, Rejection, Timestamp};
+use crate::dime::{Dnssec, Domain, Rejection, Timestamp, suffix};
 use crate::resolver::{self, Resolver};
 
 /// `dx` hosts tried: a record has room for hundreds, and who writes it must not
@@ -119,19 +118,28 @@ async fn open(
     clock: &Clock,
     mismatches: &mut Vec<Mismatch>,
 ) -> Result<(Session, Accepted), Unreached> {
-    while let Some(session) = options.kept.take(&target) {
+    let now = clock.now();
+    let who = suffix::registered(route.domain);
+    let (host, addr) = (target.host, target.addr);
+    let is_its_turn = options.hosts.as_ref().is_none_or(|hosts| {
+        let kept = options.kept.count(addr.ip());
+        hosts.is_turn_of(host, addr, &who, kept, now)
+    });
+    while is_its_turn && let Some(session) = options.kept.take(&target) {
         let decided = certificate::decide(session.facts(), Some((route.record, route.dnssec)));
         if let Ok(accepted) = decided {
+            if let Some(hosts) = &options.hosts {
+                hosts.served(host, addr, &who, now);
+            }
             return Ok((session, accepted));
         }
     }
-    let now = clock.now();
     let mut seat = match &options.hosts {
         Some(hosts) => {
-            let enter = || Arc::clone(hosts).enter(target.host, target.addr, now);
+            let enter = || hosts.enter(host, addr, &who, now);
             let seat = match enter() {
                 // Connections that are kept are the first to go.
-                Err(Later::Busy(_)) if options.kept.make_room(target.addr.ip()) => enter(),
+                Err(Later::Busy(_)) if is_its_turn && options.kept.make_room(addr.ip()) => enter(),
                 entered => entered,
             };
             Some(seat.map_err(|later| Unreached::Later { later })?)
