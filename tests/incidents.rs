@@ -30,14 +30,17 @@ use syndicate::dime::signet::Signet;
 use syndicate::dime::{Dnssec, Domain, Name, Rejection, Timestamp};
 use syndicate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use syndicate::proof::dnssec::Anchor;
-use syndicate::proof::entry::{DirectoryRoot, Event};
+use syndicate::proof::entry::{
+    Carried, DirectoryRoot, Event, Events, Genesis, Holder, Predecessor, UserObservation,
+};
 use syndicate::proof::incident::{
     Conviction, Entries, Evidence, Fault, Findings, Fork, Incident, Kind, Party, Placed, Receipts,
     Received, Round, Shown, TipProof, Victim, verify,
 };
-use syndicate::proof::map::CHAIN_START;
+use syndicate::proof::map::{CHAIN_START, PlainMap, chain_next, entry_leaf_hash};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::Receipt;
+use syndicate::proof::replay::{Change, MapEngine as _, Tip};
 use syndicate::proof::{Entry, Kind as EntryKind, Label, merkle};
 use syndicate::resolver::{HickoryResolver, Options, Resolver};
 
@@ -308,6 +311,311 @@ fn leaves_that_break_a_rule_convict_their_log() {
     // Of a newer format: it accuses nobody, whatever else is said.
     let fault = rule(&broken(entries(&log, [index], "wire-value")));
     assert_eq!(fault, "unknown-format");
+}
+
+/// A log that begins with labels of another one, in batches of two, and the
+/// labels. `more` comes behind them, in a batch of its own.
+fn migrated(more: &[EntryKind<'_>]) -> (MiniLog, Vec<Label>) {
+    let labels: Vec<Label> = (1..=6).map(|byte| Label([byte; 32])).collect();
+    let mut promised = PlainMap::new();
+    let tip = |label: &Label| Tip {
+        holder: Holder::User,
+        version: u64::from(label.0[0]),
+        current: u64::from(label.0[0]),
+        chain: label.0,
+    };
+    labels.iter().for_each(|label| promised.insert(*label, tip(label)));
+    let mut log = MiniLog::new();
+    let mut entries = std::mem::take(&mut log.entries);
+    let other = MiniLog::of(OTHER, OTHER_SEED);
+    let note = other.checkpoint(&[]);
+    let genesis = Genesis {
+        origin: ORIGIN,
+        log_key: *log.key().verifier().public_key().unwrap(),
+        vrf_key: log.vrf.public(),
+        predecessor: Some(Predecessor {
+            origin: OTHER,
+            log_key: *other.key().verifier().public_key().unwrap(),
+            checkpoint: &note,
+            directory_root: promised.root(),
+            labels: 6,
+        }),
+    };
+    entries[0] = Entry::new(at(0), EntryKind::Genesis(genesis)).encode().into();
+    entries.truncate(1);
+    log.entries = entries;
+    let mut batch = |kinds: Vec<EntryKind<'_>>| {
+        let first = log.entries.len();
+        log.entries
+            .extend(kinds.iter().map(|kind| Entry::new(at(0), kind.clone()).encode().into()));
+        let changes = (first as u64..).zip(&log.entries[first..]);
+        let mut changes: Vec<Change> =
+            changes.filter_map(|(at, entry)| Change::of(at, entry.clone()).unwrap()).collect();
+        changes.sort_by_key(|change| (change.label, change.index));
+        let _ = log.map.apply(&changes);
+        log.close(at(0));
+    };
+    for two in labels.chunks(2) {
+        batch(two.iter().map(|label| EntryKind::Carried(carried(*label, tip(label)))).collect());
+    }
+    batch(more.to_vec());
+    (log, labels)
+}
+
+fn carried(label: Label, tip: Tip) -> Carried {
+    let Tip { holder, version, current, chain } = tip;
+    Carried { label, holder, version, current, chain, predecessor_label: label }
+}
+
+/// A log that took over more labels than one batch holds is honest, wherever
+/// somebody begins to replay it.
+#[test]
+fn carrying_over_in_batches_convicts_nobody() {
+    let (log, _) = migrated(&[]);
+    let rules = ["carried-misplaced", "carried-order", "carried-twice", "carried-count"];
+    let rules = rules.into_iter().chain(["carried-root", "directory-root", "labels", "version"]);
+    for rule_name in rules {
+        for start in 0..log.entries.len() {
+            for end in start + 1..=log.entries.len() {
+                let accused = entries(&log, start..end, rule_name);
+                let incident = match rule_name {
+                    "directory-root" | "labels" => {
+                        Incident::directory_root_wrong(WATCHER, at(HOUR), accused)
+                    }
+                    _ => broken(accused),
+                };
+                let convicts = judge(&incident).ok().and_then(|findings| findings.convicts);
+                assert_eq!(convicts, None, "{rule_name}, {start}..{end}");
+            }
+        }
+    }
+}
+
+/// What is carried over twice, or behind something else, convicts, as does an entry
+/// that does not fit the label that was carried over.
+#[test]
+fn a_carried_label_is_compared_with_others() {
+    let user = |label: Label, version, events| {
+        EntryKind::User(UserObservation {
+            label,
+            version,
+            current: version,
+            commitment: [1; 32],
+            events: Events::of(events),
+            held_until: None,
+            coalesced: None,
+        })
+    };
+    let label = Label([1; 32]);
+    let tip = Tip { holder: Holder::User, version: 1, current: 1, chain: label.0 };
+    let twice = [EntryKind::Carried(carried(label, tip))];
+    let late = Label([9; 32]);
+    let late = [
+        user(Label([8; 32]), 1, &[Event::FirstSeen]),
+        EntryKind::Carried(carried(late, Tip { chain: late.0, ..tip })),
+    ];
+    let domain = Tip { holder: Holder::Domain, ..tip };
+    let lies: [(&str, &[EntryKind<'_>], usize); 4] = [
+        ("carried-twice", &twice, 1),
+        ("holder", &[EntryKind::Carried(carried(label, domain))], 1),
+        ("events", &[user(label, 2, &[Event::FirstSeen])], 1),
+        ("carried-misplaced", &late, 10),
+    ];
+    for (rule_name, lie, other) in lies {
+        let (log, _) = migrated(lie);
+        let last = log.entries.len() - 2;
+        let findings = judge(&broken(entries(&log, [other, last], rule_name))).unwrap();
+        assert_eq!(convicted(&findings), Some(&mirror_of(&log)), "{rule_name}");
+        // The leaf alone is testimony.
+        let alone = judge(&broken(entries(&log, [last], rule_name))).unwrap();
+        assert_eq!(alone.convicts, None, "{rule_name}");
+    }
+    let (honest, _) = migrated(&[
+        user(label, 2, &[Event::Rotated]),
+        user(Label([8; 32]), 1, &[Event::FirstSeen]),
+    ]);
+    no_two_leaves_convict(&honest, 0..honest.entries.len());
+}
+
+/// Whichever two leaves, and whatever is said of them.
+fn no_two_leaves_convict(log: &MiniLog, indices: impl IntoIterator<Item = usize>) {
+    let indices: Vec<usize> = indices.into_iter().collect();
+    for (n, one) in indices.iter().enumerate() {
+        for other in &indices[n + 1..] {
+            let accused = entries(log, [*one, *other], "");
+            for rule_name in
+                ["current", "events", "holder", "version", "carried-twice", "carried-misplaced"]
+            {
+                let incident = broken(Entries { rule: rule_name.into(), ..accused.clone() });
+                let convicts = judge(&incident).ok().and_then(|findings| findings.convicts);
+                assert_eq!(convicts, None, "{rule_name}: {one} and {other}");
+            }
+        }
+    }
+}
+
+/// A domain and a mailbox at leaves 2 and 3, many batches, then the mailbox's next
+/// version; what the map held, and the domain's next version, as `lie` has it.
+fn far_apart(lie: impl Fn(EntryKind<'_>) -> EntryKind<'_>) -> (MiniLog, PlainMap) {
+    let [one, ..] = orgs();
+    let zoe = |byte, old: Option<u8>, event, minute| {
+        let old = old.map(|old| key(Owner::User, old));
+        let signet = one.user("zoe@one.example", &key(Owner::User, byte), old.as_ref(), None);
+        one.user_draft("zoe@one.example", &signet, event, at(minute * MINUTE - 700))
+    };
+    let mut log = MiniLog::new();
+    let first = one.draft(&[Event::FirstSeen], Dnssec::Indeterminate);
+    log.batch(at(MINUTE), [first, zoe(77, None, Event::FirstSeen, 1)]);
+    (0..300).for_each(|_| log.close(at(2 * MINUTE)));
+    log.batch(at(3 * MINUTE), [zoe(78, Some(77), Event::Rotated, 3)]);
+    let before = log.map.clone();
+    log.batch(at(4 * MINUTE), [one.gone(&[Event::RecordExpired])]);
+    let index = log.entries.len() - 2;
+    let honest = log.entries[index].clone();
+    let Entry { time, kind, .. } = Entry::decode(&honest).unwrap();
+    log.entries[index] = Entry::new(time, lie(kind)).encode().into();
+    (log, before)
+}
+
+fn still_in_force(kind: EntryKind<'_>) -> EntryKind<'_> {
+    let EntryKind::Domain(mut gone) = kind else { panic!("a domain's") };
+    gone.current = 1;
+    EntryKind::Domain(gone)
+}
+
+fn seen_first(kind: EntryKind<'_>) -> EntryKind<'_> {
+    let EntryKind::Domain(mut gone) = kind else { panic!("a domain's") };
+    gone.events = Events::of(&[Event::FirstSeen, Event::RecordExpired]);
+    EntryKind::Domain(gone)
+}
+
+fn turned_mailbox(kind: EntryKind<'_>) -> EntryKind<'_> {
+    let EntryKind::Domain(gone) = kind else { panic!("a domain's") };
+    EntryKind::User(UserObservation {
+        label: Label::of_domain(&gone.domain.parse().unwrap()),
+        version: 2,
+        current: 2,
+        commitment: [1; 32],
+        events: Events::of(&[Event::Rotated]),
+        held_until: None,
+        coalesced: None,
+    })
+}
+
+/// Rules that take the label's version before to see: with its entry, from however
+/// long ago, a leaf convicts; with anything else in that place, it does not.
+#[test]
+fn an_entry_that_does_not_fit_the_one_before_convicts() {
+    type Lie = fn(EntryKind<'_>) -> EntryKind<'_>;
+    let lies: [(&str, Lie); 3] =
+        [("current", still_in_force), ("events", seen_first), ("holder", turned_mailbox)];
+    let (honest, _) = far_apart(|kind| kind);
+    let last = honest.entries.len() - 2;
+    for (rule_name, lie) in lies {
+        let (log, _) = far_apart(lie);
+        let accused = entries(&log, [2, last], rule_name);
+        let findings = judge(&broken(accused.clone())).unwrap();
+        assert_eq!(convicted(&findings), Some(&mirror_of(&log)), "{rule_name}");
+        assert!(findings.proved.iter().any(|word| word.contains(rule_name)), "{findings:?}");
+
+        // Alone, or beside another label's entry.
+        let alone = broken(entries(&log, [last], rule_name));
+        assert_eq!(judge(&alone).unwrap().convicts, None, "{rule_name}");
+        for other in [0, 1, 3, last - 2] {
+            let other = broken(entries(&log, [other, last], rule_name));
+            assert_eq!(rule(&other), "incident-unbroken", "{rule_name}");
+        }
+        // An earlier entry that is not the log's, or stands elsewhere.
+        let refused = |change: &dyn Fn(&mut Placed)| {
+            let mut accused = accused.clone();
+            change(&mut accused.leaves[0]);
+            assert_eq!(rule(&broken(accused)), "incident-inclusion", "{rule_name}");
+        };
+        refused(&|placed| placed.index = 3);
+        refused(&|placed| placed.leaf.entry = log.entries[3].clone());
+        refused(&|placed| placed.leaf.path.truncate(3));
+        refused(&|placed| placed.leaf.path.clear());
+
+        // In front of an honest leaf, made so that it does not fit.
+        let kind = Entry::decode(&log.entries[last]).unwrap().kind;
+        let mut framed = entries(&honest, [2, last], rule_name);
+        let made = Entry::new(at(MINUTE), kind).encode();
+        framed.leaves[0].leaf.entry = made.into();
+        assert_eq!(rule(&broken(framed)), "incident-inclusion", "{rule_name}");
+        // The honest checkpoint over the liar's leaves, and the other way round.
+        let mut mixed = entries(&log, [2, last], rule_name);
+        mixed.checkpoint = signed(&honest);
+        assert_eq!(rule(&broken(mixed)), "incident-inclusion", "{rule_name}");
+    }
+    let end = honest.entries.len();
+    no_two_leaves_convict(&honest, (0..5).chain(300..302).chain(end - 5..end));
+    // More versions of one name, alarms and erased ones among them.
+    let world = world();
+    let frank = |kind: &EntryKind<'_>| matches!(kind, EntryKind::User(_) | EntryKind::Domain(_));
+    let seen = (0..world.entries.len())
+        .filter(|index| frank(&Entry::decode(&world.entries[*index]).unwrap().kind));
+    no_two_leaves_convict(&world, seen);
+}
+
+/// `last` of a tip is held to the chain that the signed map has: whatever is put
+/// there, an honest batch convicts nobody.
+#[test]
+fn a_forged_last_entry_convicts_nobody() {
+    type Lie = fn(EntryKind<'_>) -> EntryKind<'_>;
+    let lies: [(&str, Lie); 3] =
+        [("current", still_in_force), ("events", seen_first), ("holder", turned_mailbox)];
+    let batch =
+        |log: &MiniLog, before: &PlainMap, rule_name: &str, last: Option<(Bytes, [u8; 32])>| {
+            let end = log.entries.len();
+            let mut accused = entries(log, end - 3..end, rule_name);
+            let label = Label::of_domain(&"one.example".parse().unwrap());
+            let tip = before.tip(&label).unwrap();
+            let (version, chain) = (tip.version, tip.chain);
+            let map = before.prove(&label);
+            accused.tips = vec![TipProof { label, version, chain, map, last }];
+            broken(accused)
+        };
+    let (honest, before) = far_apart(|kind| kind);
+    let first = honest.entries[2].clone();
+    let genuine = Some((first.clone(), CHAIN_START));
+    for (rule_name, lie) in lies {
+        let (log, before) = far_apart(lie);
+        let findings = judge(&batch(&log, &before, rule_name, genuine.clone())).unwrap();
+        assert_eq!(convicted(&findings), Some(&mirror_of(&log)), "{rule_name}");
+        assert_eq!(rule(&batch(&log, &before, rule_name, None)), "incident-unbroken");
+    }
+    let mut made: Vec<Bytes> = honest.entries[..6].to_vec();
+    made.extend(honest.entries[honest.entries.len() - 6..].iter().cloned());
+    let Entry { time, kind, .. } = Entry::decode(&first).unwrap();
+    let EntryKind::Domain(seen) = kind else { panic!("a domain's") };
+    for current in [0, 2, 7] {
+        let lie = EntryKind::Domain(syndicate::proof::entry::DomainObservation {
+            current,
+            ..seen.clone()
+        });
+        made.push(Entry::new(time, lie).encode().into());
+    }
+    made.push(Entry::new(time, turned_mailbox(EntryKind::Domain(seen))).encode().into());
+    made.push(Bytes::from_static(b"no entry"));
+    let tip = before.tip(&Label::of_domain(&"one.example".parse().unwrap())).unwrap().chain;
+    let mut chains = vec![CHAIN_START, tip, [9; 32], entry_leaf_hash(&first)];
+    chains.extend(before.iter().map(|(_, tip)| tip.chain));
+    for rule_name in ["current", "events", "holder", "version", "directory-root"] {
+        assert_eq!(
+            rule(&batch(&honest, &before, rule_name, genuine.clone())),
+            if rule_name == "directory-root" { "incident-leaves" } else { "incident-unbroken" }
+        );
+        for entry in &made {
+            for chain in &chains {
+                let last = Some((entry.clone(), *chain));
+                let fits = chain_next(chain, &entry_leaf_hash(entry)) == tip;
+                assert_eq!(fits, last == genuine, "only the log's own entry makes its chain");
+                let incident = batch(&honest, &before, rule_name, last);
+                let convicts = judge(&incident).ok().and_then(|findings| findings.convicts);
+                assert_eq!(convicts, None, "{rule_name}");
+            }
+        }
+    }
 }
 
 /// An entry against the bytes that it names.

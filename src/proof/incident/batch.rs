@@ -1,8 +1,9 @@
 //! Which rule some leaves of a log break, as far as these leaves alone tell.
 //!
-//! Three ways: each by itself and in pairs (a version that does not grow); a
-//! whole batch behind its root, replayed over the part of the map that it
-//! touches; a domain's entry against the bytes that it names.
+//! Three ways: each by itself and in pairs (a version that does not grow, an event
+//! that does not fit the version before it); a whole batch behind its root,
+//! replayed over the part of the map that it touches; a domain's entry against
+//! the bytes that it names.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,8 @@ use super::part_map::PartMap;
 use super::verify::Fault;
 use crate::dime::Timestamp;
 use crate::proof::dnssec::Anchor;
-use crate::proof::entry::{self, Blob, Entry, Events, Holder, Kind};
-use crate::proof::replay::{self, Expected, Position, Replayer, Stop};
+use crate::proof::entry::{self, Blob, Carried, Entry, Holder, Kind};
+use crate::proof::replay::{self, Expected, Position, Replayer, Stop, What};
 use crate::proof::{Label, map, observation};
 
 /// A rule that these leaves break.
@@ -37,6 +38,47 @@ pub fn broken(entries: &Entries, anchors: &[Anchor]) -> Result<Option<Broken>, F
         return Ok(Some(found));
     }
     Ok(replay(entries, &leaves)?.and_then(by_rule))
+}
+
+/// The earlier entry that shows, beside the one that breaks a rule, that it does:
+/// two leaves are evidence however far apart they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counterpart {
+    /// The newest one of this label.
+    OfLabel(Label),
+    /// Whatever else than a label carried over, or a root.
+    NotCarried,
+}
+
+impl Counterpart {
+    /// Of the entry that breaks the rule; `None` if no second one is there that
+    /// could show it.
+    pub fn of(broken: &replay::Broken, entry: &[u8]) -> Option<Counterpart> {
+        use replay::Broken;
+        let kind = Entry::decode(entry).ok()?.kind;
+        let (label, Step { version, .. }) = step(0, &kind)?;
+        match broken {
+            // Nothing comes before version 1.
+            Broken::Current { .. } | Broken::Misfit(_) if version < 2 => None,
+            Broken::Version { expected, found } if found >= expected => None,
+            Broken::Current { .. }
+            | Broken::Misfit(_)
+            | Broken::Version { .. }
+            | Broken::Holder
+            | Broken::CarriedTwice => Some(Counterpart::OfLabel(label)),
+            Broken::CarriedMisplaced => Some(Counterpart::NotCarried),
+            _ => None,
+        }
+    }
+
+    /// Whether this entry is one. The newest before the broken one is wanted.
+    pub fn is(&self, entry: &[u8]) -> bool {
+        let Ok(Entry { kind, .. }) = Entry::decode(entry) else { return false };
+        match self {
+            Counterpart::OfLabel(label) => step(0, &kind).is_some_and(|(own, _)| own == *label),
+            Counterpart::NotCarried => ends_carrying(&kind),
+        }
+    }
 }
 
 struct Read<'a> {
@@ -119,23 +161,35 @@ struct Step {
     holder: Holder,
     version: u64,
     current: u64,
-    /// `None`: forgotten.
-    events: Option<Events>,
+    what: What,
 }
 
 fn step(index: u64, kind: &Kind<'_>) -> Option<(Label, Step)> {
-    let (label, holder, version, current, events) = match kind {
+    let (label, holder, version, current, what) = match kind {
         Kind::Domain(seen) => {
             let label = Label::of_domain_text(seen.domain);
-            (label, Holder::Domain, seen.version, seen.current, Some(seen.events))
+            (label, Holder::Domain, seen.version, seen.current, What::Observed(seen.events))
         }
         Kind::User(seen) => {
-            (seen.label, Holder::User, seen.version, seen.current, Some(seen.events))
+            (seen.label, Holder::User, seen.version, seen.current, What::Observed(seen.events))
         }
-        Kind::Forgotten(gone) => (gone.label, Holder::User, gone.version, 0, None),
+        Kind::Forgotten(gone) => (gone.label, Holder::User, gone.version, 0, What::Forgotten),
+        Kind::Carried(carried) => {
+            let Carried { label, holder, version, current, chain, .. } = *carried;
+            (label, holder, version, current, What::Carried(chain))
+        }
         _ => return None,
     };
-    Some((label, Step { index, holder, version, current, events }))
+    Some((label, Step { index, holder, version, current, what }))
+}
+
+/// Whether no label of a predecessor is carried over behind it.
+fn ends_carrying(kind: &Kind<'_>) -> bool {
+    match kind {
+        Kind::Carried(_) | Kind::Root(_) => false,
+        Kind::Genesis(genesis) => genesis.predecessor.is_none(),
+        _ => true,
+    }
 }
 
 /// What two leaves tell, whatever stands between them.
@@ -143,6 +197,7 @@ fn in_pairs(leaves: &[Read<'_>]) -> Vec<Broken> {
     let mut found = Vec::new();
     let mut root: Option<Timestamp> = None;
     let mut closing: Option<u64> = None;
+    let mut carried_all = false;
     let mut steps: BTreeMap<Label, Step> = BTreeMap::new();
     for leaf in leaves {
         let Ok(entry) = &leaf.entry else { continue };
@@ -161,8 +216,13 @@ fn in_pairs(leaves: &[Read<'_>]) -> Vec<Broken> {
         match &entry.kind {
             Kind::Root(_) => root = root.max(Some(entry.time)),
             Kind::Closing(_) => closing = closing.or(Some(leaf.index)),
+            Kind::Carried(_) if carried_all => {
+                let broken = replay::Broken::CarriedMisplaced;
+                found.push(leaf.breaks(broken.rule(), broken.to_string()));
+            }
             _ => {}
         }
+        carried_all |= ends_carrying(&entry.kind);
         if let Some((label, step)) = step(leaf.index, &entry.kind)
             && let Some(before) = steps.insert(label, step)
         {
@@ -189,13 +249,16 @@ fn follows(before: &Step, next: &Step) -> Option<(&'static str, String)> {
     if before.holder != next.holder {
         return broken(replay::Broken::Holder);
     }
+    if let What::Carried(_) = next.what {
+        return broken(replay::Broken::CarriedTwice);
+    }
     let expected = before.version.saturating_add(1);
     let between = next.index - before.index;
     let grown = next.version.saturating_sub(before.version);
     if grown == 0 || grown > between {
         return broken(replay::Broken::Version { expected, found: next.version });
     }
-    let (1, Some(events)) = (grown, next.events) else { return None };
+    let (1, What::Observed(events)) = (grown, next.what) else { return None };
     match entry::current_after(next.holder, events, next.version, before.current) {
         Err(misfit) => broken(replay::Broken::Misfit(misfit)),
         Ok(current) if current != next.current => {
@@ -238,6 +301,12 @@ fn replay(entries: &Entries, leaves: &[Read<'_>]) -> Result<Option<Broken>, Faul
             Ok(_) => {}
             Err(Stop::Unknown(unknown)) => return Err(Fault::UnknownFormat(unknown)),
             Err(Stop::Engine(_)) => return Err(Fault::Lack),
+            // A root does not say what was still to be carried over behind it.
+            Err(Stop::Fault(replay::Fault {
+                broken: replay::Broken::CarriedMisplaced, ..
+            })) if skipped > 0 => {
+                return Ok(None);
+            }
             Err(Stop::Fault(replay::Fault { index, broken })) => {
                 let (rule, words) = (broken.rule(), broken.to_string());
                 return Ok(Some(Broken { index, rule, words, replayed: true }));

@@ -10,7 +10,7 @@ use crate::proof::merkle;
 use crate::proof::note::{KeyType, VerifierKey};
 
 /// Rules that one leaf alone cannot break.
-const BY_CONTEXT: [&str; 13] = [
+const BY_CONTEXT: [&str; 18] = [
     "version",
     "current",
     "events",
@@ -24,6 +24,11 @@ const BY_CONTEXT: [&str; 13] = [
     "directory-root",
     "after-closing",
     "closed",
+    "carried-misplaced",
+    "carried-order",
+    "carried-twice",
+    "carried-count",
+    "carried-root",
 ];
 
 /// Two checkpoints that cannot both be true.

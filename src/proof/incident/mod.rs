@@ -33,6 +33,7 @@ use super::receipt::{Leaf, Receipt};
 use super::{Hash, Label};
 use crate::dime::{Name, Rejection, Timestamp};
 
+pub use batch::Counterpart;
 pub use part_map::{Lack, PartMap};
 pub use verify::{Conviction, Fault, Findings, Party, verify};
 
