@@ -34,6 +34,7 @@ use crate::proof::Label;
 use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::proof::dnssec::{self, Anchor};
 use crate::proof::entry::{self, Entry, Kind};
+use crate::proof::incident::Counterpart;
 use crate::proof::map::MapProof;
 use crate::proof::merkle::leaf_hash;
 use crate::proof::note::{MAX_NOTE, VerifierKey};
@@ -50,6 +51,11 @@ const KEEP: Duration = Duration::from_secs(60);
 const MAX_OWED: usize = 10_000;
 /// Faults that are written down, at most.
 const MAX_FAULTS: usize = 1000;
+/// How long it may take to find the earlier one of two entries that do not fit
+/// together, and to prove both; the fault is told of whether it comes to that or not.
+const SEARCH: Duration = Duration::from_secs(30);
+/// Bundles that are fetched for it at most: half a million entries, mostly 80 MB.
+const SEARCHED: u64 = 2048;
 /// Longest file of faults, bytes.
 const MAX_FAULTS_FILE: u64 = 4 << 20;
 /// The one condition that leaves nothing to be wished for: the log has ended.
@@ -306,7 +312,8 @@ impl Follower {
         if let Err(fault) = self.replayer.finish() {
             let message = format!("The signed tree ends inside a batch: {fault}.");
             let accused = Accused::Rule(fault.broken.rule());
-            let file = self.accuse_batch(&target, &BTreeMap::new(), accused, clock).await;
+            let (before, index) = (BTreeMap::new(), fault.index);
+            let file = self.accuse_batch(&target, &before, index, accused, clock).await;
             self.fault(folder, clock.now(), "RULE", message, true, file, round)?;
             return Ok(());
         }
@@ -432,7 +439,11 @@ impl Follower {
                         }
                         _ => ("RULE", Accused::Rule(rule)),
                     };
-                    let file = self.accuse_batch(target, &before, accused, clock).await;
+                    let pair = self.accuse_pair(target, index, &broken, clock);
+                    let file = match tokio::time::timeout(SEARCH, pair).await {
+                        Ok(Some(file)) => Some(file),
+                        _ => self.accuse_batch(target, &before, index, accused, clock).await,
+                    };
                     self.fault(folder, clock.now(), kind, message, true, file, round)?;
                     return Ok(false);
                 }
@@ -796,12 +807,39 @@ impl Follower {
         folder.write(&name, &file).map(Some)
     }
 
+    /// Evidence of two entries: the one that breaks a rule, and an earlier one that
+    /// it does not fit to, where two can show the rule.
+    async fn accuse_pair(
+        &self,
+        target: &SignedCheckpoint,
+        index: u64,
+        broken: &Broken,
+        clock: &Clock,
+    ) -> Option<Bytes> {
+        let (_, entry) = self.batch.iter().find(|(at, _)| *at == index)?;
+        let counterpart = Counterpart::of(broken, entry)?;
+        let before = self.batch.iter().rev().skip_while(|(at, _)| *at >= index);
+        let found = match before.into_iter().find(|(_, entry)| counterpart.is(entry)) {
+            Some(found) => found.clone(),
+            None => {
+                let tree = target.checkpoint();
+                let bundle = |number| self.source.bundle_of(number, tree);
+                let wanted = |entry: &[u8]| counterpart.is(entry);
+                let first = self.book.replay.size;
+                follow::newest_before(first, SEARCHED, bundle, wanted).await.ok()??
+            }
+        };
+        let (leaves, accused) = (vec![found, (index, entry.clone())], Accused::Rule(broken.rule()));
+        self.accuse(target, leaves, vec![], vec![], accused, clock).await
+    }
+
     /// Evidence that a batch breaks a rule, or does not make its directory root:
     /// the root before it, all its entries, and what the map held of their labels.
     async fn accuse_batch(
         &self,
         target: &SignedCheckpoint,
         before: &BTreeMap<Label, Option<Tip>>,
+        index: u64,
         accused: Accused,
         clock: &Clock,
     ) -> Option<Bytes> {
@@ -822,7 +860,7 @@ impl Follower {
             before.iter().map(|(label, tip)| (*label, *tip, old.prove(label))).collect();
         if leaves.len() > accuse::MAX_LEAVES {
             // The leaf alone: testimony that can be reproduced.
-            leaves.drain(..leaves.len() - 1);
+            leaves.retain(|(at, _)| *at == index);
             tips.clear();
         }
         self.accuse(target, leaves, tips, vec![], accused, clock).await

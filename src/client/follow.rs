@@ -13,7 +13,10 @@
 //! are a [`Fork`]. A smaller checkpoint that is a prefix is older, no more
 //! (threat 28).
 
+use std::future::Future;
+
 use bytes::Bytes;
+use futures::future::join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::http::{HttpError, Site};
@@ -278,6 +281,14 @@ impl LogSource {
         entries.into_iter().nth(place).ok_or_else(|| self.served("too few entries"))
     }
 
+    /// The bundle of this number, as a signed tree has it. Not checked.
+    pub async fn bundle_of(&self, number: u64, tree: &Checkpoint) -> Result<Vec<Bytes>, Error> {
+        let first = number.saturating_mul(u64::from(WIDTH));
+        let found = BundleCoordinate::of_entry(first, tree.size);
+        let (at, _) = found.ok_or_else(|| self.served("too few entries"))?;
+        self.bundle(at).await
+    }
+
     /// Proves leaf `index` in a signed tree, for evidence.
     pub async fn inclusion(&self, index: u64, tree: &Checkpoint) -> Result<Vec<Hash>, Error> {
         let end = index.saturating_add(1);
@@ -401,6 +412,33 @@ impl LogSource {
     }
 }
 
+/// The newest entry before `end` that is wanted, and its index, for evidence:
+/// reads bundles backwards, at most `most` of them, eight at one time. Whether it
+/// is in a tree is for its inclusion to say.
+pub async fn newest_before<E, F>(
+    end: u64,
+    most: u64,
+    bundle: impl Fn(u64) -> F,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Option<(u64, Bytes)>, E>
+where
+    F: Future<Output = Result<Vec<Bytes>, E>>,
+{
+    let width = u64::from(WIDTH);
+    let last = end.div_ceil(width);
+    let numbers: Vec<u64> = (last.saturating_sub(most)..last).rev().collect();
+    for numbers in numbers.chunks(AT_ONCE) {
+        let fetches: Vec<F> = numbers.iter().map(|number| bundle(*number)).collect();
+        for (number, entries) in numbers.iter().zip(join_all(fetches).await) {
+            let entries = (number * width..end).zip(entries?);
+            if let Some(found) = entries.filter(|(_, entry)| wanted(entry)).last() {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn fork(
     smaller: &SignedCheckpoint,
     larger: &SignedCheckpoint,
@@ -429,6 +467,32 @@ fn check_signed(signed: &SignedCheckpoint, key: &VerifierKey) -> Result<(), Reje
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_newest_entry_is_found_in_as_many_bundles() {
+        fn entry(index: u64) -> Bytes {
+            index.to_string().into()
+        }
+        let found = |end: u64, most: u64, wanted: u64| async move {
+            let bundle = |number: u64| async move {
+                let first = number * 256;
+                if first > 700 {
+                    return Err("read for nothing");
+                }
+                Ok((first..first + 256).map(entry).collect::<Vec<_>>())
+            };
+            newest_before(end, most, bundle, |bytes| *bytes == entry(wanted)).await
+        };
+        assert_eq!(found(700, 9, 699).await, Ok(Some((699, entry(699)))));
+        assert_eq!(found(700, 9, 0).await, Ok(Some((0, entry(0)))));
+        assert_eq!(found(512, 9, 511).await, Ok(Some((511, entry(511)))));
+        // Not before it, or too far back.
+        assert_eq!(found(700, 9, 700).await, Ok(None));
+        assert_eq!(found(700, 2, 255).await, Ok(None));
+        assert_eq!(found(700, 2, 256).await, Ok(Some((256, entry(256)))));
+        assert_eq!(found(0, 9, 0).await, Ok(None));
+        assert_eq!(found(769, 9, 3).await, Err("read for nothing"));
+    }
 
     #[test]
     fn a_position_comes_back_as_it_went() {

@@ -23,6 +23,8 @@ pub struct Play {
     pub cosigners: Vec<SigningKey>,
     /// Blobs that are not served.
     pub withheld: BTreeSet<Hash>,
+    /// Tiles and bundles that are not, by their paths.
+    pub hidden: BTreeSet<String>,
     /// Nothing is.
     pub down: bool,
     /// Files of earlier plays stay, where no new one has their name.
@@ -45,6 +47,7 @@ impl Stage {
             log,
             cosigners: Vec::new(),
             withheld: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             down: false,
             keeps: false,
             asked: BTreeMap::new(),
@@ -130,7 +133,7 @@ async fn answer(
         let receipt = play.log.receipt(name, from, checkpoint, Some(play.log.time));
         return receipt.encode().into_response();
     }
-    match play.files.get(path) {
+    match play.files.get(path).filter(|_| !play.hidden.contains(path)) {
         Some(bytes) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
