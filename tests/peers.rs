@@ -38,6 +38,7 @@ use syndicate::proof::dnssec::Anchor;
 use syndicate::proof::draft::{DomainDraft, Draft};
 use syndicate::proof::entry::{
     Blob, Carried, DirectoryRoot, DomainObservation, Event, Events, Genesis, Poks, Predecessor,
+    UserObservation,
 };
 use syndicate::proof::incident::{
     Evidence, Incident, Kind as IncidentKind, verify as verify_incident,
@@ -49,7 +50,7 @@ use syndicate::proof::policy::Policy;
 use syndicate::proof::replay::{Change, MapEngine as _, Tip};
 use syndicate::proof::tile::{BundleCoordinate, Edge, WIDTH, encode_bundle, new_bundles};
 use syndicate::proof::wire::Writer;
-use syndicate::proof::{Entry, Hash, Kind, entry, replay, vrf};
+use syndicate::proof::{Entry, Hash, Kind, Label, entry, replay, vrf};
 use syndicate::resolver::{HickoryResolver, Resolver};
 use syndicate::serve::http;
 use syndicate::store::testing::{Faults, MemoryState, Operation};
@@ -980,35 +981,85 @@ async fn a_liar_without_tiles_is_convicted() {
     assert!(findings.convicts.is_some(), "{findings:?}");
 }
 
+/// A rule that takes the label's version before to see is proved with the entry of
+/// that version, from what was kept of the log, and at the first look.
+#[tokio::test]
+async fn an_entry_kept_long_ago_proves_a_rule() {
+    let (rogue, mut log, _place, node, _clock) = judging().await;
+    (0..600).for_each(|_| log.close(at(2 * MINUTE)));
+    rogue.serve(&log);
+    node.until_good(log.entries.len() as u64).await;
+    let index = log.entries.len();
+    log.batch(at(2 * MINUTE), [orgs()[0].gone(&[Event::RecordExpired])]);
+    let Entry { kind: Kind::Domain(mut gone), time, .. } =
+        Entry::decode(&log.entries[index]).unwrap()
+    else {
+        panic!("a domain")
+    };
+    assert_eq!(gone.current, 0);
+    gone.current = 1;
+    let lie = Entry::new(time, Kind::Domain(gone)).encode();
+    let mut entries = log.entries.clone();
+    entries[index] = lie.into();
+    rogue.serve_entries(&entries);
+    let settled = |now: &Standing| {
+        matches!(now.status, Status::Fault(_) | Status::Condition(Condition::Ours(_)))
+    };
+    let status = node.until(settled).await.status;
+    assert!(matches!(status, Status::Fault(_)), "{status}");
+    assert_eq!(node.accusations(), [IncidentKind::RuleBroken]);
+    let incident = node.filed.0.lock().unwrap()[0].clone();
+    let read = Incident::read(&incident.to_bytes()).unwrap();
+    let findings = verify_incident(&read, &[], None).unwrap();
+    assert!(findings.convicts.is_some(), "{findings:?}");
+    let Evidence::Entries(shown) = &read.evidence else { panic!("{read:?}") };
+    assert_eq!(shown.rule, "current");
+    let places: Vec<u64> = shown.leaves.iter().map(|placed| placed.index).collect();
+    assert_eq!(places, [2, index as u64]);
+    let refused = node.add_checkpoint(request(&entries, 0).to_string()).await;
+    assert_eq!(refused.status, 403, "{}", words(&refused));
+}
+
+/// A log with more labels in one batch than a file holds, and another root than they
+/// make.
+fn too_large_for_a_file() -> MiniLog {
+    let mut log = MiniLog::new();
+    let user = |number: u32| {
+        let mut label = [0; 32];
+        label[..4].copy_from_slice(&number.to_be_bytes());
+        UserObservation {
+            label: Label(label),
+            version: 1,
+            current: 1,
+            commitment: [1; 32],
+            events: Events::of(&[Event::FirstSeen]),
+            held_until: None,
+            coalesced: None,
+        }
+    };
+    let users = (0..5000).map(|number| Entry::new(at(MINUTE), Kind::User(user(number))).encode());
+    log.entries.extend(users.map(Bytes::from));
+    log.close(at(MINUTE));
+    log
+}
+
 /// What an incident cannot prove by itself is looked at twice, and is then the word
-/// of the mirror that filed it: a rule that takes the log before it to see, and a
-/// leaf whose path nobody gives out.
+/// of the mirror that filed it: a batch that is too large to be shown, and a leaf
+/// whose path nobody gives out.
 #[tokio::test]
 async fn what_is_not_proved_is_filed_as_testimony() {
-    let mut log = MiniLog::new();
-    let [one, ..] = orgs();
-    log.batch(at(MINUTE), [first(&one)]);
-    let index = log.entries.len();
-    log.batch(at(2 * MINUTE), [one.gone(&[Event::RecordExpired])]);
-    let in_context = {
-        let mut entries = log.entries.clone();
-        let Entry { kind: Kind::Domain(mut gone), time, .. } =
-            Entry::decode(&log.entries[index]).unwrap()
-        else {
-            panic!("a domain")
-        };
-        assert_eq!(gone.current, 0);
-        gone.current = 1;
-        entries[index] = Entry::new(time, Kind::Domain(gone)).encode().into();
-        entries
-    };
+    let large = too_large_for_a_file();
+    let (counted, index) = (large.entries.clone(), large.entries.len() - 1);
     // More than a page: only the log has the tiles of its end.
+    let mut log = MiniLog::new();
+    log.batch(at(MINUTE), [first(&orgs()[0])]);
     let mut no_entry = log.entries.clone();
     no_entry.resize(16_400, Bytes::from_static(b"no entry"));
     let first_bad = log.entries.len();
-    for (entries, index, rule, has_path) in
-        [(in_context, index, "current", true), (no_entry, first_bad, "wire-value", false)]
-    {
+    for (log, entries, index, kind, rule, has_path) in [
+        (large, counted, index, IncidentKind::DirectoryRootWrong, "labels", true),
+        (log, no_entry, first_bad, IncidentKind::RuleBroken, "wire-value", false),
+    ] {
         let rogue = Rogue::start().await;
         rogue.serve(&log);
         rogue.serve_entries(&entries);
@@ -1020,7 +1071,7 @@ async fn what_is_not_proved_is_filed_as_testimony() {
         node.until(|now| matches!(now.status, Status::Condition(Condition::Ours(_)))).await;
         assert!(node.accusations().is_empty(), "{rule}");
         node.until(|now| matches!(now.status, Status::Fault(_))).await;
-        assert_eq!(node.accusations(), [IncidentKind::RuleBroken], "{rule}");
+        assert_eq!(node.accusations(), [kind], "{rule}");
         let incident = node.filed.0.lock().unwrap()[0].clone();
         let findings = verify_incident(&incident, &[], None).unwrap();
         assert_eq!(findings.convicts, None, "{rule}");

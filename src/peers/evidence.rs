@@ -1,31 +1,41 @@
 //! What goes into an incident about a peer's entry: the leaves that break a rule,
-//! proved to be in the signed tree, and what the map held before them, so that
-//! a reader can replay the batch without the rest of the log.
+//! proved to be in the signed tree. Either two of them, the entry and an earlier
+//! one that it does not fit to, from what is kept of the log; or a batch, and what
+//! the map held before it, so that a reader can replay it without the rest of the
+//! log.
 //!
 //! Each incident is judged here first, as its readers will: what convicts nobody
 //! by itself may come of a map of ours that is damaged, and is looked at once
 //! more before our word is given for it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Error;
 use super::follow::{Accusation, Follower, push_all};
-use crate::client::follow::Page;
+use crate::client::follow::{self, Page};
 use crate::directory;
 use crate::errors::with_sources;
 use crate::proof::Label;
 use crate::proof::checkpoint::SignedCheckpoint;
 use crate::proof::entry::{Entry, Kind};
-use crate::proof::incident::{self, Evidence, Findings, Incident, MAX_LEAVES, Placed, TipProof};
+use crate::proof::incident::{
+    self, Counterpart, Evidence, Findings, Incident, MAX_LEAVES, Placed, TipProof,
+};
 use crate::proof::map::CHAIN_START;
 use crate::proof::receipt::Leaf;
-use crate::proof::replay::Change;
+use crate::proof::replay::{self, Change};
 use crate::proof::tile::Tile;
 
 /// Tries to get the tiles for the evidence.
 const TRIES: usize = 3;
+/// How long it may take to find the earlier entry of two, and to prove both; the
+/// fault is filed whether it comes to that or not.
+const SEARCH: Duration = Duration::from_secs(30);
+/// Bundles that are searched at most: 16 million entries.
+const SEARCHED: u64 = 1 << 16;
 
 /// Leaves, and what belongs to them.
 #[derive(Debug, Default)]
@@ -127,14 +137,73 @@ impl Follower {
         Vec::new()
     }
 
-    /// The batch that entry `index` of a page breaks, from the root before it
-    /// on; if that cannot be had, the entry alone.
-    pub(super) async fn broken_batch(
+    /// What a fault of a page is to be accused with: two entries if they prove it,
+    /// else the batch.
+    pub(super) async fn accusation(
         &mut self,
         page: &Page,
         target: &SignedCheckpoint,
-        index: u64,
-    ) -> Broken {
+        fault: &replay::Fault,
+    ) -> Accusation {
+        let (index, rule) = (fault.index, fault.broken.rule());
+        let why = fault.broken.to_string();
+        let pair = tokio::time::timeout(SEARCH, self.pair(page, target, fault)).await;
+        match pair.unwrap_or(Ok(None)) {
+            Ok(Some(leaves)) => {
+                let pair = Broken { leaves, ..Broken::default() };
+                let accusation = self.broken(target, index, rule, &why, pair);
+                let found = self.judge(&accusation.incident);
+                if found.is_some_and(|findings| findings.convicts.is_some()) {
+                    return accusation;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = with_sources(&error), "no earlier entry for the evidence");
+            }
+        }
+        let batch = self.broken_batch(page, target, index).await;
+        self.broken(target, index, rule, &why, batch)
+    }
+
+    /// The broken entry behind the earlier one that shows the rule, where two
+    /// leaves can show it.
+    async fn pair(
+        &self,
+        page: &Page,
+        target: &SignedCheckpoint,
+        fault: &replay::Fault,
+    ) -> Result<Option<Vec<Placed>>, Error> {
+        let (index, kept) = (fault.index, page.first);
+        let entry = match part(page, index, index + 1) {
+            [entry] => entry.clone(),
+            _ => self.archive().entry(index, kept).await?,
+        };
+        let Some(counterpart) = Counterpart::of(&fault.broken, &entry) else { return Ok(None) };
+        let new = (kept..index).zip(&page.entries);
+        let new = new.filter(|(_, entry)| counterpart.is(entry)).last();
+        let found = match new {
+            Some((at, entry)) => Some((at, entry.clone())),
+            None => {
+                let bundle = |number| self.archive().bundle(number, kept);
+                let wanted = |entry: &[u8]| counterpart.is(entry);
+                follow::newest_before(kept.min(index), SEARCHED, bundle, wanted).await?
+            }
+        };
+        let Some((at, earlier)) = found else { return Ok(None) };
+        let mut leaves = Vec::new();
+        for (at, entry) in [(at, earlier), (index, entry)] {
+            let entry = std::slice::from_ref(&entry);
+            let found = self.leaves(target, &page.tiles, at, entry).await.pop();
+            let Some(placed) = found else { return Ok(None) };
+            leaves.push(placed);
+        }
+        Ok(Some(leaves))
+    }
+
+    /// The batch that entry `index` of a page breaks, from the root before it
+    /// on; if that cannot be had, the entry alone.
+    async fn broken_batch(&mut self, page: &Page, target: &SignedCheckpoint, index: u64) -> Broken {
         let batch = match self.batch(page, target, index).await {
             Ok(batch) => batch,
             Err(error) => {

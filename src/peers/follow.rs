@@ -101,6 +101,12 @@ pub(super) struct Accusation {
     pub(super) words: String,
 }
 
+impl From<Accusation> for Halt {
+    fn from(accusation: Accusation) -> Halt {
+        Halt::Fault(Box::new(accusation))
+    }
+}
+
 impl From<Error> for Halt {
     fn from(error: Error) -> Halt {
         Halt::Condition(Condition::Ours(with_sources(&error)))
@@ -373,7 +379,8 @@ impl Follower {
                 let blobs = [record, org_signet, dnssec_chain].into_iter().flatten().collect();
                 let leaves = vec![self.leaf(target, &page.tiles, index, bytes).await];
                 let broken = evidence::Broken { leaves, blobs, ..evidence::Broken::default() };
-                Err(self.broken(target, index, rejection.rule, &rejection.message, broken))
+                let (rule, why) = (rejection.rule, &rejection.message);
+                Err(self.broken(target, index, rule, why, broken).into())
             }
         }
     }
@@ -454,11 +461,7 @@ impl Follower {
             Err(stop) => stop,
         };
         Err(match stop {
-            Stop::Fault(fault) => {
-                let batch = self.broken_batch(page, target, fault.index).await;
-                let why = fault.broken.to_string();
-                self.broken(target, fault.index, fault.broken.rule(), &why, batch)
-            }
+            Stop::Fault(fault) => self.accusation(page, target, &fault).await.into(),
             Stop::Unknown(unknown) => {
                 let condition = Condition::UnknownFormat(unknown.to_string());
                 self.outdated = Some(condition.clone());
@@ -479,14 +482,14 @@ impl Follower {
         Halt::Fault(Box::new(Accusation { incident, index: None, words }))
     }
 
-    fn broken(
+    pub(super) fn broken(
         &self,
         target: &SignedCheckpoint,
         index: u64,
         rule: &str,
         why: &str,
         broken: evidence::Broken,
-    ) -> Halt {
+    ) -> Accusation {
         let entries = incident::Entries {
             key: self.peer.key().clone(),
             checkpoint: target.clone(),
@@ -501,7 +504,7 @@ impl Follower {
             _ => Incident::rule_broken(&observer, at, entries),
         };
         let words = format!("entry {index} breaks the rule {rule}: {why}");
-        Halt::Fault(Box::new(Accusation { incident, index: Some(index), words }))
+        Accusation { incident, index: Some(index), words }
     }
 
     pub(super) fn anchors(&self) -> &[Anchor] {
@@ -529,7 +532,8 @@ impl Follower {
             let leaves = vec![self.leaf(target, &[], size - 1, &entry).await];
             let broken = evidence::Broken { leaves, ..evidence::Broken::default() };
             let why = fault.broken.to_string();
-            return Err(self.broken(target, size - 1, fault.broken.rule(), &why, broken));
+            let rule = fault.broken.rule();
+            return Err(self.broken(target, size - 1, rule, &why, broken).into());
         }
         if !self.kept.caught_up {
             self.kept.caught_up = true;
