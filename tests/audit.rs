@@ -33,7 +33,7 @@ use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::key::Owner;
 use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::proof::draft::{DomainDraft, Draft};
-use syndicate::proof::entry::{DirectoryRoot, DomainObservation, Event, Events, Poks};
+use syndicate::proof::entry::{Closing, DirectoryRoot, DomainObservation, Event, Events, Poks};
 use syndicate::proof::incident::{self, Incident, Party};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::Receipt;
@@ -231,6 +231,35 @@ async fn honest_troubles_are_conditions() {
     // It stays so, and is said once.
     let round = auditor.round().await;
     assert!(round.notices.is_empty() && round.unchecked && !round.alarm);
+
+    // One that no map holds, under a root that fits. It was not looked into, and is not
+    // in a later round or process either.
+    let newer = || {
+        let log_key = key(Owner::User, 1).signing_key();
+        let closing = Closing { origin: "log.example/2", log_key, vrf_key: [0; 32] };
+        let mut entry = Entry::new(at(2 * MINUTE), Kind::Closing(closing));
+        entry.format = entry::FORMAT + 1;
+        Bytes::from(entry.encode())
+    };
+    let stage = Stage::new(small(at(0))).await;
+    stage.change(|play| {
+        play.log.entries.push(newer());
+        play.log.close(at(2 * MINUTE));
+    });
+    clock.set(at(2 * MINUTE));
+    let mut auditor = Auditor::new(&stage.url, &clock);
+    assert_eq!(kinds(&auditor.round().await.notices), ["UPGRADE", "FOLLOWED"]);
+    let round = auditor.round().await;
+    assert!(round.notices.is_empty() && !round.is_well());
+    let mut auditor = auditor.again(&stage.url);
+    assert_eq!(kinds(&auditor.round().await.notices), ["UPGRADE"]);
+
+    // One at the very end: it may be a root, which this program does not know.
+    stage.change(|play| play.log.entries.push(newer()));
+    let round = auditor.round().await;
+    assert!(round.notices.is_empty() && round.unchecked && !round.alarm);
+    let mut auditor = auditor.again(&stage.url);
+    assert_eq!(alarms(&auditor.round().await.notices), [""; 0]);
 
     // The end of a log.
     let stage = Stage::new(small(at(0))).await;

@@ -309,7 +309,16 @@ impl Follower {
         if !self.follow(&target, folder, clock, progress, round).await? {
             return Ok(());
         }
+        // In every round: what was not judged once is not judged by being old.
+        let unknown = self.replayer.unknown();
+        if let Some(unknown) = unknown {
+            self.upgrade(clock.now(), unknown, round);
+        }
         if let Err(fault) = self.replayer.finish() {
+            if unknown.is_some() {
+                // Perhaps this program does not know a root when it sees one.
+                return Ok(());
+            }
             let message = format!("The signed tree ends inside a batch: {fault}.");
             let accused = Accused::Rule(fault.broken.rule());
             let (before, index) = (BTreeMap::new(), fault.index);
@@ -447,9 +456,6 @@ impl Follower {
                     self.fault(folder, clock.now(), kind, message, true, file, round)?;
                     return Ok(false);
                 }
-            }
-            if let Some(unknown) = self.replayer.unknown() {
-                self.upgrade(clock.now(), unknown, round);
             }
             self.reached = page.position;
             progress(Progress {
