@@ -24,7 +24,7 @@ use mirror::Mirror;
 use serde_json::Value;
 use stage::Stage;
 use syndicate::audit::{
-    Comparisons, Folder, Follower, Notice, Options, Outlets, Round, Watch, WatchOptions,
+    Comparisons, Folder, Follower, MAX_OWED, Notice, Options, Outlets, Round, Watch, WatchOptions,
     WatchRound, Weight,
 };
 use syndicate::client::DnsRoot;
@@ -90,9 +90,13 @@ impl Auditor {
     }
 
     fn of(url: &str, clock: &Clock, policy: Policy, root: DnsRoot, place: TempDir) -> Auditor {
+        let (url, key, max_owed) = (url.to_owned(), log_vkey(), MAX_OWED);
+        Auditor::with(Options { url, key, policy, root, max_owed }, clock, place)
+    }
+
+    fn with(options: Options, clock: &Clock, place: TempDir) -> Auditor {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = Folder::open(place.path()).unwrap();
-        let options = Options { url: url.to_owned(), key: log_vkey(), policy, root };
         let (follower, opened) = Follower::open(options, &folder, clock.now()).unwrap();
         Auditor { clock: clock.clone(), place, folder, follower, opened }
     }
@@ -472,10 +476,70 @@ async fn bytes_that_are_not_served_are_asked_for_again() {
     // A restart forgets nothing of it.
     let mut auditor = auditor.again(&stage.url);
     assert_eq!(alarms(&auditor.round().await.notices), ["BLOB_UNSERVED"]);
-    stage.change(|play| play.withheld.clear());
+    // No answer at all does not end the alarm.
+    stage.change(|play| play.failing = play.withheld.clone());
     let round = auditor.round().await;
-    assert_eq!(kinds(&round.notices), ["SERVED"]);
+    assert_eq!(kinds(&round.notices), ["UNREACHABLE"]);
+    assert!(round.alarm);
+    stage.change(|play| {
+        play.failing.clear();
+        play.withheld.clear();
+    });
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["SERVED", "OVER"]);
     assert!(!round.alarm);
+}
+
+/// What there is no room to note is not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_owes_much_is_followed_no_further() {
+    let clock = Clock::manual(at(2 * MINUTE));
+    let stage = Stage::new(small(at(0))).await;
+    let record = entry::Blob::of(orgs()[0].record().as_bytes()).sha256;
+    stage.change(|play| play.failing = BTreeSet::from([record]));
+    let (url, key) = (stage.url.clone(), log_vkey());
+    let options = Options { url, key, policy: policy(), root: DnsRoot::Public, max_owed: 1 };
+    let mut auditor = Auditor::with(options, &clock, tempfile::tempdir().unwrap());
+    assert_eq!(kinds(&auditor.round().await.notices), ["UNREACHABLE", "FOLLOWED"]);
+    stage.change(|play| play.log.batch(at(2 * MINUTE), []));
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["OWING"]);
+    assert!(round.unchecked);
+    // It goes on by itself.
+    stage.change(|play| play.failing.clear());
+    assert_eq!(kinds(&auditor.round().await.notices), ["OVER"]);
+    let round = auditor.round().await;
+    assert_eq!(kinds(&round.notices), ["FOLLOWED", "OVER"]);
+    assert!(round.is_well());
+}
+
+/// A log chooses the moment at which its auditor is stopped, if it answers slowly
+/// enough: what was not looked into then is looked into by the next run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_leaves_behind_is_looked_into() {
+    let clock = Clock::manual(at(2 * MINUTE));
+    let [one, two, _] = orgs();
+    let Draft::Domain(draft) = one.draft(&[Event::FirstSeen], Dnssec::Indeterminate) else {
+        unreachable!()
+    };
+    let other = Bytes::copy_from_slice(two.signet().bytes());
+    let hash = hex::encode(entry::Blob::of(&other).sha256);
+    let mut log = MiniLog::starting(at(0));
+    log.batch(at(MINUTE), [Draft::Domain(DomainDraft { org_signet: Some(other), ..draft })]);
+    let stage = Stage::new(log).await;
+    stage.change(|play| play.hanging = BTreeSet::from([format!("v1/blob/{hash}")]));
+    let mut auditor = Auditor::new(&stage.url, &clock);
+    tokio::select! {
+        round = auditor.round() => panic!("{:?}", kinds(&round.notices)),
+        () = stage.hung() => {}
+    }
+    stage.change(|play| play.hanging.clear());
+    let mut auditor = auditor.again(&stage.url);
+    let round = auditor.round().await;
+    assert_eq!(alarms(&round.notices), ["ORG_SIGNET"]);
+    assert!(round.alarm && convicts(&round.notices[0]));
+    let mut auditor = auditor.again(&stage.url);
+    assert_eq!(alarms(&auditor.round().await.notices), ["FAULT_STANDS"]);
 }
 
 /// What the bytes say is held against the entry: POKs, org signet.

@@ -41,7 +41,7 @@ pub struct Book {
     /// The last directory root.
     pub root: Hash,
     pub domains: BTreeMap<Domain, Seen>,
-    /// Entries of domains whose bytes were not served: index and entry.
+    /// Entries of domains whose bytes were not fetched and judged: index and entry.
     pub owed: BTreeMap<u64, Vec<u8>>,
     /// A DNSSEC chain of this log led to the DNS root that is believed.
     pub rooted: bool,

@@ -47,8 +47,9 @@ use crate::proof::replay::{
 const AT_ONCE: usize = 8;
 /// The state is kept at least so often while much is read.
 const KEEP: Duration = Duration::from_secs(60);
-/// Entries whose bytes a log still owes, at most; beyond it none is noted.
-const MAX_OWED: usize = 10_000;
+/// Entries whose bytes a log owes: with so many it is followed no further until it
+/// serves some. One page more can come above that.
+pub const MAX_OWED: usize = 10_000;
 /// Faults that are written down, at most.
 const MAX_FAULTS: usize = 1000;
 /// How long it may take to find the earlier one of two entries that do not fit
@@ -69,6 +70,8 @@ pub struct Options {
     pub key: VerifierKey,
     pub policy: Policy,
     pub root: DnsRoot,
+    /// [`MAX_OWED`].
+    pub max_owed: usize,
 }
 
 /// One log on its way through an audit.
@@ -80,6 +83,7 @@ pub struct Follower {
     /// from the first chain on.
     anchors: Vec<Anchor>,
     only: bool,
+    max_owed: usize,
     /// Of the folder's files.
     prefix: String,
     held: Option<Held>,
@@ -182,7 +186,7 @@ impl Follower {
         folder: &Folder,
         now: Timestamp,
     ) -> Result<(Follower, Vec<Notice>), Error> {
-        let Options { url, key, policy, root } = options;
+        let Options { url, key, policy, root, max_owed } = options;
         let prefix = hex::encode(&Sha256::digest(key.to_string())[..8]);
         let mut notices = Vec::new();
         let mut damaged = |what: String| {
@@ -233,6 +237,7 @@ impl Follower {
             policy,
             anchors,
             only,
+            max_owed,
             prefix,
             held,
             seen_before: None,
@@ -306,7 +311,9 @@ impl Follower {
         }
         self.hold(folder, &target, looked_at)?;
         let before = self.book.replay.size;
-        if !self.follow(&target, folder, clock, progress, round).await? {
+        let reached = self.follow(&target, folder, clock, progress, round).await?;
+        self.ask_again(before, folder, clock, &target, round).await?;
+        if !reached {
             return Ok(());
         }
         // In every round: what was not judged once is not judged by being old.
@@ -326,7 +333,6 @@ impl Follower {
             self.fault(folder, clock.now(), "RULE", message, true, file, round)?;
             return Ok(());
         }
-        self.ask_again(before, folder, clock, &target, round).await?;
         self.judge_age(clock.now(), round);
         self.keep(folder, before != self.book.replay.size)?;
         if before != self.book.replay.size {
@@ -414,6 +420,16 @@ impl Follower {
         round: &mut Round,
     ) -> Result<bool, Error> {
         while self.reached.size() < target.checkpoint().size {
+            if self.book.owed.len() >= self.max_owed {
+                round.unchecked = true;
+                let message = format!(
+                    "What is behind {} entries could not be fetched; until some of it is \
+                     served, the log is followed no further.",
+                    self.book.owed.len()
+                );
+                self.condition(clock.now(), "OWING", message, round);
+                return Ok(false);
+            }
             let page = match self.source.page(&self.reached, target).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -429,6 +445,11 @@ impl Follower {
                      dates back."
                 );
                 self.condition(clock.now(), "LATE_ROOT", message, round);
+            }
+            // Whoever is stopped while they are looked into owes that to the next run:
+            // the book stands behind them already.
+            for claim in &replayed.claims {
+                self.book.owed.insert(claim.index, claim.entry.to_vec());
             }
             self.examine(replayed.claims, target, folder, clock, round).await?;
             match replayed.stop {
@@ -549,7 +570,8 @@ impl Follower {
         (index >= size && time.plus(MAX_FUTURE) < seen_at).then_some((index, time))
     }
 
-    /// Looks into the bytes behind entries.
+    /// Looks into the bytes behind entries that are owed; what is settled is not
+    /// owed any more.
     async fn examine(
         &mut self,
         claims: Vec<Claim>,
@@ -558,17 +580,21 @@ impl Follower {
         clock: &Clock,
         round: &mut Round,
     ) -> Result<(), Error> {
-        let (source, anchors) = (&self.source, &self.anchors);
+        let (source, anchors) = (&self.source.clone(), &self.anchors.clone());
         let looked = claims.into_iter().map(|claim| async move {
             let found = evidence::examine(source, &claim, anchors).await;
             (claim, found)
         });
-        let looked: Vec<(Claim, Result<Found, follow::Error>)> =
-            stream::iter(looked.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
-        for (claim, found) in looked {
-            self.book.owed.remove(&claim.index);
-            let was_accused = self.accused.remove(&claim.index);
+        // Each is judged as it comes: one that is slow keeps back no other's fault.
+        let mut looked = stream::iter(looked.collect::<Vec<_>>()).buffered(AT_ONCE);
+        while let Some((claim, found)) = looked.next().await {
+            let index = claim.index;
+            let settled = !matches!(found, Ok(Found::Unserved { .. }) | Err(_));
+            let was_accused = self.accused.remove(&index);
             self.found(claim, found, was_accused, target, folder, clock, round).await?;
+            if settled {
+                self.book.owed.remove(&index);
+            }
         }
         Ok(())
     }
@@ -619,7 +645,6 @@ impl Follower {
                 self.condition(now, "OTHER_DNS_ROOT", message.to_owned(), round);
             }
             Ok(Found::Unserved { what }) => {
-                self.owe(&claim);
                 if !was_accused {
                     let message = format!(
                         "Entry {index} names a {what} that the log does not serve, so what it \
@@ -648,17 +673,14 @@ impl Follower {
                 self.fault(folder, now, kind, message, false, file, round)?;
             }
             Err(error) => {
-                self.owe(&claim);
+                // No answer is not the bytes.
+                if was_accused {
+                    self.accused.insert(index);
+                }
                 self.unchecked(now, &error, round);
             }
         }
         Ok(())
-    }
-
-    fn owe(&mut self, claim: &Claim) {
-        if self.book.owed.len() < MAX_OWED {
-            self.book.owed.insert(claim.index, claim.entry.to_vec());
-        }
     }
 
     /// Asks again for what was owed before this round, which began at `size`.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 pub use book::{Book, Damage};
 pub use compare::{Comparison, Comparisons};
 pub use folder::Folder;
-pub use follower::{Follower, Options, Progress, Round, key_of};
+pub use follower::{Follower, MAX_OWED, Options, Progress, Round, key_of};
 pub use notice::{Notice, Weight};
 pub use outlet::Outlets;
 pub use tree::Tree;

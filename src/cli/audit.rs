@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::join_all;
-use syndicate::audit::{Comparisons, Folder, Follower, Notice, Options, Progress, key_of};
+use syndicate::audit::{Comparisons, Folder, Follower, MAX_OWED, Notice, Options, Progress, key_of};
 use syndicate::client::{DnsRoot, Policy};
 use syndicate::clock::Clock;
 use syndicate::dime::Domain;
@@ -83,7 +83,8 @@ async fn audit(
         let key = key_of(&url, policy).await?;
         let key = key.with_context(|| format!("the policy believes no log at {url}"))?;
         anyhow::ensure!(keys.insert(key.to_string()), "{url}: this log is named twice");
-        let options = Options { url, key, policy: policy.clone(), root: root.clone() };
+        let (policy, root, max_owed) = (policy.clone(), root.clone(), MAX_OWED);
+        let options = Options { url, key, policy, root, max_owed };
         let (log, found) = Follower::open(options, &folder, clock.now())?;
         logs.push(log);
         notices.extend(found);

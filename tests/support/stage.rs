@@ -14,6 +14,7 @@ use syndicate::proof::Hash;
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::tile::{BundleCoordinate, Edge, encode_bundle, new_bundles};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::mini_log::MiniLog;
 
@@ -25,6 +26,10 @@ pub struct Play {
     pub withheld: BTreeSet<Hash>,
     /// Tiles and bundles that are not, by their paths.
     pub hidden: BTreeSet<String>,
+    /// Blobs that the server fails at.
+    pub failing: BTreeSet<Hash>,
+    /// Paths whose answer does not come.
+    pub hanging: BTreeSet<String>,
     /// Nothing is.
     pub down: bool,
     /// Files of earlier plays stay, where no new one has their name.
@@ -32,6 +37,7 @@ pub struct Play {
     /// How often each kind of path was asked for.
     pub asked: BTreeMap<String, usize>,
     files: BTreeMap<String, Bytes>,
+    hung: Arc<Notify>,
 }
 
 /// The server.
@@ -48,10 +54,13 @@ impl Stage {
             cosigners: Vec::new(),
             withheld: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            hanging: BTreeSet::new(),
             down: false,
             keeps: false,
             asked: BTreeMap::new(),
             files: BTreeMap::new(),
+            hung: Arc::default(),
         };
         let play = Arc::new(Mutex::new(play));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -78,6 +87,12 @@ impl Stage {
         self.change(|play| play.log = log);
     }
 
+    /// Waits until somebody waits for what does not come.
+    pub async fn hung(&self) {
+        let hung = self.play.lock().unwrap().hung.clone();
+        hung.notified().await;
+    }
+
     pub fn asked(&self, kind: &str) -> usize {
         self.play.lock().unwrap().asked.get(kind).copied().unwrap_or(0)
     }
@@ -102,8 +117,16 @@ async fn answer(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let mut play = play.lock().unwrap();
     let path = uri.path().trim_start_matches('/');
+    let hung = {
+        let play = play.lock().unwrap();
+        play.hanging.contains(path).then(|| play.hung.clone())
+    };
+    if let Some(hung) = hung {
+        hung.notify_one();
+        return std::future::pending().await;
+    }
+    let mut play = play.lock().unwrap();
     let kind = path.rsplit_once('/').map_or(path, |(kind, _)| kind).to_owned();
     *play.asked.entry(kind).or_default() += 1;
     if play.down {
@@ -117,6 +140,9 @@ async fn answer(
     if let Some(hash) = path.strip_prefix("v1/blob/") {
         let mut sha256 = [0; 32];
         hex::decode_to_slice(hash, &mut sha256).unwrap();
+        if play.failing.contains(&sha256) {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         let blob = play.log.blobs.get(&sha256).filter(|_| !play.withheld.contains(&sha256));
         return match blob {
             Some(blob) => blob.clone().into_response(),
