@@ -35,6 +35,7 @@ use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::proof::draft::{DomainDraft, Draft};
 use syndicate::proof::entry::{Closing, DirectoryRoot, DomainObservation, Event, Events, Poks};
 use syndicate::proof::incident::{self, Incident, Party};
+use syndicate::proof::note::SigningKey;
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::Receipt;
 use syndicate::proof::replay::MapEngine as _;
@@ -724,11 +725,15 @@ impl Owner_ {
     }
 
     fn at(url: &str, names: &[&str], place: TempDir) -> Owner_ {
+        Owner_::with(url, names, policy(), place)
+    }
+
+    fn with(url: &str, names: &[&str], policy: Policy, place: TempDir) -> Owner_ {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = WatchOptions {
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             mirrors: vec![url.to_owned()],
-            policy: policy(),
+            policy,
             root: DnsRoot::Public,
         };
         let folder = Folder::open(place.path()).unwrap();
@@ -897,6 +902,39 @@ async fn what_cannot_be_judged_is_no_alarm_to_owners() {
     let (notices, changed, _) = owner.round(4).await;
     assert_eq!(kinds(&notices), ["REFUSED"]);
     assert!(changed);
+}
+
+/// A mirror that answers out of another log of the policy, whose receipts it fetches
+/// like anybody: what its own log says of the name is not judged then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_does_not_hide_behind_another_log() {
+    let [one, ..] = orgs();
+    let other = || {
+        let mut log = MiniLog::of("other.example/1", [21; 32]);
+        let domain = one.draft(&[Event::FirstSeen], Dnssec::Indeterminate);
+        log.batch(at(MINUTE), [domain, alice(1, Event::FirstSeen, at(MINUTE))]);
+        log
+    };
+    let other_vkey = SigningKey::ed25519("other.example/1", &[21; 32]).unwrap().verifier();
+    let stage = Stage::new(small(at(0))).await;
+    for url in [format!("{}/", stage.url), String::new()] {
+        let text = format!("log {} {url}\nlog {other_vkey}\nquorum none\n", log_vkey());
+        let policy = Policy::parse(text.replace(" \n", "\n").as_bytes()).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let mut owner = Owner_::with(&stage.url, &NAMES[..1], policy.clone(), place);
+        stage.show(small(at(0)));
+        assert_eq!(kinds(&owner.round(2).await.0), ["WATCHED"]);
+        stage.show(other());
+        let (notices, changed, unanswered) = owner.round(2).await;
+        assert_eq!(kinds(&notices), ["OTHER_LOG"], "{url}");
+        assert!(!changed && unanswered);
+        // Also of a name that is new here, and in another process.
+        drop(owner.watch);
+        let mut owner = Owner_::with(&stage.url, &NAMES[..2], policy, owner.place);
+        assert_eq!(kinds(&owner.round(2).await.0), ["OTHER_LOG"; 2], "{url}");
+        stage.show(small(at(0)));
+        assert_eq!(kinds(&owner.round(2).await.0), ["RECOVERED", "WATCHED"]);
+    }
 }
 
 // The commands.

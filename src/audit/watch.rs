@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Error, Folder, Notice, Weight, accuse};
 use crate::client::follow::{Fork, LogSource, Relation};
-use crate::client::{self, Ask, DnsRoot, Judgement, Mirror, Policy};
+use crate::client::{self, Ask, DnsRoot, Judgement, Mirror, Policy, is_same_place};
 use crate::dime::{Name, Timestamp};
 use crate::proof::Hash;
 use crate::proof::checkpoint::SignedCheckpoint;
@@ -225,6 +225,19 @@ impl Watch {
                 return Ok(());
             }
         };
+        let expected = self.expected_at(&url);
+        if !expected.is_empty() && !expected.contains(said.origin.as_str()) {
+            let expected: Vec<&str> = expected.into_iter().collect();
+            let message = format!(
+                "The mirror answered out of the log {}, where {} is expected: what that one \
+                 says of the name was not seen.",
+                said.origin,
+                expected.join(" or ")
+            );
+            let condition = notice(Weight::Condition, "OTHER_LOG", &url, message);
+            self.stand(name, at, condition, round);
+            return Ok(());
+        }
         let Ok(checkpoint) = SignedCheckpoint::parse(&receipt.checkpoint) else { return Ok(()) };
         let fresh = Memory::of(&url, &receipt, checkpoint, said, &self.known);
         let Some(old) = self.known.get(&(name.clone(), said.origin.clone())).cloned() else {
@@ -323,6 +336,20 @@ impl Watch {
         let there = of_name.clone().find(|(_, memory)| memory.url == url);
         let only = (self.options.policy.logs().len() == 1).then(|| of_name.next()).flatten();
         there.or(only).map(|(_, memory)| memory)
+    }
+
+    /// Origins of the logs that are looked for at a mirror, by the policy, else by what
+    /// is remembered: believed in another log's place, it could hide what it does in its
+    /// own. None: nobody has said.
+    fn expected_at(&self, url: &str) -> BTreeSet<&str> {
+        let logs = self.options.policy.logs().iter();
+        let here = logs.filter(|log| log.url.as_ref().is_some_and(|at| is_same_place(at, url)));
+        let named: BTreeSet<&str> = here.map(|log| log.key.name()).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let known = self.known.values().filter(|memory| memory.url == url);
+        known.map(|memory| memory.origin.as_str()).collect()
     }
 
     async fn relate(

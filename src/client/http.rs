@@ -204,6 +204,15 @@ impl std::fmt::Debug for Hook {
     }
 }
 
+/// Whether two URLs are one place, however they are written.
+pub fn is_same_place(one: &str, other: &str) -> bool {
+    let place = |url: &str| {
+        let url = address(url).ok()?;
+        Some((url.origin(), url.path().trim_end_matches('/').to_owned()))
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
 /// `http://…` or `https://…`, without names and passwords.
 fn address(url: &str) -> Result<Url, HttpError> {
     let refuse = |why: &str| HttpError::Url { url: url.to_owned(), why: why.to_owned() };
@@ -274,4 +283,23 @@ fn tls(roots: &Roots) -> rustls::ClientConfig {
         .with_safe_default_protocol_versions()
         .expect("ring speaks the versions that rustls has by default");
     builder.with_root_certificates(roots.store()).with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_same_however_it_is_written() {
+        for (one, other, same) in [
+            ("https://a.example", "https://A.example:443/", true),
+            ("https://a.example/log", "https://a.example/log/", true),
+            ("https://a.example", "https://b.example", false),
+            ("https://a.example", "http://a.example", false),
+            ("https://a.example", "https://a.example/log", false),
+            ("a.example", "a.example", false),
+        ] {
+            assert_eq!(is_same_place(one, other), same, "{one} {other}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub use accuse::{Reported, keep, report};
 pub use ask::{NamedBy, Proof, Said};
 pub use check::{Answer as PlaceAnswer, Check, CheckError, Options, PATIENCE, check};
 pub use fetch::{Ask, Error, Fault, Mirror, fetch};
-pub use http::{Answer, Hook, HttpError, Site, Sites};
+pub use http::{Answer, Hook, HttpError, Site, Sites, is_same_place};
 pub use judge::{DnsRoot, Judgement, judge};
 pub use memory::{Memory, MemoryError};
 pub use trust::{Policy, TrustError, policy_of_file, policy_of_log};
