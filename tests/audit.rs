@@ -11,7 +11,7 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,25 +24,27 @@ use mirror::Mirror;
 use serde_json::Value;
 use stage::Stage;
 use syndicate::audit::{
-    Comparisons, Folder, Follower, MAX_OWED, Notice, Options, Outlets, Round, Watch, WatchOptions,
-    WatchRound, Weight,
+    Comparisons, Folder, Follower, MAX_OWED, Notice, Options, Outlets, Round, Seen, Watch,
+    WatchOptions, Weight,
 };
 use syndicate::client::DnsRoot;
 use syndicate::clock::Clock;
 use syndicate::demo::dns::PrivateDns;
 use syndicate::dime::key::Owner;
-use syndicate::dime::{Dnssec, Timestamp};
+use syndicate::dime::{Dnssec, Domain, Timestamp};
 use syndicate::proof::draft::{DomainDraft, Draft};
 use syndicate::proof::entry::{Closing, DirectoryRoot, DomainObservation, Event, Events, Poks};
 use syndicate::proof::incident::{self, Incident, Party};
-use syndicate::proof::note::SigningKey;
+use syndicate::proof::note::{SigningKey, VerifierKey};
 use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::Receipt;
 use syndicate::proof::replay::MapEngine as _;
 use syndicate::proof::{Entry, Kind, entry};
 use syndicate::resolver::{HickoryResolver, Resolver};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
+use tokio::process::ChildStdout;
 
 /// Ten minutes ago: processes judge by the machine's clock.
 fn base() -> Timestamp {
@@ -104,6 +106,13 @@ impl Auditor {
 
     async fn round(&mut self) -> Round {
         self.follower.round(&self.folder, &self.clock, &mut |_| ()).await.unwrap()
+    }
+
+    /// What the log shows of the domains that a round touched.
+    fn shown(&self, round: &Round) -> BTreeMap<Domain, Arc<Seen>> {
+        let domains = self.follower.domains().iter();
+        let touched = domains.filter(|(domain, _)| round.touched.contains(*domain));
+        touched.map(|(domain, seen)| (domain.clone(), seen.clone())).collect()
     }
 
     /// Ends, and begins again on what is kept.
@@ -695,9 +704,10 @@ async fn domains_are_compared_across_logs() {
         behind.show(shown);
         let (ours, theirs) = (a.round().await, b.round().await);
         assert!(!ours.alarm && !theirs.alarm);
-        let touched = ours.touched.union(&theirs.touched).cloned().collect();
-        let logs = [("a", a.follower.domains()), ("b", b.follower.domains())];
-        let found = comparisons.update(&logs, &touched);
+        // What the first one shows waits until the other was looked at as well.
+        assert_eq!(comparisons.looked(0, "a", a.shown(&ours)), []);
+        let mut found = comparisons.looked(1, "b", b.shown(&theirs));
+        found.extend(comparisons.rest());
         let notices: Vec<Notice> = found.iter().map(|f| f.notice(clock.now())).collect();
         assert_eq!(self::kinds(&notices), kinds);
         assert_eq!(alarms(&notices), [""; 0]);
@@ -706,8 +716,8 @@ async fn domains_are_compared_across_logs() {
     let victim = Stage::new(log(&[&one, &forged])).await;
     let mut c = Auditor::new(&victim.url, &clock);
     let round = c.round().await;
-    let logs = [("a", a.follower.domains()), ("c", c.follower.domains())];
-    let found = Comparisons::default().update(&logs, &round.touched);
+    assert_eq!(comparisons.looked(2, "c", c.shown(&round)), []);
+    let found = comparisons.looked(0, "a", BTreeMap::new());
     assert_eq!(found[0].notice(clock.now()).kind, "DIVERGED");
     assert_eq!(found[0].notice(clock.now()).weight, Weight::Condition);
 }
@@ -737,15 +747,20 @@ impl Owner_ {
             root: DnsRoot::Public,
         };
         let folder = Folder::open(place.path()).unwrap();
-        Owner_ { watch: Watch::open(options, folder).unwrap(), place }
+        Owner_ { watch: Watch::open(options, folder).unwrap().remove(0), place }
     }
 
     /// A round at this minute; gives its notices, and changed, unanswered.
     async fn round(&mut self, minutes: u64) -> (Vec<Notice>, bool, bool) {
-        let round: WatchRound = self.watch.round(at(minutes * MINUTE)).await.unwrap();
-        let told = (round.notices.clone(), round.changed, round.unanswered);
-        self.watch.keep(round).unwrap();
-        told
+        let (mut notices, mut changed, mut unanswered) = (Vec::new(), false, false);
+        for name in self.watch.begin() {
+            let visit = self.watch.visit(&name, at(minutes * MINUTE)).await.unwrap();
+            notices.extend(visit.notices.iter().cloned());
+            changed |= visit.changed;
+            unanswered |= visit.unanswered;
+            self.watch.keep(visit).unwrap();
+        }
+        (notices, changed, unanswered)
     }
 
     fn again(self, url: &str, names: &[&str]) -> Owner_ {
@@ -1106,13 +1121,106 @@ async fn audit_tells_by_line_hook_and_exit_code() {
     assert_eq!(code, 2, "nobody is believed");
 }
 
+/// A command that is heard while it runs. Killed when dropped.
+struct Running {
+    child: tokio::process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_syndicate"));
+        command.args(arguments).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = self.lines.next_line().await.unwrap();
+        serde_json::from_str(&line.expect("it ended")).unwrap()
+    }
+
+    /// SIGTERM; gives the exit code.
+    async fn stop(mut self) -> Option<i32> {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.child.wait().await.unwrap().code()
+    }
+}
+
+/// A log or mirror that does not answer.
+async fn slow() -> (Stage, VerifierKey) {
+    let stage = Stage::new(MiniLog::of("slow.example/1", [21; 32])).await;
+    let paths = ["checkpoint", "v1/history"].map(ToOwned::to_owned);
+    stage.change(|play| play.hanging = BTreeSet::from(paths));
+    (stage, SigningKey::ed25519("slow.example/1", &[21; 32]).unwrap().verifier())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_log_keeps_back_no_alarm_about_another() {
+    let base = base();
+    let grown = |byte| {
+        let mut log = small(base);
+        log.batch(base.plus(2 * MINUTE), [alice(byte, Event::Restarted, base.plus(MINUTE))]);
+        log
+    };
+    let stage = Stage::new(grown(8)).await;
+    let (slow, slow_vkey) = slow().await;
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (policy, state) = (path("policy"), path("state"));
+    let text =
+        format!("log {slow_vkey} {}\nlog {} {}\nquorum none\n", slow.url, log_vkey(), stage.url);
+    std::fs::write(&policy, text).unwrap();
+    let of = ["audit", "--policy", &policy, "--state", &state, "--once", "--json"];
+    let alone = [&of[..], &[&stage.url]].concat();
+    assert_eq!(run(&alone).await.0, 0);
+
+    stage.show(grown(9));
+    let mut running = Running::start(&of);
+    slow.hung().await;
+    assert_eq!(running.line().await["kind"], "FORK");
+    // It was told, and counts.
+    assert_eq!(running.stop().await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_mirror_keeps_back_nothing_that_another_shows() {
+    let stage = Stage::new(small(base())).await;
+    let (slow, _) = slow().await;
+    let place = tempfile::tempdir().unwrap();
+    let (vkey, state) = (log_vkey().to_string(), place.path().join("state"));
+    let mut running = Running::start(&[
+        "watch",
+        "alice@one.example",
+        "one.example",
+        "--via",
+        &slow.url,
+        "--via",
+        &stage.url,
+        "--log",
+        &vkey,
+        "--state",
+        state.to_str().unwrap(),
+        "--once",
+        "--json",
+    ]);
+    slow.hung().await;
+    for name in ["alice@one.example", "one.example"] {
+        let line = running.line().await;
+        assert_eq!((&line["kind"], &line["name"]), (&"WATCHED".into(), &name.into()));
+    }
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_wait_for_a_hook_that_is_away() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let mut outlets = Outlets::new(Some(&format!("http://{address}/")), None).unwrap();
+    let outlets = Outlets::new(Some(&format!("http://{address}/")), None).unwrap();
     for number in 0..3 {
         let text = number.to_string();
         outlets.add(&Notice::new(at(number), Weight::Alarm, "FORK", "log.example/1", text));

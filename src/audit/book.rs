@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -40,7 +41,7 @@ pub struct Book {
     pub tree: Tree,
     /// The last directory root.
     pub root: Hash,
-    pub domains: BTreeMap<Domain, Seen>,
+    pub domains: BTreeMap<Domain, Arc<Seen>>,
     /// Entries of domains whose bytes were not fetched and judged: index and entry.
     pub owed: BTreeMap<u64, Vec<u8>>,
     /// A DNSSEC chain of this log led to the DNS root that is believed.
@@ -194,7 +195,7 @@ impl Book {
                 let org = org.map(|org| hash32(&org)).transpose()?;
                 seen.push_part(version, time, hash32(&poks)?, org);
             }
-            domains.insert(domain, seen);
+            domains.insert(domain, Arc::new(seen));
         }
         let mut owed = BTreeMap::new();
         for (index, entry) in head.owed {
@@ -265,7 +266,7 @@ mod tests {
         let mut seen = Seen { current: 2, ..Seen::default() };
         seen.push_part(1, 1000, [1; 32], None);
         seen.push_part(2, 2000, [2; 32], Some([3; 32]));
-        book.domains.insert("one.example".parse().unwrap(), seen);
+        book.domains.insert("one.example".parse().unwrap(), Arc::new(seen));
         book.owed.insert(7, vec![1, 2, 3]);
         book.ends.insert(5, [4; 32]);
         book

@@ -5,6 +5,7 @@
 //! Domains only: of mailboxes a log tells nothing in clear.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Notice, Weight};
 use crate::dime::{Domain, Name, Timestamp};
@@ -70,36 +71,79 @@ pub struct Comparison {
     pub relation: Relation,
 }
 
-/// All comparisons that were made, and what was said of them.
+/// What logs show of domains, and what was said of it. A domain that is new or other in
+/// one log is compared with another log once that was looked at again: what both saw in
+/// the meantime is no difference.
 #[derive(Debug, Default)]
 pub struct Comparisons {
+    /// By a number of the caller's.
+    logs: BTreeMap<usize, Shown>,
     said: BTreeMap<(Domain, usize, usize), Relation>,
 }
 
+/// One log.
+#[derive(Debug, Default)]
+struct Shown {
+    origin: String,
+    domains: BTreeMap<Domain, Arc<Seen>>,
+    /// What is compared when the log of this number was looked at again.
+    waiting: BTreeMap<usize, BTreeSet<Domain>>,
+}
+
 impl Comparisons {
-    /// Compares domains over all pairs of logs; gives what is not what it was.
-    pub fn update(
+    /// A look at a log has ended that brought these domains; the first one brings all.
+    /// Gives what is not what it was.
+    pub fn looked(
         &mut self,
-        logs: &[(&str, &BTreeMap<Domain, Seen>)],
-        touched: &BTreeSet<Domain>,
+        log: usize,
+        origin: &str,
+        seen: BTreeMap<Domain, Arc<Seen>>,
     ) -> Vec<Comparison> {
+        let touched: BTreeSet<Domain> = seen.keys().cloned().collect();
+        let others: Vec<usize> = self.logs.keys().copied().filter(|other| *other != log).collect();
+        let shown = self.logs.entry(log).or_default();
+        shown.origin = origin.to_owned();
+        shown.domains.extend(seen);
+        for other in &others {
+            shown.waiting.entry(*other).or_default().extend(touched.iter().cloned());
+        }
+        let mut due = BTreeMap::new();
+        for other in others {
+            let waiting = self.logs.get_mut(&other).and_then(|shown| shown.waiting.remove(&log));
+            due.insert(other, waiting.unwrap_or_default());
+        }
+        due.into_iter().flat_map(|(other, domains)| self.compare(log, other, domains)).collect()
+    }
+
+    /// Compares what waits, when no further look will come.
+    pub fn rest(&mut self) -> Vec<Comparison> {
+        let mut due = Vec::new();
+        for (log, shown) in &mut self.logs {
+            let waiting = std::mem::take(&mut shown.waiting).into_iter();
+            due.extend(waiting.map(|(other, domains)| (*log, other, domains)));
+        }
+        let due = due.into_iter();
+        due.flat_map(|(log, other, domains)| self.compare(log, other, domains)).collect()
+    }
+
+    fn compare(&mut self, a: usize, b: usize, domains: BTreeSet<Domain>) -> Vec<Comparison> {
+        let (i, j) = (a.min(b), a.max(b));
+        let (Some(one), Some(other)) = (self.logs.get(&i), self.logs.get(&j)) else {
+            return Vec::new();
+        };
         let mut news = Vec::new();
-        for domain in touched {
-            for (i, (one, ours)) in logs.iter().enumerate() {
-                for (j, (other, theirs)) in logs.iter().enumerate().skip(i + 1) {
-                    let (Some(ours), Some(theirs)) = (ours.get(domain), theirs.get(domain)) else {
-                        continue;
-                    };
-                    let relation = Relation::of(&ours.sights(), &theirs.sights());
-                    let said = self.said.insert((domain.clone(), i, j), relation);
-                    let quiet = matches!(said, None | Some(Relation::Same | Relation::Unknown))
-                        && matches!(relation, Relation::Same | Relation::Unknown);
-                    if said != Some(relation) && !quiet {
-                        let (one, other) = ((*one).to_owned(), (*other).to_owned());
-                        let domain = domain.clone();
-                        news.push(Comparison { domain, one, other, relation });
-                    }
-                }
+        for domain in domains {
+            let (Some(ours), Some(theirs)) = (one.domains.get(&domain), other.domains.get(&domain))
+            else {
+                continue;
+            };
+            let relation = Relation::of(&ours.sights(), &theirs.sights());
+            let said = self.said.insert((domain.clone(), i, j), relation);
+            let quiet = matches!(said, None | Some(Relation::Same | Relation::Unknown))
+                && matches!(relation, Relation::Same | Relation::Unknown);
+            if said != Some(relation) && !quiet {
+                let (one, other) = (one.origin.clone(), other.origin.clone());
+                news.push(Comparison { domain, one, other, relation });
             }
         }
         news

@@ -13,12 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 
 use super::accuse::{self, Accused, Shown};
 use super::book::{Book, MAX_BOOK, MAX_ENDS};
@@ -103,6 +105,7 @@ pub struct Follower {
     /// Entries that were told to be owed.
     accused: BTreeSet<u64>,
     told_faults: bool,
+    ear: Option<mpsc::Sender<Notice>>,
 }
 
 /// The newest checkpoint that the log signed.
@@ -145,6 +148,7 @@ pub struct Progress {
 /// What one round brought.
 #[derive(Debug, Default)]
 pub struct Round {
+    /// What was not [told](Follower::tell) at once.
     pub notices: Vec<Notice>,
     /// Domains with new entries.
     pub touched: BTreeSet<Domain>,
@@ -153,9 +157,18 @@ pub struct Round {
     /// The log could not be checked to its end, or not all of it.
     pub unchecked: bool,
     raised: BTreeSet<&'static str>,
+    ear: Option<mpsc::Sender<Notice>>,
 }
 
 impl Round {
+    fn tell(&mut self, notice: Notice) {
+        let told = match &self.ear {
+            Some(ear) => ear.try_send(notice).map_err(mpsc::error::TrySendError::into_inner),
+            None => Err(notice),
+        };
+        self.notices.extend(told.err());
+    }
+
     /// Whether all of the log was checked and found as it should be, cosignatures
     /// and age included.
     pub fn is_well(&self) -> bool {
@@ -250,6 +263,7 @@ impl Follower {
             standing: BTreeSet::new(),
             accused: BTreeSet::new(),
             told_faults: false,
+            ear: None,
         };
         Ok((follower, notices))
     }
@@ -263,8 +277,14 @@ impl Follower {
     }
 
     /// What the log has seen of domains.
-    pub fn domains(&self) -> &BTreeMap<Domain, Seen> {
+    pub fn domains(&self) -> &BTreeMap<Domain, Arc<Seen>> {
         &self.book.domains
+    }
+
+    /// What is found goes there at once from now on, and to the end of a round only
+    /// where there is no room: a log makes a round as long as it likes.
+    pub fn tell(&mut self, ear: mpsc::Sender<Notice>) {
+        self.ear = Some(ear);
     }
 
     /// One look: everything from where it was up to the newest checkpoint.
@@ -274,7 +294,7 @@ impl Follower {
         clock: &Clock,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Round, Error> {
-        let mut round = Round::default();
+        let mut round = Round { ear: self.ear.clone(), ..Round::default() };
         self.tell_faults(clock.now(), &mut round);
         if !self.faults.iter().any(|fault| fault.ends) {
             self.look(folder, clock, progress, &mut round).await?;
@@ -285,7 +305,7 @@ impl Follower {
         for kind in over {
             self.standing.remove(kind);
             let message = format!("{kind} is over.");
-            round.notices.push(self.notice(clock.now(), Weight::News, "OVER", message));
+            round.tell(self.notice(clock.now(), Weight::News, "OVER", message));
         }
         Ok(round)
     }
@@ -343,7 +363,7 @@ impl Follower {
                 self.book.replay.time
             );
             let news = self.notice(clock.now(), Weight::News, "FOLLOWED", message);
-            round.notices.push(news.with("size", size).with("labels", labels));
+            round.tell(news.with("size", size).with("labels", labels));
         }
         Ok(())
     }
@@ -557,7 +577,8 @@ impl Follower {
                 continue;
             };
             if let Ok(domain) = said.domain.parse::<Domain>() {
-                self.book.domains.entry(domain.clone()).or_default().add(&said, time);
+                let seen = self.book.domains.entry(domain.clone()).or_default();
+                Arc::make_mut(seen).add(&said, time);
                 touched.insert(domain);
             }
             claims.push(Claim { index, entry: entry.clone() });
@@ -623,13 +644,13 @@ impl Follower {
                 self.book.rooted |= chain;
                 let message = format!("The bytes behind entry {index} are served now, and true.");
                 let news = self.notice(now, Weight::News, "SERVED", message);
-                round.notices.push(about(news));
+                round.tell(about(news));
             }
             Ok(Found::True { chain }) => self.book.rooted |= chain,
             Ok(Found::Withdrawn) => {
                 let message = format!("The operator withdrew bytes behind entry {index}.");
                 let news = self.notice(now, Weight::News, "WITHDRAWN", message);
-                round.notices.push(about(news));
+                round.tell(about(news));
             }
             // Its other chains do lead there, so it is not our root key that is old.
             Ok(Found::OtherRoot) if self.only || self.book.rooted => {
@@ -656,7 +677,7 @@ impl Follower {
                     let mut alarm =
                         about(self.notice(now, Weight::Alarm, "BLOB_UNSERVED", message));
                     alarm.evidence = self.write(folder, now, "unserved", file)?;
-                    round.notices.push(alarm);
+                    round.tell(alarm);
                 }
                 self.accused.insert(index);
             }
@@ -780,7 +801,7 @@ impl Follower {
     ) {
         round.raised.insert(kind);
         if self.standing.insert(kind) {
-            round.notices.push(self.notice(now, Weight::Condition, kind, message));
+            round.tell(self.notice(now, Weight::Condition, kind, message));
         }
     }
 
@@ -794,7 +815,7 @@ impl Follower {
             let message = format!("Found at {when}: {} {}", fault.kind, fault.message);
             let mut alarm = self.notice(now, Weight::Alarm, "FAULT_STANDS", message);
             alarm.evidence.clone_from(&fault.evidence);
-            round.notices.push(alarm.with("fault", fault.kind.clone()));
+            round.tell(alarm.with("fault", fault.kind.clone()));
         }
     }
 
@@ -812,7 +833,7 @@ impl Follower {
         let evidence = self.write(folder, now, &kind.to_lowercase(), file)?;
         let mut alarm = self.notice(now, Weight::Alarm, kind, message.clone());
         alarm.evidence.clone_from(&evidence);
-        round.notices.push(alarm);
+        round.tell(alarm);
         let at = now.millis();
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(Fault { kind: kind.to_owned(), message, at, evidence, ends });

@@ -24,13 +24,13 @@ mod watch;
 use std::path::PathBuf;
 
 pub use book::{Book, Damage};
-pub use compare::{Comparison, Comparisons};
+pub use compare::{Comparison, Comparisons, Seen};
 pub use folder::Folder;
 pub use follower::{Follower, MAX_OWED, Options, Progress, Round, key_of};
 pub use notice::{Notice, Weight};
 pub use outlet::Outlets;
 pub use tree::Tree;
-pub use watch::{MAX_NAMES, Watch, WatchOptions, WatchRound};
+pub use watch::{MAX_NAMES, Visit, Watch, WatchOptions};
 
 /// What keeps an auditor from its work. Nothing that a log does.
 #[derive(Debug, thiserror::Error)]

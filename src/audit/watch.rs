@@ -4,7 +4,7 @@
 //!
 //! What is remembered is one JSON file for each name and log; it holds the name
 //! and the last receipt, so the folder is its owner's alone. It is written after
-//! the notices of a round are handed out: whoever is killed in between hears
+//! the notices of a visit are handed out: whoever is killed in between hears
 //! them twice, never not at all. After an answer that contradicts what is
 //! remembered, the memory stays as it was and the alarm comes again until the
 //! owner removes the file.
@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -49,28 +50,38 @@ pub struct WatchOptions {
     pub root: DnsRoot,
 }
 
-/// The monitor.
+/// The monitor at one mirror: a slow one keeps back nothing that others show.
 #[derive(Debug)]
 pub struct Watch {
-    options: WatchOptions,
-    mirrors: Vec<Mirror>,
-    folder: Folder,
-    /// By name and origin.
-    known: BTreeMap<(Name, String), Memory>,
-    /// What was said last of a name at a mirror, and still holds.
-    standing: BTreeMap<(Name, usize), Standing>,
+    shared: Arc<Shared>,
+    mirror: Mirror,
+    /// What was remembered when the round began, other mirrors' answers included.
+    known: Known,
+    /// What was said last of a name, and still holds.
+    standing: BTreeMap<Name, Standing>,
 }
 
-/// What one round brought.
+/// What the mirrors' monitors share.
+#[derive(Debug)]
+struct Shared {
+    options: WatchOptions,
+    folder: Folder,
+    known: Mutex<Known>,
+}
+
+/// By name and origin.
+type Known = BTreeMap<(Name, String), Arc<Memory>>;
+
+/// What asking about one name brought.
 #[derive(Debug, Default)]
-pub struct WatchRound {
+pub struct Visit {
     pub notices: Vec<Notice>,
     /// Something changed, or an alarm stands.
     pub changed: bool,
-    /// A mirror gave no answer that could be judged.
+    /// The mirror gave no answer that could be judged.
     pub unanswered: bool,
     /// To be kept once the notices are out.
-    fresh: Vec<Memory>,
+    fresh: Option<Memory>,
 }
 
 type Standing = (&'static str, String);
@@ -130,54 +141,66 @@ enum Compared {
     Rewritten(&'static str),
 }
 
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Watch {
-    /// Opens the folder and reads what is remembered.
-    pub fn open(options: WatchOptions, folder: Folder) -> Result<Watch, Error> {
+    /// Reads what is remembered in the folder; gives one monitor for each mirror.
+    pub fn open(options: WatchOptions, folder: Folder) -> Result<Vec<Watch>, Error> {
         let mirrors = options.mirrors.iter().map(|url| Mirror::new(url));
         let mirrors = mirrors.collect::<Result<Vec<Mirror>, _>>()?;
-        let mut known = BTreeMap::new();
+        let mut known = Known::new();
         for file in folder.list(FOLDER, ".json")? {
             let Some(bytes) = folder.read(&file, MAX_FILE)? else { continue };
             let memory = Memory::read(&bytes)
                 .map_err(|why| Error::Memory { path: folder.at(&file), why })?;
             if options.names.contains(&memory.name) {
-                known.insert((memory.name.clone(), memory.origin.clone()), memory);
+                known.insert((memory.name.clone(), memory.origin.clone()), Arc::new(memory));
             }
         }
-        Ok(Watch { options, mirrors, folder, known, standing: BTreeMap::new() })
+        let shared = Arc::new(Shared { options, folder, known: Mutex::new(known) });
+        let watch = |mirror| {
+            let (shared, known) = (shared.clone(), Known::new());
+            Watch { shared, mirror, known, standing: BTreeMap::new() }
+        };
+        Ok(mirrors.into_iter().map(watch).collect())
     }
 
-    /// Asks every mirror about every name, one after the other, so that no
-    /// mirror sees a burst.
-    pub async fn round(&mut self, now: Timestamp) -> Result<WatchRound, Error> {
-        let mut round = WatchRound::default();
-        let names: Vec<Name> = self.options.names.iter().cloned().collect();
-        for name in &names {
-            for mirror in 0..self.mirrors.len() {
-                self.visit(name, mirror, now, &mut round).await?;
-            }
-        }
-        Ok(round)
+    /// Begins a round: gives the names that are to be visited, one after the other, so
+    /// that no mirror sees a burst.
+    pub fn begin(&mut self) -> Vec<Name> {
+        self.known = self.shared.known().clone();
+        self.shared.options.names.iter().cloned().collect()
     }
 
-    /// Remembers what a round brought. Call it when its notices are out.
-    pub fn keep(&mut self, round: WatchRound) -> Result<(), Error> {
-        for memory in round.fresh {
-            let file = format!("{FOLDER}/{}.json", id(&memory.name, &memory.origin));
-            self.folder.write(&file, &memory.write())?;
-            self.known.insert((memory.name.clone(), memory.origin.clone()), memory);
+    /// Remembers what a visit brought. Call it when its notices are out.
+    pub fn keep(&self, visit: Visit) -> Result<(), Error> {
+        let Some(memory) = visit.fresh else { return Ok(()) };
+        let at = (memory.name.clone(), memory.origin.clone());
+        let mut known = self.shared.known();
+        let size = memory.checkpoint.checkpoint().size;
+        // Another mirror of the log may have shown more meanwhile.
+        if known.get(&at).is_some_and(|known| known.checkpoint.checkpoint().size > size) {
+            return Ok(());
         }
+        let file = format!("{FOLDER}/{}.json", id(&memory.name, &memory.origin));
+        self.shared.folder.write(&file, &memory.write())?;
+        known.insert(at, Arc::new(memory));
         Ok(())
     }
 
-    async fn visit(
-        &mut self,
-        name: &Name,
-        at: usize,
-        now: Timestamp,
-        round: &mut WatchRound,
-    ) -> Result<(), Error> {
-        let mirror = self.mirrors[at].clone();
+    /// Asks about one name.
+    pub async fn visit(&mut self, name: &Name, now: Timestamp) -> Result<Visit, Error> {
+        let mut visit = Visit::default();
+        self.look(name, now, &mut visit).await?;
+        Ok(visit)
+    }
+
+    async fn look(&mut self, name: &Name, now: Timestamp, visit: &mut Visit) -> Result<(), Error> {
+        let mirror = self.mirror.clone();
         let url = mirror.url().to_owned();
         let notice = |weight, kind, log: &str, message: String| {
             Notice::new(now, weight, kind, log, message).about(name).with("via", url.clone())
@@ -188,12 +211,16 @@ impl Watch {
             Err(error) => {
                 let message = format!("No answer, which says nothing about the name: {error}.");
                 let condition = notice(Weight::Condition, "UNREACHABLE", &url, message);
-                self.stand(name, at, condition, round);
+                self.stand(name, condition, visit);
                 return Ok(());
             }
         };
-        let judgement =
-            client::judge(&receipt, Some(&self.options.policy), &self.options.root, now);
+        let judgement = client::judge(
+            &receipt,
+            Some(&self.shared.options.policy),
+            &self.shared.options.root,
+            now,
+        );
         let said = match &judgement {
             Judgement::Verified(said, _) => said,
             Judgement::Old(said, backing) => {
@@ -202,10 +229,14 @@ impl Watch {
                     backing.as_of
                 );
                 let condition = notice(Weight::Condition, "STALE", &said.origin, message);
-                self.stand(name, at, condition, round);
+                self.stand(name, condition, visit);
                 return Ok(());
             }
-            Judgement::SignerUnknown(_) => return Ok(()),
+            // Not with a policy; if it were, nothing was judged.
+            Judgement::SignerUnknown(_) => {
+                visit.unanswered = true;
+                return Ok(());
+            }
             Judgement::Refused(fault) => {
                 let weight = match fault {
                     Fault::Quorum(_) | Fault::Stale { .. } | Fault::Future => Weight::Condition,
@@ -218,10 +249,10 @@ impl Watch {
                 );
                 let mut refused =
                     notice(weight, "REFUSED", &url, message).with("rule", fault.rule());
-                if weight == Weight::Alarm && !self.stands(name, at, &refused) {
+                if weight == Weight::Alarm && !self.stands(name, &refused) {
                     refused.evidence = Some(self.save(now, "refused", name, &receipt)?);
                 }
-                self.stand(name, at, refused, round);
+                self.stand(name, refused, visit);
                 return Ok(());
             }
         };
@@ -235,10 +266,13 @@ impl Watch {
                 expected.join(" or ")
             );
             let condition = notice(Weight::Condition, "OTHER_LOG", &url, message);
-            self.stand(name, at, condition, round);
+            self.stand(name, condition, visit);
             return Ok(());
         }
-        let Ok(checkpoint) = SignedCheckpoint::parse(&receipt.checkpoint) else { return Ok(()) };
+        let Ok(checkpoint) = SignedCheckpoint::parse(&receipt.checkpoint) else {
+            visit.unanswered = true;
+            return Ok(());
+        };
         let fresh = Memory::of(&url, &receipt, checkpoint, said, &self.known);
         let Some(old) = self.known.get(&(name.clone(), said.origin.clone())).cloned() else {
             let message = match said.latest {
@@ -246,8 +280,8 @@ impl Watch {
                 _ => format!("Watched from now on: version {}, {}.", said.latest, said.word),
             };
             let news = notice(Weight::News, "WATCHED", &said.origin, message);
-            round.notices.push(facts(news, said));
-            round.fresh.push(fresh);
+            visit.notices.push(facts(news, said));
+            visit.fresh = Some(fresh);
             return Ok(());
         };
 
@@ -258,10 +292,10 @@ impl Watch {
                 let message = "The log signed two histories that contradict each other. Every \
                                answer of it is worthless from now on.";
                 let mut alarm = notice(Weight::Alarm, "FORK", &said.origin, message.to_owned());
-                if !self.stands(name, at, &alarm) {
+                if !self.stands(name, &alarm) {
                     alarm.evidence = self.save_fork(now, &said.origin, &fork)?;
                 }
-                self.stand(name, at, alarm, round);
+                self.stand(name, alarm, visit);
                 return Ok(());
             }
             // A mirror that stands still has no tiles of what came later.
@@ -272,14 +306,14 @@ impl Watch {
                     sizes.1, sizes.0
                 );
                 let condition = notice(Weight::Condition, "OLDER", &said.origin, message);
-                self.stand(name, at, condition, round);
+                self.stand(name, condition, visit);
                 return Ok(());
             }
             Ok(_) => {}
             Err(error) => {
                 let message = format!("Whether the log only grew could not be checked: {error}.");
                 let condition = notice(Weight::Condition, "UNPROVED", &said.origin, message);
-                self.stand(name, at, condition, round);
+                self.stand(name, condition, visit);
                 return Ok(());
             }
         }
@@ -290,40 +324,40 @@ impl Watch {
                      signature."
                 );
                 let mut alarm = notice(Weight::Alarm, "REWRITTEN", &said.origin, message);
-                if !self.stands(name, at, &alarm) {
+                if !self.stands(name, &alarm) {
                     let before = self.save(now, "rewritten-before", name, &old.receipt)?;
                     alarm = alarm.with("before", before.display().to_string());
                     alarm.evidence = Some(self.save(now, "rewritten-after", name, &receipt)?);
                 }
-                self.stand(name, at, alarm, round);
+                self.stand(name, alarm, visit);
                 return Ok(());
             }
             Compared::Incomplete => {
                 let message = "The mirror left out versions that it was asked for.".to_owned();
                 let condition = notice(Weight::Condition, "INCOMPLETE", &said.origin, message);
-                self.stand(name, at, condition, round);
+                self.stand(name, condition, visit);
                 return Ok(());
             }
             Compared::Grown(versions) => {
-                if let Some((kind, _)) = self.standing.remove(&(name.clone(), at)) {
+                if let Some((kind, _)) = self.standing.remove(name) {
                     let message = format!("Answers again as it should ({kind} is over).");
-                    round.notices.push(notice(Weight::News, "RECOVERED", &said.origin, message));
+                    visit.notices.push(notice(Weight::News, "RECOVERED", &said.origin, message));
                 }
                 let told = versions.is_empty();
                 for version in versions {
                     let news = notice(version.weight(), "VERSION", &said.origin, version.text());
-                    round.notices.push(version.facts(facts(news, said)));
-                    round.changed = true;
+                    visit.notices.push(version.facts(facts(news, said)));
+                    visit.changed = true;
                 }
                 if told && old.word != fresh.word {
                     let held = said.word == Word::Held;
                     let weight = if held { Weight::Alarm } else { Weight::News };
                     let message = format!("No new version, but {} is now {}.", old.word, said.word);
-                    round.changed |= held;
+                    visit.changed |= held;
                     let status = notice(weight, "STATUS", &said.origin, message);
-                    round.notices.push(facts(status, said));
+                    visit.notices.push(facts(status, said));
                 }
-                round.fresh.push(fresh);
+                visit.fresh = Some(fresh);
             }
         }
         Ok(())
@@ -334,15 +368,15 @@ impl Watch {
         let mut of_name =
             self.known.range((name.clone(), String::new())..).take_while(|((n, _), _)| n == name);
         let there = of_name.clone().find(|(_, memory)| memory.url == url);
-        let only = (self.options.policy.logs().len() == 1).then(|| of_name.next()).flatten();
-        there.or(only).map(|(_, memory)| memory)
+        let only = (self.shared.options.policy.logs().len() == 1).then(|| of_name.next()).flatten();
+        there.or(only).map(|(_, memory)| &**memory)
     }
 
     /// Origins of the logs that are looked for at a mirror, by the policy, else by what
     /// is remembered: believed in another log's place, it could hide what it does in its
     /// own. None: nobody has said.
     fn expected_at(&self, url: &str) -> BTreeSet<&str> {
-        let logs = self.options.policy.logs().iter();
+        let logs = self.shared.options.policy.logs().iter();
         let here = logs.filter(|log| log.url.as_ref().is_some_and(|at| is_same_place(at, url)));
         let named: BTreeSet<&str> = here.map(|log| log.key.name()).collect();
         if !named.is_empty() {
@@ -363,24 +397,26 @@ impl Watch {
             return Ok(Relation::Same);
         }
         // The policy has verified its signature, so it has its key.
-        let Some(log) = self.options.policy.log(&fresh.origin) else { return Ok(Relation::Same) };
+        let Some(log) = self.shared.options.policy.log(&fresh.origin) else {
+            return Ok(Relation::Same);
+        };
         LogSource::new(url, log.key.clone())?.relate(&old.checkpoint, &fresh.checkpoint).await
     }
 
-    fn stands(&self, name: &Name, at: usize, notice: &Notice) -> bool {
-        let standing = self.standing.get(&(name.clone(), at));
+    fn stands(&self, name: &Name, notice: &Notice) -> bool {
+        let standing = self.standing.get(name);
         standing.is_some_and(|(kind, rule)| *kind == notice.kind && *rule == rule_of(notice))
     }
 
     /// Says it, unless it was said last and still holds.
-    fn stand(&mut self, name: &Name, at: usize, notice: Notice, round: &mut WatchRound) {
+    fn stand(&mut self, name: &Name, notice: Notice, visit: &mut Visit) {
         match notice.weight {
-            Weight::Alarm => round.changed = true,
-            _ => round.unanswered = true,
+            Weight::Alarm => visit.changed = true,
+            _ => visit.unanswered = true,
         }
-        if !self.stands(name, at, &notice) {
-            self.standing.insert((name.clone(), at), (notice.kind, rule_of(&notice)));
-            round.notices.push(notice);
+        if !self.stands(name, &notice) {
+            self.standing.insert(name.clone(), (notice.kind, rule_of(&notice)));
+            visit.notices.push(notice);
         }
     }
 
@@ -394,7 +430,7 @@ impl Watch {
     ) -> Result<PathBuf, Error> {
         let part = id(name, "");
         let file = format!("evidence/{}-{}-{what}.json", now.millis(), &part[..8]);
-        self.folder.write(&file, format!("{}\n", receipt.to_json()).as_bytes())
+        self.shared.folder.write(&file, format!("{}\n", receipt.to_json()).as_bytes())
     }
 
     fn save_fork(
@@ -403,9 +439,9 @@ impl Watch {
         origin: &str,
         fork: &Fork,
     ) -> Result<Option<PathBuf>, Error> {
-        let key = self.options.policy.log(origin).map(|log| &log.key);
+        let key = self.shared.options.policy.log(origin).map(|log| &log.key);
         let Some(file) = key.and_then(|key| accuse::fork(key, now, fork)) else { return Ok(None) };
-        self.folder.write(&format!("evidence/{}-fork.json", now.millis()), &file).map(Some)
+        self.shared.folder.write(&format!("evidence/{}-fork.json", now.millis()), &file).map(Some)
     }
 }
 
@@ -543,7 +579,7 @@ impl Memory {
         receipt: &Receipt,
         checkpoint: SignedCheckpoint,
         said: &Statement,
-        known: &BTreeMap<(Name, String), Memory>,
+        known: &Known,
     ) -> Memory {
         let old = known.get(&(receipt.name.clone(), said.origin.clone()));
         let genesis = match &receipt.genesis {

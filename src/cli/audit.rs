@@ -3,19 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures::future::join_all;
-use syndicate::audit::{Comparisons, Folder, Follower, MAX_OWED, Notice, Options, Progress, key_of};
+use syndicate::audit::{
+    Comparisons, Error, Folder, Follower, MAX_OWED, Notice, Options, Progress, Round, Seen, key_of,
+};
 use syndicate::client::{DnsRoot, Policy};
 use syndicate::clock::Clock;
 use syndicate::dime::Domain;
 use syndicate::errors::with_sources;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::output;
 use super::trust::{self, Trust};
-use super::watch::Common;
+use super::watch::{Common, Teller};
 
 /// Follow logs and check everything that they say, from outside: that they only
 /// grow, that their entries keep the rules and make the directory roots, the
@@ -68,16 +73,24 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
+/// Notices that wait to be told; more of a log wait for the end of its round.
+const WAITING: usize = 256;
+
 async fn audit(
     args: &Args,
     urls: Vec<String>,
     policy: &Policy,
     root: &DnsRoot,
 ) -> anyhow::Result<u8> {
-    let mut outlets = args.common.outlets()?;
-    let folder = args.common.folder("audit")?;
+    let teller = Arc::new(args.common.teller()?);
+    let folder = Arc::new(args.common.folder("audit")?);
+    let stop = output::interrupted()?.child_token();
+    let every = (!args.common.once).then_some(Duration::from_millis(args.every));
     let clock = Clock::system();
-    let (mut logs, mut notices) = (Vec::new(), Vec::new());
+    let (ear, mut notices) = mpsc::channel(WAITING);
+    // Each log waits until it was heard.
+    let (looks, mut looked) = mpsc::channel(1);
+    let mut followers = Vec::new();
     let mut keys = BTreeSet::new();
     for url in urls {
         let key = key_of(&url, policy).await?;
@@ -85,76 +98,167 @@ async fn audit(
         anyhow::ensure!(keys.insert(key.to_string()), "{url}: this log is named twice");
         let (policy, root, max_owed) = (policy.clone(), root.clone(), MAX_OWED);
         let options = Options { url, key, policy, root, max_owed };
-        let (log, found) = Follower::open(options, &folder, clock.now())?;
-        logs.push(log);
-        notices.extend(found);
+        let (mut log, found) = Follower::open(options, &folder, clock.now())?;
+        log.tell(ear.clone());
+        teller.tell(&found);
+        followers.push(log);
     }
-    args.common.tell(&notices, &mut outlets).await;
-    let stop = output::interrupted()?;
+    drop(ear);
+    let logs = followers.len();
+    let mut tasks = JoinSet::new();
+    for (number, log) in followers.into_iter().enumerate() {
+        let (folder, clock, stop) = (folder.clone(), clock.clone(), stop.clone());
+        let task = Task { number, folder, clock, every, looks: looks.clone(), stop };
+        tasks.spawn(task.run(log));
+    }
+    drop(looks);
+    let (bell, handing_on) = hand_on(teller.clone());
+    let mut outcome = Outcome::default();
     let mut comparisons = Comparisons::default();
-    let mut first = true;
-    let code = loop {
-        let round = tokio::select! {
-            round = look(&mut logs, &folder, &clock, &mut comparisons, first) => round?,
-            () = stop.cancelled() => break output::YES,
+    let now = clock.clone();
+    let tell = |outcome: &mut Outcome, found: &[Notice]| {
+        outcome.alarm |= found.iter().any(Notice::is_alarm);
+        teller.tell(found);
+        bell.notify_one();
+    };
+    loop {
+        let ended: Looked = tokio::select! {
+            biased;
+            Some(notice) = notices.recv() => {
+                tell(&mut outcome, &[notice]);
+                continue;
+            }
+            ended = looked.recv() => match ended {
+                Some(ended) => ended,
+                None => break,
+            },
         };
-        first = false;
-        args.common.tell(&round.notices, &mut outlets).await;
-        if args.common.once {
-            break round.code;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(args.every)) => {}
-            () = stop.cancelled() => break output::YES,
-        }
-    };
-    for log in logs {
-        log.close(&folder)?;
+        outcome.add(&ended.round);
+        let mut found = ended.round.notices;
+        let compared = comparisons.looked(ended.log, &ended.origin, ended.seen);
+        found.extend(compared.iter().map(|compared| compared.notice(now.now())));
+        tell(&mut outcome, &found);
     }
-    Ok(code)
+    // All have ended, and told all.
+    while let Ok(notice) = notices.try_recv() {
+        tell(&mut outcome, &[notice]);
+    }
+    let rest: Vec<Notice> =
+        comparisons.rest().iter().map(|found| found.notice(now.now())).collect();
+    tell(&mut outcome, &rest);
+    let ended = all_of(tasks).await;
+    teller.close().await;
+    handing_on.abort();
+    ended?;
+    Ok(match args.common.once {
+        true => outcome.code(logs),
+        false => output::YES,
+    })
 }
 
-struct Round {
-    notices: Vec<Notice>,
-    code: u8,
-}
-
-/// One look at every log, all at once, then the comparison.
-async fn look(
-    logs: &mut [Follower],
-    folder: &Folder,
-    clock: &Clock,
-    comparisons: &mut Comparisons,
-    first: bool,
-) -> anyhow::Result<Round> {
-    let looks = logs.iter_mut().map(|log| async {
-        let mut bar = Bar::new(log.origin());
-        let round = log.round(folder, clock, &mut |progress| bar.show(progress)).await;
-        bar.clear();
-        round
+/// Hands on what was told when the bell rings, and holds up nobody by it.
+fn hand_on(teller: Arc<Teller>) -> (Arc<Notify>, JoinHandle<()>) {
+    let bell = Arc::new(Notify::new());
+    let rung = bell.clone();
+    let work = tokio::spawn(async move {
+        loop {
+            rung.notified().await;
+            teller.hand_on().await;
+        }
     });
-    let (mut notices, mut touched) = (Vec::new(), BTreeSet::new());
-    let (mut alarm, mut well) = (false, true);
-    for round in join_all(looks).await {
-        let round = round?;
-        alarm |= round.alarm;
-        well &= round.is_well();
-        notices.extend(round.notices);
-        touched.extend(round.touched);
+    (bell, work)
+}
+
+/// The first error, when all have ended.
+async fn all_of(mut tasks: JoinSet<Result<(), Error>>) -> anyhow::Result<()> {
+    let mut all = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        all = all.and(ended.map_err(anyhow::Error::from).and_then(|ended| Ok(ended?)));
     }
-    if first {
-        touched.extend(logs.iter().flat_map(|log| log.domains().keys().cloned()));
+    all
+}
+
+/// What one look at a log brought.
+struct Looked {
+    log: usize,
+    origin: String,
+    round: Round,
+    seen: BTreeMap<Domain, Arc<Seen>>,
+}
+
+/// What looking once at every log brought.
+#[derive(Default)]
+struct Outcome {
+    looks: usize,
+    alarm: bool,
+    unwell: bool,
+}
+
+impl Outcome {
+    fn add(&mut self, round: &Round) {
+        self.looks += 1;
+        self.alarm |= round.alarm;
+        self.unwell |= !round.is_well();
     }
-    let seen: Vec<(&str, &BTreeMap<Domain, _>)> =
-        logs.iter().map(|log| (log.origin(), log.domains())).collect();
-    let found = comparisons.update(&seen, &touched);
-    notices.extend(found.iter().map(|found| found.notice(clock.now())));
-    let code = match (alarm, well) {
-        (true, _) => output::NO,
-        (false, false) => output::USAGE,
-        (false, true) => output::YES,
-    };
-    Ok(Round { notices, code })
+
+    fn code(&self, _logs: usize) -> u8 {
+        match (self.alarm, self.unwell) {
+            (true, _) => output::NO,
+            (false, true) => output::USAGE,
+            (false, false) => output::YES,
+        }
+    }
+}
+
+/// The audit of one log at its own pace: what takes long with one is no matter of the
+/// others.
+struct Task {
+    number: usize,
+    folder: Arc<Folder>,
+    clock: Clock,
+    /// Between two looks; `None`: once.
+    every: Option<Duration>,
+    looks: mpsc::Sender<Looked>,
+    stop: CancellationToken,
+}
+
+impl Task {
+    async fn run(self, mut log: Follower) -> Result<(), Error> {
+        let looked = self.looks_at(&mut log).await;
+        if looked.is_err() {
+            // Our own failure; the others are to end in order.
+            self.stop.cancel();
+        }
+        looked.and(log.close(&self.folder))
+    }
+
+    async fn looks_at(&self, log: &mut Follower) -> Result<(), Error> {
+        let mut known = false;
+        loop {
+            let mut bar = Bar::new(log.origin());
+            let mut show = |at| bar.show(at);
+            let round = tokio::select! {
+                round = log.round(&self.folder, &self.clock, &mut show) => round,
+                () = self.stop.cancelled() => return Ok(()),
+            };
+            bar.clear();
+            let round = round?;
+            let touched = |domain: &Domain| !known || round.touched.contains(domain);
+            let seen = log.domains().iter().filter(|(domain, _)| touched(domain));
+            let seen = seen.map(|(domain, seen)| (domain.clone(), seen.clone())).collect();
+            known = true;
+            let (number, origin) = (self.number, log.origin().to_owned());
+            let looked = Looked { log: number, origin, round, seen };
+            if self.looks.send(looked).await.is_err() {
+                return Ok(());
+            }
+            let Some(every) = self.every else { return Ok(()) };
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
 }
 
 /// One line on a terminal that says how far a log is.

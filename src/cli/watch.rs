@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,8 @@ use syndicate::audit::{Folder, MAX_NAMES, Notice, Outlets, Watch, WatchOptions};
 use syndicate::clock::Clock;
 use syndicate::dime::Name;
 use syndicate::errors::with_sources;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::output;
 use super::trust::{self, Trust};
@@ -66,10 +69,6 @@ pub struct Common {
 const LAST_TRIES: usize = 3;
 
 impl Common {
-    pub fn outlets(&self) -> Result<Outlets, syndicate::audit::Error> {
-        Outlets::new(self.webhook.as_deref(), self.exec.as_deref())
-    }
-
     /// `name` is the folder's in the user's state folder.
     pub fn folder(&self, name: &str) -> anyhow::Result<Folder> {
         let path = match &self.state {
@@ -79,18 +78,41 @@ impl Common {
         Ok(Folder::open(&path)?)
     }
 
-    /// Prints notices and hands them on.
-    pub async fn tell(&self, notices: &[Notice], outlets: &mut Outlets) {
+    pub fn teller(&self) -> Result<Teller, syndicate::audit::Error> {
+        let outlets = Outlets::new(self.webhook.as_deref(), self.exec.as_deref())?;
+        Ok(Teller { json: self.json, once: self.once, outlets })
+    }
+}
+
+/// Prints notices, and hands them on.
+pub struct Teller {
+    json: bool,
+    once: bool,
+    outlets: Outlets,
+}
+
+impl Teller {
+    /// Prints notices, and puts them in line for webhook and command.
+    pub fn tell(&self, notices: &[Notice]) {
         for notice in notices {
             match self.json {
                 true => output::json_line(&notice.to_json()),
                 false => output::line(&notice.to_string()),
             }
-            outlets.add(notice);
+            self.outlets.add(notice);
         }
+    }
+
+    /// Tries to hand on what waits.
+    pub async fn hand_on(&self) {
+        self.outlets.deliver().await;
+    }
+
+    /// The same for the last time.
+    pub async fn close(&self) {
         let tries = if self.once { LAST_TRIES } else { 1 };
         for attempt in 1..=tries {
-            let left = outlets.deliver().await;
+            let left = self.outlets.deliver().await;
             if left == 0 {
                 return;
             }
@@ -139,28 +161,88 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn watch(args: &Args, options: WatchOptions) -> anyhow::Result<u8> {
-    let mut outlets = args.common.outlets()?;
-    let mut watch = Watch::open(options, args.common.folder("watch")?)?;
-    let clock = Clock::system();
-    let stop = output::interrupted()?;
-    loop {
-        let round = tokio::select! {
-            round = watch.round(clock.now()) => round?,
-            () = stop.cancelled() => return Ok(output::YES),
-        };
-        args.common.tell(&round.notices, &mut outlets).await;
-        let code = match (round.changed, round.unanswered) {
+    let teller = Arc::new(args.common.teller()?);
+    let monitors = Watch::open(options, args.common.folder("watch")?)?;
+    let stop = output::interrupted()?.child_token();
+    let every = (!args.common.once).then_some(Duration::from_millis(args.every));
+    let mut mirrors = JoinSet::new();
+    for watch in monitors {
+        mirrors.spawn(follow(watch, teller.clone(), every, stop.clone()));
+    }
+    let mut ended = Ok(Outcome::default());
+    while let Some(outcome) = mirrors.join_next().await {
+        match (outcome.map_err(anyhow::Error::from).flatten(), &mut ended) {
+            (Ok(outcome), Ok(all)) => all.add(outcome),
+            (Ok(_), Err(_)) => {}
+            (Err(error), ended) => {
+                *ended = Err(error);
+                stop.cancel();
+            }
+        }
+    }
+    teller.close().await;
+    Ok(ended?.code())
+}
+
+/// What looking at a mirror once, or until it was stopped, brought.
+#[derive(Default)]
+struct Outcome {
+    changed: bool,
+    unanswered: bool,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.changed |= other.changed;
+        self.unanswered |= other.unanswered;
+    }
+
+    fn code(&self) -> u8 {
+        match (self.changed, self.unanswered) {
             (true, _) => output::NO,
             (false, true) => output::USAGE,
             (false, false) => output::YES,
-        };
-        watch.keep(round)?;
-        if args.common.once {
-            return Ok(code);
         }
+    }
+}
+
+/// Watches the names at one mirror, without end or once.
+async fn follow(
+    mut watch: Watch,
+    teller: Arc<Teller>,
+    every: Option<Duration>,
+    stop: CancellationToken,
+) -> anyhow::Result<Outcome> {
+    let clock = Clock::system();
+    let mut outcome = Outcome::default();
+    loop {
+        for name in watch.begin() {
+            let visit = tokio::select! {
+                visit = watch.visit(&name, clock.now()) => visit?,
+                () = stop.cancelled() => return Ok(stopped(outcome, every)),
+            };
+            outcome.changed |= visit.changed;
+            outcome.unanswered |= visit.unanswered;
+            teller.tell(&visit.notices);
+            if !visit.notices.is_empty() {
+                teller.hand_on().await;
+            }
+            watch.keep(visit)?;
+        }
+        let Some(every) = every else { return Ok(outcome) };
+        // What could not be handed on before.
+        teller.hand_on().await;
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(args.every)) => {}
-            () = stop.cancelled() => return Ok(output::YES),
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return Ok(Outcome::default()),
         }
+    }
+}
+
+/// Who looks without end is stopped, and has nothing to say by that.
+fn stopped(outcome: Outcome, every: Option<Duration>) -> Outcome {
+    match every {
+        Some(_) => Outcome::default(),
+        None => outcome,
     }
 }
