@@ -1211,7 +1211,26 @@ async fn a_slow_mirror_keeps_back_nothing_that_another_shows() {
         let line = running.line().await;
         assert_eq!((&line["kind"], &line["name"]), (&"WATCHED".into(), &name.into()));
     }
-    running.stop().await;
+    // One of them was not heard.
+    assert_eq!(running.stop().await, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_is_stopped_does_not_say_that_all_is_well() {
+    let (slow, vkey) = slow().await;
+    let place = tempfile::tempdir().unwrap();
+    let (vkey, state) = (vkey.to_string(), place.path().join("state"));
+    let running = Running::start(&[
+        "audit",
+        &slow.url,
+        "--log",
+        &vkey,
+        "--state",
+        state.to_str().unwrap(),
+        "--once",
+    ]);
+    slow.hung().await;
+    assert_eq!(running.stop().await, Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,8 @@ use super::watch::{Common, Teller};
 ///
 /// Exit code with --once: 0 every log was checked and is well; 1 an alarm; 2 no
 /// alarm, but a condition (unreachable, stale, too few cosignatures, an older
-/// state, a newer format, …), or a wrong call. That a log has ended, or differs
+/// state, a newer format, …), a signal before every log was checked, or a wrong
+/// call. That a log has ended, or differs
 /// from another, changes no code.
 #[derive(clap::Args)]
 pub struct Args {
@@ -201,8 +202,9 @@ impl Outcome {
         self.unwell |= !round.is_well();
     }
 
-    fn code(&self, _logs: usize) -> u8 {
-        match (self.alarm, self.unwell) {
+    /// Whoever was stopped before all were looked at cannot say that they are well.
+    fn code(&self, logs: usize) -> u8 {
+        match (self.alarm, self.unwell || self.looks < logs) {
             (true, _) => output::NO,
             (false, true) => output::USAGE,
             (false, false) => output::YES,

@@ -24,8 +24,8 @@ use super::trust::{self, Trust};
 /// new key without the old one's consent, a name that was forgotten, a history
 /// that was rewritten. For a mailbox, watch its domain too.
 ///
-/// Exit code with --once: 0 unchanged, 1 a change or an alarm, 2 wrong call or
-/// no answer that could be judged.
+/// Exit code with --once: 0 unchanged, 1 a change or an alarm, 2 wrong call, no
+/// answer that could be judged, or a signal before all were asked.
 #[derive(clap::Args)]
 pub struct Args {
     /// Domains (example.com) and mailboxes (alice@example.com).
@@ -239,10 +239,11 @@ async fn follow(
     }
 }
 
-/// Who looks without end is stopped, and has nothing to say by that.
+/// Who looks without end is stopped, and has nothing to say by that; who looks once has
+/// not looked at all names then.
 fn stopped(outcome: Outcome, every: Option<Duration>) -> Outcome {
     match every {
         Some(_) => Outcome::default(),
-        None => outcome,
+        None => Outcome { unanswered: true, ..outcome },
     }
 }
