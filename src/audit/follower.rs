@@ -28,7 +28,7 @@ use super::compare::Seen;
 use super::evidence::{self, Claim, Found};
 use super::{Error, Folder, Notice, Tree, Weight};
 use crate::client::follow::{self, LogSource, Page, Position, Relation};
-use crate::client::{DnsRoot, Policy, Site};
+use crate::client::{DnsRoot, Policy};
 use crate::clock::Clock;
 use crate::dime::{Domain, Name, Timestamp};
 use crate::errors::with_sources;
@@ -59,6 +59,8 @@ const MAX_FAULTS: usize = 1000;
 const SEARCH: Duration = Duration::from_secs(30);
 /// Bundles that are fetched for it at most: half a million entries, mostly 80 MB.
 const SEARCHED: u64 = 2048;
+/// Longest file with a checkpoint, bytes.
+const MAX_HELD: u64 = 2 * MAX_NOTE as u64;
 /// Longest file of faults, bytes.
 const MAX_FAULTS_FILE: u64 = 4 << 20;
 /// The one condition that leaves nothing to be wished for: the log has ended.
@@ -136,6 +138,27 @@ struct Fault {
     ends: bool,
 }
 
+/// What a log that was not fetched is in.
+pub(super) fn kind_of(error: &follow::Error) -> &'static str {
+    match error {
+        follow::Error::Http(_) | follow::Error::Status { .. } => "UNREACHABLE",
+        follow::Error::Checkpoint { .. } => "NO_CHECKPOINT",
+        follow::Error::Served { .. } => "WRONG_TILES",
+    }
+}
+
+/// Of a log's files in the folder.
+fn prefix_of(key: &VerifierKey) -> String {
+    hex::encode(&Sha256::digest(key.to_string())[..8])
+}
+
+/// Where the log of this key was followed, if it was.
+pub(super) fn followed_at(key: &VerifierKey, folder: &Folder) -> Result<Option<String>, Error> {
+    let file = folder.read(&format!("{}/held.json", prefix_of(key)), MAX_HELD)?;
+    let held = file.and_then(|bytes| serde_json::from_slice::<HeldFile>(&bytes).ok());
+    Ok(held.map(|held| held.url))
+}
+
 /// How far a round has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -161,6 +184,12 @@ pub struct Round {
 }
 
 impl Round {
+    /// One that could check nothing.
+    pub(super) fn in_vain(notice: Option<Notice>) -> Round {
+        let notices = notice.into_iter().collect();
+        Round { notices, unchecked: true, ..Round::default() }
+    }
+
     fn tell(&mut self, notice: Notice) {
         let told = match &self.ear {
             Some(ear) => ear.try_send(notice).map_err(mpsc::error::TrySendError::into_inner),
@@ -200,7 +229,7 @@ impl Follower {
         now: Timestamp,
     ) -> Result<(Follower, Vec<Notice>), Error> {
         let Options { url, key, policy, root, max_owed } = options;
-        let prefix = hex::encode(&Sha256::digest(key.to_string())[..8]);
+        let prefix = prefix_of(&key);
         let mut notices = Vec::new();
         let mut damaged = |what: String| {
             let message = format!("{what}. The log is read again from its first entry.");
@@ -222,7 +251,7 @@ impl Follower {
             },
         };
         let source = LogSource::new(&url, key.clone())?;
-        let held = match folder.read(&format!("{prefix}/held.json"), 2 * MAX_NOTE as u64)? {
+        let held = match folder.read(&format!("{prefix}/held.json"), MAX_HELD)? {
             None => None,
             Some(bytes) => match Held::read(&bytes, &source) {
                 Some(held) => Some(held),
@@ -773,12 +802,7 @@ impl Follower {
 
     fn unchecked(&mut self, now: Timestamp, error: &follow::Error, round: &mut Round) {
         round.unchecked = true;
-        let kind = match error {
-            follow::Error::Http(_) | follow::Error::Status { .. } => "UNREACHABLE",
-            follow::Error::Checkpoint { .. } => "NO_CHECKPOINT",
-            follow::Error::Served { .. } => "WRONG_TILES",
-        };
-        self.condition(now, kind, format!("{}.", with_sources(error)), round);
+        self.condition(now, kind_of(error), format!("{}.", with_sources(error)), round);
     }
 
     fn notice(
@@ -959,24 +983,6 @@ impl Follower {
         }
         Ok(())
     }
-}
-
-/// The key by which a policy believes the log at this URL: by the URL that the
-/// policy gives, else by the origin of its checkpoint. `None` if it believes no
-/// such log.
-pub async fn key_of(url: &str, policy: &Policy) -> Result<Option<VerifierKey>, Error> {
-    let same = |other: &str| other.trim_end_matches('/') == url.trim_end_matches('/');
-    if let Some(log) = policy.logs().iter().find(|log| log.url.as_deref().is_some_and(same)) {
-        return Ok(Some(log.key.clone()));
-    }
-    if let [log] = policy.logs() {
-        return Ok(Some(log.key.clone()));
-    }
-    let site = Site::new(url).map_err(follow::Error::from)?;
-    let answer = site.get("checkpoint", MAX_NOTE).await.map_err(follow::Error::from)?;
-    let origin = SignedCheckpoint::parse(&answer.body).ok();
-    let origin = origin.map(|signed| signed.checkpoint().origin.clone());
-    Ok(origin.and_then(|origin| policy.log(&origin)).map(|log| log.key.clone()))
 }
 
 impl Held {

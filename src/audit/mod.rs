@@ -18,6 +18,7 @@ mod folder;
 mod follower;
 mod notice;
 mod outlet;
+mod search;
 mod tree;
 mod watch;
 
@@ -26,9 +27,10 @@ use std::path::PathBuf;
 pub use book::{Book, Damage};
 pub use compare::{Comparison, Comparisons, Seen};
 pub use folder::Folder;
-pub use follower::{Follower, MAX_OWED, Options, Progress, Round, key_of};
+pub use follower::{Follower, MAX_OWED, Options, Progress, Round};
 pub use notice::{Notice, Weight};
 pub use outlet::Outlets;
+pub use search::{Search, Taken};
 pub use tree::Tree;
 pub use watch::{MAX_NAMES, Visit, Watch, WatchOptions};
 

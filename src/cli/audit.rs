@@ -1,19 +1,20 @@
 //! `syndicate audit`: follow logs and check everything that they say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use syndicate::audit::{
-    Comparisons, Error, Folder, Follower, MAX_OWED, Notice, Options, Progress, Round, Seen, key_of,
+    Comparisons, Error, Folder, Follower, MAX_OWED, Notice, Options, Progress, Round, Search, Seen,
+    Taken,
 };
 use syndicate::client::{DnsRoot, Policy};
 use syndicate::clock::Clock;
 use syndicate::dime::Domain;
 use syndicate::errors::with_sources;
+use syndicate::proof::note::VerifierKey;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -91,28 +92,28 @@ async fn audit(
     let (ear, mut notices) = mpsc::channel(WAITING);
     // Each log waits until it was heard.
     let (looks, mut looked) = mpsc::channel(1);
-    let mut followers = Vec::new();
-    let mut keys = BTreeSet::new();
-    for url in urls {
-        let key = key_of(&url, policy).await?;
-        let key = key.with_context(|| format!("the policy believes no log at {url}"))?;
-        anyhow::ensure!(keys.insert(key.to_string()), "{url}: this log is named twice");
-        let (policy, root, max_owed) = (policy.clone(), root.clone(), MAX_OWED);
-        let options = Options { url, key, policy, root, max_owed };
-        let (mut log, found) = Follower::open(options, &folder, clock.now())?;
-        log.tell(ear.clone());
-        teller.tell(&found);
-        followers.push(log);
-    }
-    drop(ear);
-    let logs = followers.len();
-    let mut tasks = JoinSet::new();
-    for (number, log) in followers.into_iter().enumerate() {
+    let (logs, taken) = (urls.len(), Arc::new(Taken::default()));
+    let mut waiting = Vec::new();
+    for (number, url) in urls.into_iter().enumerate() {
+        let search = Search::new(url, policy.clone());
+        let key = search.known(&folder)?;
+        if let Some(key) = &key {
+            let twice = |_| anyhow::anyhow!("{}: this log is named twice", search.url());
+            taken.take(key, search.url()).map_err(twice)?;
+        }
         let (folder, clock, stop) = (folder.clone(), clock.clone(), stop.clone());
-        let task = Task { number, folder, clock, every, looks: looks.clone(), stop };
+        let (looks, ear, taken) = (looks.clone(), ear.clone(), taken.clone());
+        let (policy, root) = (policy.clone(), root.clone());
+        let task =
+            Task { number, search, policy, root, taken, folder, clock, every, looks, ear, stop };
+        let log = key.map(|key| task.open(key)).transpose()?;
+        waiting.push((task, log));
+    }
+    drop((looks, ear));
+    let mut tasks = JoinSet::new();
+    for (task, log) in waiting {
         tasks.spawn(task.run(log));
     }
-    drop(looks);
     let (bell, handing_on) = hand_on(teller.clone());
     let mut outcome = Outcome::default();
     let mut comparisons = Comparisons::default();
@@ -216,51 +217,94 @@ impl Outcome {
 /// others.
 struct Task {
     number: usize,
+    search: Search,
+    policy: Policy,
+    root: DnsRoot,
+    taken: Arc<Taken>,
     folder: Arc<Folder>,
     clock: Clock,
     /// Between two looks; `None`: once.
     every: Option<Duration>,
     looks: mpsc::Sender<Looked>,
+    ear: mpsc::Sender<Notice>,
     stop: CancellationToken,
 }
 
 impl Task {
-    async fn run(self, mut log: Follower) -> Result<(), Error> {
-        let looked = self.looks_at(&mut log).await;
+    /// The log of this key, and what is kept of it.
+    fn open(&self, key: VerifierKey) -> Result<Log, Error> {
+        let (url, policy, root) =
+            (self.search.url().to_owned(), self.policy.clone(), self.root.clone());
+        let options = Options { url, key, policy, root, max_owed: MAX_OWED };
+        let (mut follower, found) = Follower::open(options, &self.folder, self.clock.now())?;
+        follower.tell(self.ear.clone());
+        Ok(Log { follower, found, compared: false })
+    }
+
+    async fn run(mut self, mut log: Option<Log>) -> Result<(), Error> {
+        let looked = self.look_on(&mut log).await;
         if looked.is_err() {
             // Our own failure; the others are to end in order.
             self.stop.cancel();
         }
-        looked.and(log.close(&self.folder))
+        looked.and(log.map_or(Ok(()), |log| log.follower.close(&self.folder)))
     }
 
-    async fn looks_at(&self, log: &mut Follower) -> Result<(), Error> {
-        let mut known = false;
+    async fn look_on(&mut self, log: &mut Option<Log>) -> Result<(), Error> {
+        let stop = self.stop.clone();
         loop {
-            let mut bar = Bar::new(log.origin());
-            let mut show = |at| bar.show(at);
-            let round = tokio::select! {
-                round = log.round(&self.folder, &self.clock, &mut show) => round,
-                () = self.stop.cancelled() => return Ok(()),
+            let looked = tokio::select! {
+                looked = self.look(log) => looked?,
+                () = stop.cancelled() => return Ok(()),
             };
-            bar.clear();
-            let round = round?;
-            let touched = |domain: &Domain| !known || round.touched.contains(domain);
-            let seen = log.domains().iter().filter(|(domain, _)| touched(domain));
-            let seen = seen.map(|(domain, seen)| (domain.clone(), seen.clone())).collect();
-            known = true;
-            let (number, origin) = (self.number, log.origin().to_owned());
-            let looked = Looked { log: number, origin, round, seen };
             if self.looks.send(looked).await.is_err() {
                 return Ok(());
             }
             let Some(every) = self.every else { return Ok(()) };
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
-                () = self.stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
             }
         }
     }
+
+    /// One look at the log, once it is known which one it is.
+    async fn look(&mut self, log: &mut Option<Log>) -> Result<Looked, Error> {
+        let number = self.number;
+        if log.is_none() {
+            match self.search.ask(&self.taken, self.clock.now()).await {
+                Ok(key) => {
+                    let log = log.insert(self.open(key)?);
+                    log.found.extend(self.search.over(self.clock.now()));
+                }
+                Err(round) => {
+                    let (origin, seen) = (self.search.url().to_owned(), BTreeMap::new());
+                    return Ok(Looked { log: number, origin, round, seen });
+                }
+            }
+        }
+        let Some(Log { follower, found, compared }) = log else { unreachable!("it was opened") };
+        let mut bar = Bar::new(follower.origin());
+        let mut show = |at| bar.show(at);
+        let round = follower.round(&self.folder, &self.clock, &mut show).await;
+        bar.clear();
+        let mut round = round?;
+        round.notices.splice(0..0, std::mem::take(found));
+        let all = !std::mem::replace(compared, true);
+        let seen = follower.domains().iter();
+        let seen = seen.filter(|(domain, _)| all || round.touched.contains(*domain));
+        let seen = seen.map(|(domain, seen)| (domain.clone(), seen.clone())).collect();
+        Ok(Looked { log: number, origin: follower.origin().to_owned(), round, seen })
+    }
+}
+
+/// A log that is followed.
+struct Log {
+    follower: Follower,
+    /// What was found when it was opened, and is not told yet.
+    found: Vec<Notice>,
+    /// Its domains were given out.
+    compared: bool,
 }
 
 /// One line on a terminal that says how far a log is.
