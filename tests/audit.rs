@@ -676,6 +676,46 @@ async fn damaged_state_is_made_again() {
     assert_eq!(kinds(&auditor.opened), ["STATE_DAMAGED"]);
     assert_eq!(kinds(&auditor.round().await.notices), ["FOLLOWED"]);
     assert_eq!(auditor.follower.domains().len(), size);
+    // Without the checkpoint nothing says that the log only grew since: all is read
+    // again, and not taken for checked.
+    let Auditor { place, folder, follower, .. } = auditor;
+    follower.close(&folder).unwrap();
+    drop(folder);
+    std::fs::write(book.with_file_name("held.json"), "{}").unwrap();
+    let mut auditor = Auditor::of(&stage.url, &clock, policy(), DnsRoot::Public, place);
+    assert_eq!(kinds(&auditor.opened), ["STATE_DAMAGED"]);
+    assert_eq!(kinds(&auditor.round().await.notices), ["FOLLOWED"]);
+}
+
+/// However many other faults a log has collected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_always_written_down() {
+    let clock = Clock::manual(at(4 * MINUTE));
+    let grown = |byte| {
+        let mut log = small(at(0));
+        log.batch(at(2 * MINUTE), [alice(byte, Event::Restarted, at(2 * MINUTE))]);
+        log
+    };
+    let stage = Stage::new(grown(8)).await;
+    let mut auditor = Auditor::new(&stage.url, &clock);
+    auditor.round().await;
+    let Auditor { place, folder, follower, .. } = auditor;
+    follower.close(&folder).unwrap();
+    drop(folder);
+    let inside = std::fs::read_dir(place.path()).unwrap();
+    let held = inside.map(|entry| entry.unwrap().path().join("held.json"));
+    let held = held.into_iter().find(|path| path.exists()).unwrap();
+    let fault = serde_json::json!({
+        "kind": "RECORD", "message": "", "at": 0, "evidence": null, "ends": false,
+    });
+    let faults = Value::Array(vec![fault; 1000]);
+    std::fs::write(held.with_file_name("faults.json"), faults.to_string()).unwrap();
+    stage.show(grown(9));
+    let mut auditor = Auditor::of(&stage.url, &clock, policy(), DnsRoot::Public, place);
+    assert_eq!(alarms(&auditor.round().await.notices).pop(), Some("FORK"));
+    let mut auditor = auditor.again(&stage.url);
+    let notices = auditor.round().await.notices;
+    assert_eq!(notices.last().unwrap().facts["fault"], "FORK");
 }
 
 /// Two logs that saw the same domains: behind, apart, the same again.

@@ -261,6 +261,8 @@ impl Follower {
                 }
             },
         };
+        // What was replayed counts only behind a checkpoint that others are held to.
+        let book = if held.is_none() { Book::default() } else { book };
         let faults = match folder.read(&format!("{prefix}/faults.json"), MAX_FAULTS_FILE)? {
             None => Vec::new(),
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Memory {
@@ -859,7 +861,8 @@ impl Follower {
         alarm.evidence.clone_from(&evidence);
         round.tell(alarm);
         let at = now.millis();
-        if self.faults.len() < MAX_FAULTS {
+        // One that ends the following comes last, and must not be lost.
+        if ends || self.faults.len() < MAX_FAULTS {
             self.faults.push(Fault { kind: kind.to_owned(), message, at, evidence, ends });
         }
         let file = serde_json::to_vec(&self.faults).unwrap_or_default();
