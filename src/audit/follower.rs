@@ -96,6 +96,8 @@ pub struct Follower {
     book: Book,
     /// Where the book on disk stands, and when it was written.
     kept: (u64, Instant),
+    /// It owes something there.
+    kept_owing: bool,
     replayer: Replayer,
     /// Entries fetched: those of the book, and the beginning of a batch.
     reached: Position,
@@ -286,6 +288,7 @@ impl Follower {
             held,
             seen_before: None,
             kept: (book.replay.size, Instant::now()),
+            kept_owing: !book.owed.is_empty(),
             replayer: Replayer::resume(expected, book.replay.clone()),
             reached: book.position.clone(),
             book,
@@ -961,9 +964,15 @@ impl Follower {
         accuse::entries(self.source.key(), clock.now(), shown, accused, &self.anchors)
     }
 
+    /// Something is owed, or was when the book was written: what is settled is not looked
+    /// into again by the next run.
+    fn owes(&self) -> bool {
+        self.kept_owing || !self.book.owed.is_empty()
+    }
+
     /// Writes the book, if it is worth it.
     fn keep(&mut self, folder: &Folder, changed: bool) -> Result<(), Error> {
-        if !changed && self.book.owed.is_empty() {
+        if !changed && !self.owes() {
             return Ok(());
         }
         // What is little behind is read again faster than everything is written.
@@ -975,12 +984,13 @@ impl Follower {
         let key = self.source.key().to_string();
         folder.write(&format!("{}/book", self.prefix), &self.book.write(&key))?;
         self.kept = (self.book.replay.size, Instant::now());
+        self.kept_owing = !self.book.owed.is_empty();
         Ok(())
     }
 
     /// At the end: what is in memory goes to disk.
     pub fn close(mut self, folder: &Folder) -> Result<(), Error> {
-        if self.kept.0 != self.book.replay.size || !self.book.owed.is_empty() {
+        if self.kept.0 != self.book.replay.size || self.owes() {
             self.kept.0 = 0;
             self.keep(folder, true)?;
         }
