@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -33,6 +34,9 @@ const FLUSH_EVERY: u64 = 1000;
 const SHORT: usize = 8;
 /// Rows of a scan that is made at once, at most.
 const SHORT_SCAN: usize = 64;
+/// How often the engine's own lock is tried, and the pause between two tries.
+const LOCK_TRIES: usize = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The embedded engine. Cheap to clone; closed when the last clone goes.
 #[derive(Clone)]
@@ -353,12 +357,23 @@ pub fn set_aside(folder: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// Whoever calls holds our lock. The engine's is then held by a thread of an
+/// engine that was closed in this process, for as long as its last write takes.
 fn engine(folder: &Path) -> ::sled::Result<::sled::Db> {
-    ::sled::Config::new()
-        .path(folder)
-        .cache_capacity(CACHE)
-        .flush_every_ms(Some(FLUSH_EVERY))
-        .open()
+    let config = ::sled::Config::new().path(folder).cache_capacity(CACHE);
+    let config = config.flush_every_ms(Some(FLUSH_EVERY));
+    for _ in 0..LOCK_TRIES {
+        match config.open() {
+            Err(::sled::Error::Io(error)) if is_locked(&error) => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
+/// The engine's word for that its lock is taken.
+fn is_locked(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 /// Opens, and reads every row: damage shows on first read, not only on open.
@@ -428,9 +443,7 @@ fn classify(doing: &'static str, folder: &Path, error: ::sled::Error) -> Error {
             | ErrorKind::ReadOnlyFilesystem
             | ErrorKind::Interrupted
             | ErrorKind::OutOfMemory => Error::State { doing, source: io.into() },
-            _ if io.to_string().contains("could not acquire lock") => {
-                Error::InUse { path: folder.display().to_string() }
-            }
+            _ if is_locked(&io) => Error::InUse { path: folder.display().to_string() },
             _ => damaged(folder, io.to_string()),
         },
         other => damaged(folder, other.to_string()),
@@ -554,6 +567,23 @@ mod tests {
         let _open = Sled::open(&path).unwrap();
         assert!(matches!(Sled::open(&path), Err(Error::InUse { .. })));
         assert!(matches!(set_aside(&path), Err(Error::InUse { .. })));
+    }
+
+    /// As when the last write of an engine that was just closed takes long.
+    #[test]
+    fn the_engines_lock_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        drop(Sled::open(&path).unwrap());
+        let held = File::options().write(true).open(path.join("db")).unwrap();
+        held.lock().unwrap();
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Sled::open(&path).map(drop));
+            // It is tried at once; what is tried later finds it free.
+            std::thread::sleep(20 * LOCK_PAUSE);
+            drop(held);
+            opening.join().unwrap().unwrap();
+        });
     }
 
     /// Fills every file of a state with garbage, in part or whole, many times:
