@@ -56,7 +56,7 @@ pub use secrets::{Rotated, Secrets};
 
 /// How long the rooms may take to end before they are dropped.
 const GRACE: Duration = Duration::from_secs(20);
-/// Between two tries to open an index that is being closed.
+/// Between two looks at an index that is being closed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The parts of a mirror's folder.
@@ -453,6 +453,16 @@ impl Mirror {
         if let Err(error) = self.log.state().flush().await {
             tracing::warn!(%error, "the index could not be flushed");
         }
+        // A task that was cut off lets go of the index a little later: whoever starts
+        // again in this process would find it in use.
+        let state = Arc::clone(self.log.state());
+        drop(self);
+        let closed = async {
+            while Arc::strong_count(&state) > 1 {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let _ = tokio::time::timeout(GRACE, closed).await;
     }
 }
 

@@ -128,14 +128,16 @@ impl Domains {
             let domains = Arc::clone(&self);
             tasks.spawn(async move { domains.explore_all(&origin).await });
         }
-        tokio::select! {
+        let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             Some(ended) = tasks.join_next() => ended?,
             else => {
                 shutdown.cancelled().await;
                 Ok(())
             }
-        }
+        };
+        tasks.shutdown().await;
+        ended
     }
 
     async fn explore_all(&self, origin: &str) -> Result<(), Error> {
