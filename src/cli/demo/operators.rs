@@ -22,8 +22,8 @@ pub struct Operator {
     pub vantage: Vantage,
     pub config: Config,
     secrets: Secrets,
-    /// Keeps the port from others until the mirror listens there.
-    place: Option<TcpSocket>,
+    /// Keeps the port from others, also while the mirror does not listen there.
+    _place: TcpSocket,
     running: Option<Mirror>,
 }
 
@@ -37,8 +37,9 @@ pub async fn operators(world: &World, folder: &Path) -> anyhow::Result<Vec<Opera
         let data = Folder::new(folder.join(name));
         data.make()?;
         let secrets = Secrets::load_or_make(&data.keys(), Some(&format!("{name}.mirror.example")))?;
-        // Taken now, and let go of when the mirror starts.
+        // The mirror may listen where this socket, which does not, is bound too.
         let place = TcpSocket::new_v4()?;
+        place.set_reuseaddr(true)?;
         place.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         places.push((name, data, secrets, place));
     }
@@ -72,8 +73,8 @@ pub async fn operators(world: &World, folder: &Path) -> anyhow::Result<Vec<Opera
         let mut config = file.check()?;
         // Nobody should wait for batches here: five a second instead of one.
         config.batch_millis = 200;
-        let place = Some(place);
-        operators.push(Operator { name, vantage, config, secrets, place, running: None });
+        let (_place, running) = (place, None);
+        operators.push(Operator { name, vantage, config, secrets, _place, running });
     }
     Ok(operators)
 }
@@ -99,7 +100,6 @@ pub fn policy(operators: &[Operator], folder: &Path) -> anyhow::Result<PathBuf> 
 
 impl Operator {
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        drop(self.place.take());
         self.running = Some(Mirror::start(&self.config, Clock::system()).await?);
         Ok(())
     }
