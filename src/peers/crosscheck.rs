@@ -271,10 +271,7 @@ impl CrossCheck {
                 () = shutdown.cancelled() => return Ok(()),
                 Some(ended) = steps.join_next(), if !steps.is_empty() => {
                     let (key, brought) = ended?;
-                    self.ended(key.clone(), brought).await?;
-                    if self.missed.remove(&key) {
-                        self.compare(key.0, &key.1).await?;
-                    }
+                    self.ended(key, brought).await?;
                 }
                 Some((origin, name)) = self.suspects.recv() => {
                     let found = self.peers.iter().position(|peer| peer.face.origin() == origin);
@@ -484,6 +481,7 @@ impl CrossCheck {
                 Brought::Later(_) | Brought::Nothing => {}
             }
         }
+        let missed = self.missed.remove(&key);
         let Some(before) = self.take(&key) else { return Ok(()) };
         let mut comparison = before.clone();
         let (now, pace) = (self.now(), self.asker.pace);
@@ -496,7 +494,12 @@ impl CrossCheck {
             Brought::Refused => Heard::Refused,
         };
         let outcome = comparison.hear(heard, &pace, now);
-        let Some(outcome) = outcome else { return self.keep(key, comparison).await };
+        let Some(outcome) = outcome else {
+            if missed {
+                comparison.again(now);
+            }
+            return self.keep(key, comparison).await;
+        };
         if let Some(found) = self.found(&key, &outcome, brought, now) {
             let filed = self.asker.rooms.raise.raise(&found).await;
             if let Err(error) = &filed {
@@ -511,10 +514,16 @@ impl CrossCheck {
         }
         // Killed here: it is filed, and found once more.
         self.asker.rooms.tally.compared(outcome.as_str());
-        match comparison.is_over() {
-            true => self.keep(key, comparison).await,
-            false => self.delete(&self.row(&key)).await,
+        if missed {
+            // In one write: what changed during the step is never without a row.
+            match comparison.is_over() {
+                true => comparison.again(now),
+                false => comparison = Comparison::new(now),
+            }
+        } else if !comparison.is_over() {
+            return self.delete(&self.row(&key)).await;
         }
+        self.keep(key, comparison).await
     }
 
     fn found(
