@@ -1313,7 +1313,8 @@ async fn an_audit_that_is_stopped_does_not_say_that_all_is_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_wait_for_a_hook_that_is_away() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    // An address of its own: nobody else gets a port there while it is away.
+    let listener = TcpListener::bind(("127.1.14.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let outlets = Outlets::new(Some(&format!("http://{address}/")), None).unwrap();
@@ -1356,24 +1357,28 @@ impl Source {
         Source { response: request.send().await.unwrap(), text: String::new() }
     }
 
-    /// Kind, id and data of the next event; `None` at the end. Comments are
-    /// counted in `beats`.
-    async fn next(&mut self, beats: &mut usize) -> Option<(String, String, Value)> {
+    /// Kind, id and data of the next event; `None` at the end.
+    async fn next(&mut self) -> Option<(String, String, Value)> {
         loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let (event, rest) = (event.to_owned(), rest.to_owned());
+            let event = self.part().await?;
+            let field = |name: &str| {
+                let line = event.lines().find_map(|line| line.strip_prefix(name));
+                line.map(|value| value.trim().to_owned())
+            };
+            if let Some(data) = field("data:") {
+                let data = serde_json::from_str(&data).unwrap();
+                return Some((field("event:").unwrap(), field("id:").unwrap(), data));
+            }
+        }
+    }
+
+    /// What comes next: an event, or a comment.
+    async fn part(&mut self) -> Option<String> {
+        loop {
+            if let Some((part, rest)) = self.text.split_once("\n\n") {
+                let (part, rest) = (part.to_owned(), rest.to_owned());
                 self.text = rest;
-                let field = |name: &str| {
-                    let line = event.lines().find_map(|line| line.strip_prefix(name));
-                    line.map(|value| value.trim().to_owned())
-                };
-                match field("data:") {
-                    Some(data) => {
-                        let data = serde_json::from_str(&data).unwrap();
-                        return Some((field("event:").unwrap(), field("id:").unwrap(), data));
-                    }
-                    None => *beats += 1,
-                }
+                return Some(part);
             }
             let chunk = self.response.chunk().await.ok()??;
             self.text.push_str(std::str::from_utf8(&chunk).unwrap());
@@ -1386,13 +1391,12 @@ async fn events_come_as_the_log_grows() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mirror = Mirror::world().await;
     let url = mirror.serve(|options| options.stream_heartbeat = Duration::from_millis(20)).await;
-    let mut beats = 0;
     let mut events = Source::open(&format!("{url}/v1/events?name=alice%40one.example"), None).await;
     let headers = events.response.headers().clone();
     assert_eq!(headers["content-type"], "text/event-stream");
     assert_eq!(headers["cache-control"], "no-store");
     assert_eq!(headers["x-accel-buffering"], "no");
-    let (kind, id, data) = events.next(&mut beats).await.unwrap();
+    let (kind, id, data) = events.next().await.unwrap();
     assert_eq!((kind.as_str(), id.as_str()), ("state", "2"));
     assert_eq!(data["events"], serde_json::json!(["ROTATED"]));
     // Another name's change is none of this one's.
@@ -1401,7 +1405,7 @@ async fn events_come_as_the_log_grows() {
     let stranger = one.user("new@one.example", &key(Owner::User, 50), None, None);
     let stranger = one.user_draft("new@one.example", &stranger, Event::FirstSeen, at(MINUTE));
     mirror.put([stranger, alice(30, Event::Restarted, at(3 * MINUTE))]).await;
-    let (kind, id, data) = events.next(&mut beats).await.unwrap();
+    let (kind, id, data) = events.next().await.unwrap();
     assert_eq!((kind.as_str(), id.as_str()), ("version", "3"));
     assert_eq!((&data["alarm"], &data["version"]), (&true.into(), &3.into()));
     assert_eq!(data["events"], serde_json::json!(["RESTARTED"]));
@@ -1412,26 +1416,26 @@ async fn events_come_as_the_log_grows() {
     let receipt = syndicate::client::fetch(&url, &name, ask).await.unwrap();
     assert_eq!(receipt.subject.items.len(), 1);
     // A quiet stream beats until something comes.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let beat = events.part().await.unwrap();
+    assert!(beat.starts_with(':'), "{beat}");
     mirror.put([alice(31, Event::Rotated, at(3 * MINUTE))]).await;
-    events.next(&mut beats).await.unwrap();
-    assert!(beats > 0);
+    events.next().await.unwrap();
 
     // Who was away hears what it missed; who asks for an absent name hears when
     // it comes.
     let mut back =
         Source::open(&format!("{url}/v1/events?name=alice%40one.example"), Some("1")).await;
-    let (kind, id, _) = back.next(&mut beats).await.unwrap();
+    let (kind, id, _) = back.next().await.unwrap();
     assert_eq!((kind.as_str(), id.as_str()), ("state", "1"));
     for expected in ["2", "3", "4"] {
-        let (kind, id, _) = back.next(&mut beats).await.unwrap();
+        let (kind, id, _) = back.next().await.unwrap();
         assert_eq!((kind.as_str(), id.as_str()), ("version", expected));
     }
     let mut absent = Source::open(&format!("{url}/v1/events?name=zoe%40one.example"), None).await;
-    assert_eq!(absent.next(&mut beats).await.unwrap().2["version"], 0);
+    assert_eq!(absent.next().await.unwrap().2["version"], 0);
     let zoe = one.user("zoe@one.example", &key(Owner::User, 51), None, None);
     mirror.put([one.user_draft("zoe@one.example", &zoe, Event::FirstSeen, at(MINUTE))]).await;
-    let (kind, _, data) = absent.next(&mut beats).await.unwrap();
+    let (kind, _, data) = absent.next().await.unwrap();
     assert_eq!((kind.as_str(), &data["events"]), ("version", &serde_json::json!(["FIRST_SEEN"])));
 }
 
@@ -1476,11 +1480,11 @@ async fn streams_are_bounded() {
     // A stream lives so long and no longer, and ends with the mirror.
     let url = mirror.serve(|options| options.stream_lifetime = Duration::from_millis(50)).await;
     let mut short = Source::open(&format!("{url}/v1/events?name=one.example"), None).await;
-    assert_eq!(short.next(&mut 0).await.unwrap().0, "state");
-    assert_eq!(short.next(&mut 0).await, None);
+    assert_eq!(short.next().await.unwrap().0, "state");
+    assert_eq!(short.next().await, None);
     let url = mirror.serve(|_| ()).await;
     let mut open = Source::open(&format!("{url}/v1/events?name=one.example"), None).await;
-    assert_eq!(open.next(&mut 0).await.unwrap().0, "state");
+    assert_eq!(open.next().await.unwrap().0, "state");
     mirror.shutdown.cancel();
-    assert_eq!(open.next(&mut 0).await, None);
+    assert_eq!(open.next().await, None);
 }

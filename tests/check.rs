@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -38,6 +39,7 @@ use syndicate::proof::note::SigningKey;
 use syndicate::resolver::{self, HickoryResolver, NameServers};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// A mirror in this process. Its data outlives it.
@@ -68,7 +70,9 @@ impl Site {
         let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors/records");
         let mut file = File { data: Some(folder.path().join("mirror")), ..File::default() };
         file.log.origin = Some(origin.into());
-        file.http.listen = "127.0.0.1:0".into();
+        // An address of its own: nobody else gets a port there while it is down.
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        file.http.listen = format!("127.1.12.{}:0", NEXT.fetch_add(1, Ordering::SeqCst));
         file.dmtp.listen = "127.0.0.1:0".into();
         file.dmtp.certificate = Some(vectors.join("dx_cert.pem"));
         file.dmtp.key = Some(vectors.join("dx_key.pem"));
@@ -87,7 +91,17 @@ impl Site {
     async fn resume(&mut self) {
         let mut config = self.file.check().unwrap();
         config.batch_millis = 100;
-        self.mirror = Some(daemon::Mirror::start(&config, Clock::system()).await.unwrap());
+        let ends = Instant::now() + process::PATIENCE;
+        let started = loop {
+            match daemon::Mirror::start(&config, Clock::system()).await {
+                // Of the mirror before, in this process, something may still end.
+                Err(error) if is_in_use(&error) && Instant::now() < ends => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                started => break started.unwrap(),
+            }
+        };
+        self.mirror = Some(started);
     }
 
     async fn stop(&mut self) {
@@ -107,6 +121,10 @@ impl Site {
         let report = self.mirror().crawl.visit(name, "test").await.unwrap();
         assert!(report.outcome.is_good(), "{}", report.outcome);
     }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(syndicate::store::Error::InUse { .. }))
 }
 
 /// Three mirrors that have seen these names.
@@ -217,7 +235,11 @@ async fn what_everybody_sees() {
     let refused = client::check(&Name::Address(cedar.clone()), &client.eyes, &asked).await;
     assert!(matches!(refused, Err(CheckError::Quorum { needed: 4, operators: 3 })));
 
-    // A rotation that one of them has not seen yet; then it has.
+    // A rotation that one of them has not seen yet; then it has. They look by
+    // themselves a minute after their last visit, which is now.
+    for site in &sites {
+        site.visit("alice@cedar.example").await;
+    }
     world.rotate(&cedar).unwrap();
     for site in &sites[..2] {
         site.visit("alice@cedar.example").await;
@@ -233,6 +255,9 @@ async fn what_everybody_sees() {
     expect(&client.check("alice@cedar.example").await, Verdict::Agreed);
 
     // A swap that everybody is shown: held, also while one is a crawl behind.
+    for site in &sites {
+        site.visit("erin@hazel.example").await;
+    }
     world.swap_key(&"erin@hazel.example".parse().unwrap()).unwrap();
     for site in &sites[..2] {
         site.visit("erin@hazel.example").await;
@@ -829,7 +854,8 @@ async fn a_log_that_goes_back_is_not_believed() {
     let seen = size(&check);
     site.stop().await;
 
-    fs::remove_dir_all(&data).unwrap();
+    // A write that was under way when it stopped may come later than this.
+    fs::rename(&data, site.folder.path().join("gone")).unwrap();
     process::copy_folder(&copy, &data);
     site.resume().await;
     client.options.policy = Some(policy(&[&site]));

@@ -228,9 +228,17 @@ async fn keys_are_cached_and_roll_over() {
     let resolver = asking(&dns);
     let good = domain("good.example");
     assert!(resolver.evidence(&good, now()).await.unwrap().is_some());
-    let asked = dns.questions();
-    assert!(resolver.evidence(&good, now()).await.unwrap().is_some());
-    assert_eq!(dns.questions(), asked + 1, "the record alone is asked for again");
+    let mut spent = 0;
+    for _ in 0..10 {
+        let asked = dns.questions();
+        assert!(resolver.evidence(&good, now()).await.unwrap().is_some());
+        spent = dns.questions() - asked;
+        // What is not answered within a third of a second is asked twice.
+        if spent == 1 {
+            break;
+        }
+    }
+    assert_eq!(spent, 1, "the record alone is asked for again");
     // The zone's key is another one now, and so is its parent's DS record.
     let other = PrivateDns::builder().signed("good.example").ttl(60).start().await.unwrap();
     assert_ne!(other.trust_anchor_text(), dns.trust_anchor_text());
