@@ -8,6 +8,7 @@ mod second_verifier;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,6 +30,7 @@ use syndicate::proof::policy::Policy;
 use syndicate::proof::receipt::{self, Asker, Receipt, Statement, Word};
 use syndicate::proof::replay::{Broken, Change, Expected, MapEngine as _, Replayer, Stop};
 use syndicate::serve::identity::Identity;
+use tokio_util::sync::CancellationToken;
 
 use mini_log::{Org, orgs};
 
@@ -67,6 +69,19 @@ async fn open(folder: &Path, origin: &str, clock: &Clock) -> Site {
 }
 
 impl Site {
+    /// Ends, and with it what goes on beside the rounds, which holds the index.
+    async fn close(self, folder: &Path) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        self.sequencer.run(stop).await.unwrap();
+        drop(self.log);
+        let ends = Instant::now() + Duration::from_secs(60);
+        while let Err(error) = Folder::new(folder).open_state().await {
+            assert!(Instant::now() < ends, "{error:#}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// One batch of these.
     async fn put(&mut self, drafts: Vec<Draft>) {
         let submitted: Vec<_> = drafts
@@ -139,6 +154,7 @@ async fn lived_in(folder: &Path, clock: &Clock) -> Org {
     site.put(vec![mailbox(&org, ALICE, 41, Some(31), Event::Rotated, at(3))]).await;
     let address = GONE.parse().unwrap();
     site.put(vec![Draft::Forget { address }]).await;
+    site.close(folder).await;
     org
 }
 
@@ -218,7 +234,8 @@ async fn every_label_is_carried_over_and_goes_on() {
         cheats(&entries, log_key);
 
         // Once more, over two predecessors.
-        drop((old, new));
+        old.close(&old_folder).await;
+        new.close(&new_folder).await;
         let third = home.path().join("third");
         let successor = Successor { folder: &third, origin: "third.example/log", new_vrf_key };
         let config = config(&new_folder, "new.example/log");

@@ -675,6 +675,7 @@ async fn a_sled_folder_may_be_deleted_or_filled_with_garbage() {
 
     for damage in ["deleted", "garbage"] {
         machine.state = Arc::new(MemoryState::default());
+        until_closed(&path).await;
         match damage {
             "deleted" => std::fs::remove_dir_all(&path).unwrap(),
             _ => overwrite(&path),
@@ -692,6 +693,15 @@ async fn a_sled_folder_may_be_deleted_or_filled_with_garbage() {
         assert_eq!(all_rows(&*machine.state).await, expected, "{damage}");
     }
     whole(&store).await;
+}
+
+/// What a log does beside its rounds holds the index a little longer.
+async fn until_closed(path: &Path) {
+    let ends = tokio::time::Instant::now() + Duration::from_secs(60);
+    while matches!(Sled::open(path), Err(syndicate::store::Error::InUse { .. })) {
+        assert!(tokio::time::Instant::now() < ends, "somebody holds it");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn overwrite(folder: &Path) {
@@ -922,13 +932,18 @@ async fn snapshots_shorten_the_start_and_are_never_trusted_blindly() {
     let machine = Machine::new();
     let options = Options { snapshot: 20, ..machine.options() };
     let mut opened = machine.open_with(options.clone(), &store).await.unwrap();
-    for turn in 0..30 {
-        grow(&machine, &mut opened, turn, 1).await;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    grow(&machine, &mut opened, 0, 30).await;
     let checked = whole(&store).await;
-    let snapshots = store.public.list_all("snapshot", 1000).await.unwrap();
-    assert!(!snapshots.is_empty());
+    // They are written beside the rounds.
+    let ends = tokio::time::Instant::now() + Duration::from_secs(60);
+    let snapshots = loop {
+        let found = store.public.list_all("snapshot", 1000).await.unwrap();
+        if !found.is_empty() {
+            break found;
+        }
+        assert!(tokio::time::Instant::now() < ends, "no snapshot");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
     drop(opened);
     let opened = machine.open_with(options.clone(), &store).await.unwrap();
     let head = opened.log.heads().committed.unwrap();

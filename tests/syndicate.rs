@@ -428,8 +428,12 @@ async fn a_mirror_from_a_backup_is_healed_by_its_peers() {
             change(&world, &mut chance);
             sleep(Duration::from_millis(500)).await;
         }
-        let words = sites[0].running.as_ref().unwrap().words();
-        assert!(words.contains("took back entries"), "{words}");
+        // What it wrote may still be on its way here.
+        let words = || sites[0].running.as_ref().unwrap().words();
+        while !words().contains("took back entries") {
+            assert!(Instant::now() < ends, "{}", words());
+            sleep(Duration::from_millis(50)).await;
+        }
         println!("guard restored: {with_guard}; cosigned again after {:?}", began.elapsed());
         // What it published before is a part of what it publishes now.
         let url = sites[0].url();
