@@ -123,7 +123,7 @@ mod tests {
         for (bogus, other) in [("_dx", "_dime"), ("_dime", "_dx")] {
             let resolver = FixedResolver::new(Dnssec::Secure);
             resolver.set_txt(&format!("{other}.{domain}"), &[&text.text()], Dnssec::Secure);
-            assert!(matches!(find(&resolver, &domain).await, Ok(_)), "{other}");
+            assert!(find(&resolver, &domain).await.is_ok(), "{other}");
             let name = format!("{bogus}.{domain}");
             resolver.say_txt(&name, Err(Error::Bogus { name: name.clone() }));
             let found = find(&resolver, &domain).await;
