@@ -272,7 +272,7 @@ struct Served {
     objects: BTreeMap<String, Bytes>,
     withdrawn: BTreeSet<String>,
     asked: BTreeMap<String, u64>,
-    /// Never answers to this path.
+    /// Never answers to paths that begin so.
     mute: Option<String>,
     /// Answers 503 to everything.
     down: bool,
@@ -364,7 +364,7 @@ async fn answer(
     let is_mute = {
         let mut served = served.lock().unwrap();
         *served.asked.entry(path.to_owned()).or_default() += 1;
-        served.mute.as_deref() == Some(path)
+        served.mute.as_deref().is_some_and(|mute| path.starts_with(mute))
     };
     if is_mute {
         std::future::pending::<()>().await;
@@ -825,6 +825,58 @@ async fn two_histories_of_two_cosigners_are_found() {
             let findings = verify_incident(&incident, &[], None).unwrap();
             assert!(findings.convicts.is_some(), "{findings:?}");
         }
+    }
+}
+
+/// A log that keeps its follower busy without end, by trees whose tiles never come, is
+/// convicted all the same by what another mirror was shown.
+#[tokio::test]
+async fn a_log_that_draws_everything_out_is_convicted() {
+    for longer in [false, true] {
+        let rogues = [Rogue::start().await, Rogue::start().await];
+        let (log, other) = (small(), other_history(longer));
+        rogues[0].serve(&log);
+        rogues[1].serve(&other);
+        rogues[1].set_down(true);
+        let clock = Clock::manual(at(2 * MINUTE));
+        let mut places =
+            [Place::new("b.example/log", 8).await, Place::new("c.example/log", 9).await];
+        let mirrors = options(vec![rogues[1].as_peer()]);
+        let shown = Node::start(&mut places[1], &clock, mirrors, 0).await;
+        let mirrors = options(vec![rogues[0].as_peer(), places[1].as_peer()]);
+        let node = Node::start(&mut places[0], &clock, mirrors, 0).await;
+        let size = log.entries.len() as u64;
+        node.until_good(size).await;
+        assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+
+        rogues[0].served.lock().unwrap().mute = Some("tile/".into());
+        let huge = Checkpoint::new(ORIGIN, 1 << 60, [7; 32]).unwrap();
+        let huge = AddCheckpoint {
+            old: size,
+            proof: vec![[7; 32]],
+            checkpoint: huge.sign(&log_key(), at(0)).unwrap(),
+        };
+        let asked = |rogue: &Rogue| rogue.served.lock().unwrap().asked.clone();
+        let before = asked(&rogues[0]);
+        // One that is looked into, and as many as may wait.
+        let tiles = || {
+            asked(&rogues[0]).into_iter().any(|(path, n)| {
+                path.starts_with("tile/") && before.get(&path).copied().unwrap_or(0) < n
+            })
+        };
+        assert_eq!(node.add_checkpoint(huge.to_string()).await.status, 422);
+        until(tiles).await;
+        for _ in 0..8 {
+            assert_eq!(node.add_checkpoint(huge.to_string()).await.status, 422);
+        }
+        rogues[1].set_down(false);
+        shown.until_good(other.entries.len() as u64).await;
+        let found = node.until(|now| matches!(now.status, Status::Fault(_))).await;
+        assert!(found.status.to_string().contains("fork"), "{}", found.status);
+        until(|| !node.accusations().is_empty()).await;
+        assert_eq!(node.accusations(), [IncidentKind::LogFork]);
+        let incident = node.filed.0.lock().unwrap()[0].clone();
+        assert!(verify_incident(&incident, &[], None).unwrap().convicts.is_some());
     }
 }
 

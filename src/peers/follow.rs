@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, Kept};
 use super::clocks::{self, Clocks};
-use super::gossip::Word;
+use super::gossip::Words;
 use super::{Condition, Error, Options, Peer, Rooms, Status, evidence};
 use crate::client::follow::{self, Fetched, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
@@ -63,7 +63,7 @@ pub(super) struct Follower {
     pub(super) rooms: Arc<Rooms>,
     options: Options,
     hinted: mpsc::Receiver<SignedCheckpoint>,
-    words: mpsc::Receiver<Word>,
+    words: Words,
     pub(super) kept: Kept,
     /// `None` until the archive was read, and after a failure.
     pub(super) replay: Option<Replay>,
@@ -130,7 +130,7 @@ impl Follower {
         rooms: Arc<Rooms>,
         options: Options,
         hinted: mpsc::Receiver<SignedCheckpoint>,
-        words: mpsc::Receiver<Word>,
+        words: Words,
         clocks: Arc<Clocks>,
     ) -> Follower {
         Follower {
@@ -154,20 +154,31 @@ impl Follower {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut poll = tokio::time::interval(self.options.poll);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (nobody, silence) = mpsc::channel(1);
+        drop(nobody);
+        let mut forks = std::mem::replace(&mut self.words.forks, silence);
         loop {
-            let stepped = tokio::select! {
+            // A log that has forked chooses how long a step takes, and what hints wait.
+            let found = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                hint = self.hinted.recv() => shutdown.run_until_cancelled(self.step(hint)).await,
-                _ = poll.tick() => shutdown.run_until_cancelled(self.step(None)).await,
-                Some(word) = self.words.recv() => {
-                    shutdown.run_until_cancelled(self.hear(word)).await
-                }
+                Some(shown) = forks.recv() => self.cut_off(shown).await,
+                stepped = self.next(&mut poll) => stepped,
             };
-            let Some(stepped) = stepped else { return };
-            if let Err(halt) = stepped {
+            if let Err(halt) = found {
                 self.halt(halt, &shutdown).await;
             }
+        }
+    }
+
+    /// Waits for the next thing to do, and does it. What other mirrors were shown goes
+    /// first: there are few words a minute, and hints without end.
+    async fn next(&mut self, poll: &mut tokio::time::Interval) -> Result<(), Halt> {
+        tokio::select! {
+            biased;
+            Some(signed) = self.words.signed.recv() => self.hear(signed).await,
+            hint = self.hinted.recv() => self.step(hint).await,
+            _ = poll.tick() => self.step(None).await,
         }
     }
 

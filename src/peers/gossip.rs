@@ -8,8 +8,9 @@
 //! Only the log's own signature counts, and only what its tiles prove: those of the
 //! larger tree, from the other mirror's archive or from ours. Whatever else a mirror
 //! says, or does not say, accuses nobody, and keeps nobody waiting: it is asked beside
-//! the following. A tree that was held against a log stays known in its archive, so
-//! that the operator's word about it lasts.
+//! the following. A fork that is proved waits for nothing: whatever the log has drawn
+//! out, by tiles or blobs that drip, is cut off for it. A tree that was held against a
+//! log stays known in its archive, so that the operator's word about it lasts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::follow::{Follower, Halt};
 use super::{Error, Mirror, Peer};
 use crate::client::follow::{Fork, LogSource, Relation};
 use crate::errors::with_sources;
-use crate::proof::checkpoint::SignedCheckpoint;
+use crate::proof::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::proof::note::MAX_NOTE;
 
 /// Polls of a log's own checkpoint between two rounds: a minute.
@@ -34,11 +35,25 @@ const AT_ONCE: usize = 8;
 /// Words about one log that wait to be looked into; others come again.
 const WAITING: usize = 16;
 
-/// What came of asking a mirror, to be looked into by the log's follower.
-pub(super) enum Word {
-    /// The log signed this tree, and it is not larger than what was followed.
+/// What came of asking a mirror.
+enum Word {
+    /// The log signed this tree, it is not larger than what was followed, and what is
+    /// kept here does not tell: to be looked into.
     Signed(SignedCheckpoint),
-    Fork(Box<Fork>),
+    Fork(Shown),
+}
+
+/// A tree that another mirror was shown, and the proof that it is of another history.
+pub(super) struct Shown {
+    pub tree: Checkpoint,
+    pub fork: Box<Fork>,
+}
+
+/// What a log's follower hears.
+pub(super) struct Words {
+    pub signed: mpsc::Receiver<SignedCheckpoint>,
+    /// Proved; apart from the others, so that none of them is in its way.
+    pub forks: mpsc::Receiver<Shown>,
 }
 
 /// Asks the mirrors about each other's logs.
@@ -52,7 +67,8 @@ struct Question {
     peer: Arc<Peer>,
     /// Where that mirror keeps what it followed of the log.
     kept: LogSource,
-    words: mpsc::Sender<Word>,
+    signed: mpsc::Sender<SignedCheckpoint>,
+    forks: mpsc::Sender<Shown>,
 }
 
 impl Gossip {
@@ -65,18 +81,16 @@ impl Gossip {
     ///
     /// # Errors
     /// A URL that is none.
-    pub(super) fn about(
-        &mut self,
-        peer: &Arc<Peer>,
-        mirrors: &[Mirror],
-    ) -> Result<mpsc::Receiver<Word>, Error> {
-        let (words, heard) = mpsc::channel(WAITING);
+    pub(super) fn about(&mut self, peer: &Arc<Peer>, mirrors: &[Mirror]) -> Result<Words, Error> {
+        let (signed, signed_heard) = mpsc::channel(WAITING);
+        // One is enough.
+        let (forks, forks_heard) = mpsc::channel(1);
         for other in mirrors.iter().filter(|other| other.log != *peer.key()) {
             let kept = other.archive_of(peer.key())?;
-            let (peer, words) = (Arc::clone(peer), words.clone());
-            self.questions.push(Question { peer, kept, words });
+            let (peer, signed, forks) = (Arc::clone(peer), signed.clone(), forks.clone());
+            self.questions.push(Question { peer, kept, signed, forks });
         }
-        Ok(heard)
+        Ok(Words { signed: signed_heard, forks: forks_heard })
     }
 
     pub(super) async fn run(self, shutdown: CancellationToken) {
@@ -105,8 +119,11 @@ impl Question {
                 followed.as_ref().is_none_or(|f| f.checkpoint() != cosigned.checkpoint())
             });
             for signed in followed.into_iter().chain(cosigned) {
-                if let Some(word) = self.compare(signed).await {
-                    let _ = self.words.try_send(word);
+                // What finds no room comes again in the next round.
+                match self.compare(signed).await {
+                    Some(Word::Signed(signed)) => drop(self.signed.try_send(signed)),
+                    Some(Word::Fork(fork)) => drop(self.forks.try_send(fork)),
+                    None => {}
                 }
             }
         };
@@ -121,15 +138,23 @@ impl Question {
 
     async fn compare(&self, signed: SignedCheckpoint) -> Option<Word> {
         let held = self.peer.standing().signed?;
-        let (ours, theirs) = (held.checkpoint(), signed.checkpoint());
-        if theirs == ours || theirs.size == 0 {
+        let (ours, theirs) = (held.checkpoint(), signed.checkpoint().clone());
+        if theirs == *ours || theirs.size == 0 {
             return None;
         }
-        if theirs.size <= ours.size {
-            return Some(Word::Signed(signed));
-        }
-        match self.kept.relate(&held, &signed).await {
-            Ok(Relation::Fork(fork)) => Some(Word::Fork(fork)),
+        let related = match theirs.size > ours.size {
+            true => self.kept.relate(&held, &signed).await,
+            false => match self.kept_here(&held, &signed).await {
+                Some(related) => Ok(related),
+                None => return Some(Word::Signed(signed)),
+            },
+        };
+        match related {
+            // What was filed before is no news.
+            Ok(Relation::Fork(fork)) => {
+                let known = self.peer.archive().is_held_against(&theirs).await;
+                (!known.unwrap_or(false)).then_some(Word::Fork(Shown { tree: theirs, fork }))
+            }
             Ok(_) => None,
             Err(error) => {
                 let (peer, error) = (self.peer.origin(), with_sources(&error));
@@ -138,20 +163,36 @@ impl Question {
             }
         }
     }
+
+    /// What a tree that is not larger is to the one followed, by what is kept of that;
+    /// `None` if it is damaged, or was followed further meanwhile.
+    async fn kept_here(
+        &self,
+        held: &SignedCheckpoint,
+        shown: &SignedCheckpoint,
+    ) -> Option<Relation> {
+        let (ours, theirs) = (held.checkpoint(), shown.checkpoint());
+        if theirs.size == ours.size {
+            return self.kept.relate(held, shown).await.ok();
+        }
+        let kept = self.peer.archive().consistency(theirs.size, ours).await;
+        let (prefix, proof) = kept.ok()?;
+        if prefix == theirs.root {
+            return Some(Relation::Older);
+        }
+        let (smaller, larger) = (shown.clone(), held.clone());
+        Some(Relation::Fork(Box::new(Fork { smaller, larger, prefix, proof })))
+    }
 }
 
 impl Follower {
-    /// Looks into what another mirror was shown. A fork that was held against the log
-    /// before is none again.
-    pub(super) async fn hear(&mut self, word: Word) -> Result<(), Halt> {
+    /// Looks into what another mirror was shown.
+    pub(super) async fn hear(&mut self, signed: SignedCheckpoint) -> Result<(), Halt> {
         if self.replay.is_none() {
             return Ok(());
         }
-        let (tree, found) = match word {
-            Word::Fork(fork) => (fork.larger.checkpoint().clone(), Err(self.forked(*fork))),
-            Word::Signed(signed) => (signed.checkpoint().clone(), self.target(signed).await),
-        };
-        match found {
+        let tree = signed.checkpoint().clone();
+        match self.target(signed).await {
             Err(Halt::Condition(why)) => {
                 let peer = self.peer.origin();
                 tracing::debug!(peer, ?why, "what another mirror was shown proves nothing");
@@ -161,5 +202,16 @@ impl Follower {
             Err(fault) => Err(fault),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// A fork is proved, and whatever was being done has ended where it was.
+    pub(super) async fn cut_off(&mut self, shown: Shown) -> Result<(), Halt> {
+        // The map may be ahead of the archive.
+        self.replay = None;
+        let archive = self.archive();
+        if archive.fault().await?.is_some() || archive.is_held_against(&shown.tree).await? {
+            return Ok(());
+        }
+        Err(self.forked(*shown.fork))
     }
 }
