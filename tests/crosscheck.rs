@@ -25,7 +25,10 @@ use syndicate::config::{Config, File, PeerSection};
 use syndicate::crawl;
 use syndicate::daemon::{Folder, Mirror, Secrets};
 use syndicate::demo::world::{Options, Vantage, World};
-use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
+use syndicate::dime::key::pok_from_armor;
+use syndicate::dime::signet::build::{self, Content, SignTo};
+use syndicate::dime::signet::{Level, field};
+use syndicate::dime::{Address, Dnssec, Domain, Name, Timestamp, ed25519};
 use syndicate::log::answer::{Answerer, Question, Span};
 use syndicate::peers::Status;
 use syndicate::peers::ask::{self, Face, Said};
@@ -416,6 +419,46 @@ async fn a_forged_key_for_one_vantage_is_a_split_view_on_every_mirror() {
     for mirror in mirrors {
         mirror.stop().await;
     }
+}
+
+/// Whoever issues signets anew, as large as they may be, does not keep a forged key from
+/// becoming evidence: two histories of these are more than an incident holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_signets_do_not_switch_off_comparing() {
+    let syndicate = Syndicate::new(2).await;
+    let (world, alice) = (&syndicate.world, ALICE.parse::<Address>().unwrap());
+    let armor = world.pok_armor(alice.domain()).unwrap();
+    let seed = pok_from_armor(armor.as_bytes()).unwrap();
+    // Its host says that the keys are the same, and is not believed.
+    let fetch = |config: &mut Config| config.full_check_millis = 0;
+    let a = syndicate.start_with(0, fetch).await;
+    let b = syndicate.start_with(1, fetch).await;
+    let both = async || {
+        visit(&a, ALICE).await;
+        visit(&b, ALICE).await;
+    };
+    both().await;
+    for photo in 0..4_u8 {
+        let served = world.served(&alice).unwrap().pop().unwrap();
+        let request = build::split(&served, Level::Ssr).unwrap();
+        let content = [Content::Known(field::PHOTO, vec![photo; 1_000_000])];
+        let large = build::user(&request, &seed, &content, SignTo::Full).unwrap();
+        world.serve(&alice, large).unwrap();
+        both().await;
+    }
+    for mirror in [&a, &b] {
+        assert_eq!(receipt(mirror, ALICE).await.latest(), 5);
+        assert!(receipt(mirror, ALICE).await.blobs.iter().any(|blob| blob.len() > 1_000_000));
+    }
+    settled(&a, "same", 2).await;
+    world.swap_key_for(&syndicate.vantages[1], &alice).await.unwrap();
+    visit(&b, ALICE).await;
+    for (mirror, place) in [&a, &b].into_iter().zip(&syndicate.places) {
+        let (incident, findings) = syndicate.incident(mirror).await;
+        check_forged_key(&incident, &findings, &place.origin);
+    }
+    a.stop().await;
+    b.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! What the log promises: nothing acknowledged is lost, and it never forks,
 //! whatever breaks and whoever else writes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use syndicate::dime::key::{Owner, PrivateKey};
 use syndicate::dime::signet::build::{self, Content, SignTo};
 use syndicate::dime::signet::{Dialect, Level as SignetLevel, Signet, field};
 use syndicate::dime::{Dnssec, Timestamp};
-use syndicate::log::answer::{self, Answerer, Holding, MAX_BLOBS, Question, Span};
+use syndicate::log::answer::{self, Answerer, Holding, MAX_BLOBS, MAX_COMPARED, Question, Span};
 use syndicate::log::check::{Checked, check};
 use syndicate::log::{
     self, Blocked, Error, Keys, Log, Opened, Options, Placed, Refused, Remedy, Sequencer,
@@ -452,11 +453,57 @@ async fn a_history_too_large_for_a_receipt_is_not_put_together() {
         answers.receipt(&Question { name, span, has_genesis: true }).await
     };
     state.take_reads(Table::Signets);
+    // Where names are compared the newest are there, and no more is read for it.
+    let compared = ask(Span::Whole).await.unwrap();
+    assert_eq!((compared.latest(), compared.first()), (20, 1));
+    let large = compared.blobs.iter().filter(|blob| blob.len() == 1_000_000);
+    let newest: Vec<u8> = large.map(|blob| blob[0]).collect();
+    assert_eq!(newest.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&19, &20]));
+    assert_eq!(state.take_reads(Table::Signets), MAX_BLOBS / 1_000_000 + 1);
     let whole = ask(Span::From(0)).await;
     assert!(matches!(whole, Err(answer::Error::TooLong { latest: 20, .. })), "{whole:?}");
     assert_eq!(state.take_reads(Table::Signets), MAX_BLOBS / 1_000_000 + 1);
     ask(Span::Latest).await.unwrap();
     assert_eq!(state.take_reads(Table::Signets), 1);
+}
+
+/// An organization's signets, however large, keep no mailbox's history from anybody:
+/// older ones say nothing of its keys.
+#[tokio::test]
+async fn large_org_signets_are_left_out_of_a_mailboxs_history() {
+    const ALICE: &str = "alice@a.example";
+    let machine = Machine::new();
+    let mut opened = machine.open(&Store::memory()).await;
+    let first =
+        vec![domain("a.example", &[Event::FirstSeen], "a"), user(ALICE, Event::FirstSeen, "a")];
+    log_all(&mut opened, first).await;
+    let mut drafts = Vec::new();
+    for number in 1..=20 {
+        let Draft::Domain(draft) = domain("a.example", &[Event::OrgSignetChanged], "a") else {
+            panic!("a domain's")
+        };
+        let org_signet = Some(Bytes::from(vec![number; 1_000_000]));
+        drafts.push(Draft::Domain(DomainDraft { org_signet, ..draft }));
+    }
+    log_all(&mut opened, drafts).await;
+    let answers = Answerer::new(opened.log.reader());
+    let ask = async |name: &str, span| {
+        let name = name.parse().unwrap();
+        answers.receipt(&Question { name, span, has_genesis: true }).await
+    };
+    for (span, most) in [(Span::From(0), MAX_BLOBS), (Span::Whole, MAX_COMPARED)] {
+        let receipt = ask(ALICE, span).await.unwrap();
+        assert_eq!(receipt.domain.as_ref().unwrap().items.len(), 21);
+        let size: usize = receipt.blobs.iter().map(Bytes::len).sum();
+        assert!(size <= most && size > most - 1_000_000, "{size}");
+        // The one in force, and the one that the mailbox's rests on.
+        assert!(receipt.blobs.iter().any(|blob| blob[0] == 20 && blob.len() == 1_000_000));
+    }
+    // A domain's own are what is asked for.
+    let whole = ask("a.example", Span::From(0)).await;
+    assert!(matches!(whole, Err(answer::Error::TooLong { latest: 21, .. })), "{whole:?}");
+    let compared = ask("a.example", Span::Whole).await.unwrap();
+    assert_eq!((compared.latest(), compared.first()), (21, 1));
 }
 
 /// A row is one value of the index, which takes no more than a MiB.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use mini_log::*;
 use syndicate::dime::key::Owner;
 use syndicate::dime::{Dnssec, Timestamp};
+use syndicate::log::answer::MAX_COMPARED;
 use syndicate::proof::policy::Policy;
-use syndicate::proof::receipt::{self, Asker, Fault, Receipt, Verdict, Word};
+use syndicate::proof::receipt::{self, Asker, Fault, Purpose, Receipt, Verdict, Word};
 use syndicate::proof::relation::{Relation, Side, Sights};
 use syndicate::proof::{Draft, Event};
 
@@ -520,6 +521,75 @@ fn a_mirror_behind_lags_and_does_not_diverge() {
     two.pok = mini_log::key(Owner::Org, 123);
     let other = [steps[0].clone(), two.draft(&[Event::PokReplaced], Dnssec::Secure)];
     assert_eq!(Relation::of(&whole, &sights("two.example", &other)), Relation::Diverged);
+}
+
+/// Whoever issues a mailbox's signet anew, as large as signets may be, makes its
+/// histories no less comparable: what shows no other keys may be left out.
+#[test]
+fn large_signets_of_the_same_keys_hide_nothing() {
+    const ALICE: &str = "alice@one.example";
+    let length = 1_000_000;
+    let seen = |log: &MiniLog| {
+        let mut receipt = receipt_of(log, ALICE, 1);
+        receipt.lighten(MAX_COMPARED);
+        let size: usize = receipt.blobs.iter().map(Bytes::len).sum();
+        assert!(size <= MAX_COMPARED, "{size}");
+        judge(&receipt, &strict()).unwrap().statement().sights.clone()
+    };
+    let (honest, shown) = (reissues(9, length, false), reissues(9, length, true));
+    let whole: usize = receipt_of(&honest, ALICE, 1).blobs.iter().map(Bytes::len).sum();
+    assert!(whole > 9 * length);
+    let (honest, shown) = (seen(&honest), seen(&shown));
+    assert!(honest.is_whole() && shown.is_whole());
+    assert_eq!((honest.list().len(), shown.list().len()), (10, 11));
+    assert_eq!(Relation::of(&honest, &shown), Relation::Lag(Side::Ours));
+    let [one, ..] = orgs();
+    let other = one.user(ALICE, &key(Owner::User, 67), None, None);
+    let late = sights(
+        ALICE,
+        &[
+            one.draft(&[Event::FirstSeen], Dnssec::Secure),
+            one.user_draft(ALICE, &other, Event::FirstSeen, at(MINUTE)),
+        ],
+    );
+    assert_eq!(Relation::of(&honest, &late), Relation::Diverged);
+    assert_eq!(Relation::of(&shown, &late), Relation::Diverged);
+}
+
+/// What is left out first is what shows no keys; what the verdict or the tip rests on
+/// never is.
+#[test]
+fn what_is_wanted_least_is_left_out_first() {
+    const ALICE: &str = "alice@one.example";
+    let receipt = receipt_of(&reissues(3, 1000, true), ALICE, 1);
+    let purposes: Vec<(Purpose, u64)> = receipt
+        .named()
+        .unwrap()
+        .iter()
+        .filter(|named| named.is_signet)
+        .map(|named| (named.purpose, named.version))
+        .collect();
+    let checks = [4, 3, 2].map(|version| (Purpose::Checks, version));
+    assert_eq!(purposes[..2], [(Purpose::Verdict, 5), (Purpose::Keys, 1)]);
+    assert_eq!(purposes[2..], checks);
+    let mut bare = receipt.clone();
+    bare.lighten(0);
+    let verdict = judge(&bare, &strict()).unwrap();
+    assert_eq!(verdict.statement().word, Word::Held);
+    // Nobody can tell any more what was there before.
+    assert!(!verdict.statement().sights.is_whole());
+    assert_eq!(verdict.statement().sights.list().len(), 1);
+    let mut same = receipt.clone();
+    same.lighten(1 << 20);
+    assert_eq!(same, receipt);
+    // A signet that is served and not in force is the tip.
+    let frank = receipt_of(&world(), "frank@one.example", 1);
+    let mut bare = frank.clone();
+    bare.lighten(0);
+    let tip = |receipt: &Receipt| {
+        judge(receipt, &strict()).unwrap().statement().sights.tip().map(|tip| tip.version)
+    };
+    assert_eq!(tip(&bare), tip(&frank));
 }
 
 #[test]

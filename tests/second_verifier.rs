@@ -142,6 +142,34 @@ fn they_agree_on_every_fate_under_every_policy() {
     compare(cases);
 }
 
+/// Histories without what is wanted least hold as they are, on both sides.
+#[test]
+fn they_agree_on_histories_that_leave_out_signets() {
+    let mut cases = Vec::new();
+    for forged in [false, true] {
+        let log = reissues(5, 2000, forged);
+        let whole = log.receipt("alice@one.example", 1, cosigned(&log, [1, 2, 3]), Some(at(WORLD)));
+        for most in [0, 2000, 5000, 100_000] {
+            let mut receipt = whole.clone();
+            receipt.lighten(most);
+            assert!(most == 100_000 || receipt.blobs.len() < whole.blobs.len());
+            let about = format!("forged {forged}, {most} bytes");
+            let case = receipt_case(about, &receipt.encode(), Trust::Quorum(3), at(NOW));
+            assert!(case.ours.get("fault").is_none(), "{}", case.ours);
+            cases.push(case);
+        }
+    }
+    for name in NAMES {
+        let log = world();
+        let mut receipt = log.receipt(name, 1, cosigned(&log, [1, 2, 3]), Some(at(WORLD)));
+        receipt.lighten(0);
+        let case = receipt_case(format!("{name}, bare"), &receipt.encode(), Trust::Log, at(NOW));
+        assert!(case.ours.get("fault").is_none(), "{name}: {}", case.ours);
+        cases.push(case);
+    }
+    compare(cases);
+}
+
 #[test]
 fn they_agree_on_every_changed_byte() {
     let log = world();

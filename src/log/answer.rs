@@ -6,11 +6,9 @@
 //! directory decides what is the newest: rows that are ahead of the published
 //! head are left out. Left out: judging it, which is the asker's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::reader::PublicBlob;
 use super::{Blocked, Head, Log, Reader, carry};
@@ -19,15 +17,17 @@ use crate::dime::{Address, Domain, Name, Timestamp};
 use crate::directory::Lookup;
 use crate::proof::entry::{Entry, Kind, UserPayload};
 use crate::proof::map::{CHAIN_START, chain_next, entry_leaf_hash};
-use crate::proof::receipt::{Hidden, Item, Leaf, Receipt, Seen, Subject};
+use crate::proof::receipt::{Hidden, Item, Leaf, Named, Purpose, Receipt, Seen, Subject};
 use crate::proof::{Hash, Label, label, vrf};
 use crate::store::rows::{self, DomainRow, LinkRow, Place, SeenRow, UserRow};
 
 /// Versions in one part of a receipt, at most: about 0.5 MB without blobs.
 pub const MAX_VERSIONS: u64 = 4_000;
 /// Signets and other blobs in one receipt, at most, bytes: a quarter of what a
-/// reader takes.
+/// reader takes. What the verdict rests on has room in any case.
 pub const MAX_BLOBS: usize = 8 << 20;
+/// The same where names are compared: of two such receipts one incident is made.
+pub const MAX_COMPARED: usize = 2 << 20;
 /// Signets of one name that are read for one answer over DMTP, at most, bytes: a
 /// thousand ordinary ones. Strangers choose how many and how large they are, and
 /// anybody may ask for them, over many connections at once.
@@ -56,6 +56,9 @@ pub enum Span {
     Latest,
     /// From this one on, and at least as many as [`Span::Latest`]; 0: all.
     From(u64),
+    /// All, for comparing: of more than one receipt holds the newest [`MAX_VERSIONS`],
+    /// and without the older bytes beyond [`MAX_COMPARED`].
+    Whole,
 }
 
 /// Why there is no answer.
@@ -174,18 +177,19 @@ impl Answerer {
             Name::Domain(_) => None,
             Name::Address(address) => match domain_needed(&part)? {
                 None => None,
-                Some(from) => {
+                Some(needed) => {
                     let name = Name::Domain(address.domain().clone());
-                    match self.part(&name, Span::From(from), &head).await? {
-                        Some(part) => Some((name, part)),
-                        None => return Ok(None),
-                    }
+                    let part = match self.part(&name, Span::From(needed.least), &head).await {
+                        Err(Error::TooLong { .. }) if question.span == Span::Whole => {
+                            self.part(&name, Span::From(needed.in_force), &head).await?
+                        }
+                        part => part?,
+                    };
+                    let Some(part) = part else { return Ok(None) };
+                    Some((name, part))
                 }
             },
         };
-        let whole = matches!(question.span, Span::From(_));
-        let mut named = named_blobs(&part, domain.as_ref().map(|(_, part)| part), whole)?;
-        let (blobs, withdrawn) = self.blobs(&mut named, question, &part).await?;
         let (genesis, root) = self.ends(&head).await?;
         let closing = self.closing(&head).await?;
         let subject = self.subject(&question.name, part, &head).await?;
@@ -201,10 +205,10 @@ impl Answerer {
             subject,
             domain,
             blobs: Vec::new(),
-            withdrawn,
+            withdrawn: Vec::new(),
             closing,
         };
-        receipt.set_blobs(blobs);
+        self.fill(&mut receipt, question.span).await?;
         Ok(Some(receipt))
     }
 
@@ -230,6 +234,7 @@ impl Answerer {
         let first = match span {
             Span::Latest => in_force,
             Span::From(from) => from.min(in_force),
+            Span::Whole => (tip.version + 1).saturating_sub(MAX_VERSIONS).min(in_force),
         };
         let (_, beginning) = carry::beginning(log, &label).await?;
         let first = first.max(beginning);
@@ -296,44 +301,57 @@ impl Answerer {
         Ok(Some(Leaf { entry, path: self.reader.inclusion(index, head.size).await? }))
     }
 
-    /// The bytes behind the hashes, and which of them are withdrawn.
-    async fn blobs(
-        &self,
-        named: &mut Named,
-        question: &Question,
-        part: &Part,
-    ) -> Result<(Vec<Bytes>, Vec<Hash>), Error> {
-        let mut found = Vec::new();
-        let mut withdrawn = Vec::new();
-        let mut size = 0;
-        for (hash, version) in std::mem::take(&mut named.signets) {
-            let bytes = rows::signet(&**self.reader.log().state(), &rows::Hash(hash)).await?;
-            let missing = Error::Missing { version, what: "the signet" };
-            found.push(Bytes::from(bytes.ok_or(missing)?));
-            size += found.last().map_or(0, Bytes::len);
-            self.check_size(size, question, part)?;
-        }
-        for hash in std::mem::take(&mut named.public) {
-            match self.reader.blob(&hash).await? {
-                PublicBlob::Here(bytes) => found.push(bytes),
-                PublicBlob::Withdrawn => withdrawn.push(hash),
-                PublicBlob::Missing => {
-                    return Err(Error::Missing { version: 0, what: "a public blob" });
-                }
+    /// The bytes behind the hashes, as far as they have room: no more of them is read
+    /// than a reader would take. A history has all or is refused, but for what older
+    /// signets of a mailbox were validated under.
+    async fn fill(&self, receipt: &mut Receipt, span: Span) -> Result<(), Error> {
+        let unreadable = |_| Error::Missing { version: 0, what: "a readable entry" };
+        let room = if span == Span::Whole { MAX_COMPARED } else { MAX_BLOBS };
+        let is_mailbox = receipt.domain.is_some();
+        let (mut found, mut withdrawn) = (Vec::new(), Vec::new());
+        let (mut size, mut read) = (0, 0);
+        for named in receipt.named().map_err(unreadable)? {
+            let is_needed = named.purpose == Purpose::Verdict;
+            if span == Span::Latest && named.purpose == Purpose::Past {
+                break;
             }
-            size += found.last().map_or(0, Bytes::len);
-            self.check_size(size, question, part)?;
+            let may_lack = !matches!(span, Span::From(_)) || is_mailbox && !named.is_signet;
+            if !is_needed && may_lack && read > MAX_BLOBS {
+                break;
+            }
+            let bytes = match self.bytes(&named).await? {
+                PublicBlob::Here(bytes) => bytes,
+                PublicBlob::Withdrawn => {
+                    withdrawn.push(named.sha256);
+                    continue;
+                }
+                PublicBlob::Missing => {
+                    let what = if named.is_signet { "the signet" } else { "a public blob" };
+                    return Err(Error::Missing { version: named.version, what });
+                }
+            };
+            read += bytes.len();
+            if is_needed || size + bytes.len() <= room {
+                size += bytes.len();
+                found.push(bytes);
+            } else if !may_lack {
+                let latest = receipt.latest();
+                return Err(Error::TooLong { from: receipt.first(), latest });
+            }
         }
-        Ok((found, withdrawn))
+        withdrawn.sort_unstable();
+        receipt.withdrawn = withdrawn;
+        receipt.set_blobs(found);
+        Ok(())
     }
 
-    /// Refuses a history of more than [`MAX_BLOBS`].
-    fn check_size(&self, size: usize, question: &Question, part: &Part) -> Result<(), Error> {
-        if size > MAX_BLOBS && matches!(question.span, Span::From(_)) {
-            let from = part.places.first().map_or(0, |place| place.version);
-            return Err(Error::TooLong { from, latest: part.latest() });
+    async fn bytes(&self, named: &Named) -> Result<PublicBlob, Error> {
+        if !named.is_signet {
+            return Ok(self.reader.blob(&named.sha256).await?);
         }
-        Ok(())
+        let hash = rows::Hash(named.sha256);
+        let bytes = rows::signet(&**self.reader.log().state(), &hash).await?;
+        Ok(bytes.map_or(PublicBlob::Missing, |bytes| PublicBlob::Here(bytes.into())))
     }
 
     async fn subject(&self, name: &Name, part: Part, head: &Head) -> Result<Subject, Error> {
@@ -579,10 +597,21 @@ pub(super) async fn places(
     Ok(found)
 }
 
-/// The lowest version of the domain that a mailbox's payloads rest on.
-fn domain_needed(part: &Part) -> Result<Option<u64>, Error> {
+/// Versions of the domain that a mailbox's payloads rest on.
+struct Needed {
+    least: u64,
+    /// Under which what is in force was validated.
+    in_force: u64,
+}
+
+fn domain_needed(part: &Part) -> Result<Option<Needed>, Error> {
     let payloads = payloads(part)?;
-    Ok(payloads.into_iter().map(|(_, payload)| payload.domain_version).min())
+    let least = payloads.iter().map(|(_, payload)| payload.domain_version).min();
+    let in_force = payloads.iter().find(|(version, _)| *version == part.current());
+    Ok(least.map(|least| {
+        let in_force = in_force.map_or(least, |(_, payload)| payload.domain_version);
+        Needed { least, in_force }
+    }))
 }
 
 /// What is hidden behind the entries of a mailbox; before a FORGOTTEN nothing need be.
@@ -603,44 +632,6 @@ fn payloads(part: &Part) -> Result<Vec<(u64, UserPayload)>, Error> {
         }
     }
     Ok(found)
-}
-
-/// The blobs that a receipt carries.
-#[derive(Default)]
-struct Named {
-    /// Of mailboxes, with their versions.
-    signets: Vec<(Hash, u64)>,
-    public: BTreeSet<Hash>,
-}
-
-/// For a whole history all that is named; else what the verdict rests on: of a
-/// domain the version in force and those that payloads name.
-fn named_blobs(part: &Part, domain: Option<&Part>, whole: bool) -> Result<Named, Error> {
-    let mut named = Named::default();
-    let mut under = BTreeSet::new();
-    let mut known = BTreeSet::new();
-    for (version, payload) in payloads(part)? {
-        under.insert(payload.domain_version);
-        if let Some(facts) = payload.signet
-            && known.insert(facts.sha256)
-        {
-            named.signets.push((facts.sha256, version));
-        }
-    }
-    for part in [Some(part), domain].into_iter().flatten() {
-        under.insert(part.current());
-        for place in &part.places {
-            let Ok(entry) = Entry::decode(&place.entry) else {
-                return Err(Error::Missing { version: place.version, what: "a readable entry" });
-            };
-            let Kind::Domain(seen) = &entry.kind else { continue };
-            if whole || under.contains(&place.version) {
-                let blobs = [seen.record, seen.org_signet, seen.dnssec_chain];
-                named.public.extend(blobs.into_iter().flatten().map(|blob| blob.sha256));
-            }
-        }
-    }
-    Ok(named)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,5 +1,7 @@
 //! Asking a peer what it sees of a name: `POST /v1/observe`, signed with our peer
-//! key (threats 22 and 24), and judging its receipt by its own log key.
+//! key (threats 22 and 24), and judging its receipt by its own log key. Of a larger one
+//! than is compared its least wanted bytes are left out first, so that whatever the
+//! peer puts in, an incident can be made of it.
 //!
 //! A mailbox's name is told only to peers that the operator marked for it.
 
@@ -9,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::Error;
 use crate::client::Site;
 use crate::dime::{Name, Rejection, Timestamp};
+use crate::log::answer::MAX_COMPARED;
 use crate::proof::note::{SigningKey, VerifierKey};
 use crate::proof::policy::Policy;
 use crate::proof::receipt::{self, Asker, MAX_RECEIPT, Receipt, Statement};
@@ -80,6 +83,10 @@ impl Face {
             },
             // A replay can only be a nonce that was used by chance.
             202 | 409 | 429 | 500..=599 => Said::Later(answer.retry_after.unwrap_or(60)),
+            // Of an earlier build, which shows no part of a history.
+            400 if is_too_long(&answer.body) => {
+                Said::Wrong("it has more of the name than it can show".to_owned())
+            }
             status => Said::Refused(status),
         })
     }
@@ -90,7 +97,8 @@ impl Face {
         name: &Name,
         now: Timestamp,
     ) -> Result<(Receipt, Statement), String> {
-        let receipt = Receipt::read(bytes).map_err(|rejection| rejection.to_string())?;
+        let mut receipt = Receipt::read(bytes).map_err(|rejection| rejection.to_string())?;
+        receipt.lighten(MAX_COMPARED);
         if receipt.name != *name {
             return Err("it is about another name".to_owned());
         }
@@ -103,6 +111,11 @@ impl Face {
             Err(fault) => Err(format!("{}: {fault}", fault.rule())),
         }
     }
+}
+
+fn is_too_long(body: &[u8]) -> bool {
+    let error: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    error.is_some_and(|error| error["error"]["code"] == "too-long")
 }
 
 /// The JSON of a signed request to the mirror of this origin.

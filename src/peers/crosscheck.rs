@@ -667,7 +667,7 @@ impl Asking {
 
     /// What we say of the name ourselves, at a head that has this version.
     async fn ours(&self, name: &Name, version: u64) -> Result<(Receipt, Statement), String> {
-        let question = Question { name: name.clone(), span: Span::From(0), has_genesis: false };
+        let question = Question { name: name.clone(), span: Span::Whole, has_genesis: false };
         let published = async {
             loop {
                 let receipt = self.rooms.answers.receipt(&question).await;

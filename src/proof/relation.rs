@@ -156,6 +156,11 @@ impl Sights {
         self.attempted_at
     }
 
+    /// Whether every version that there ever was is accounted for.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     fn has(&self, keys: &Keys) -> bool {
         self.list.iter().any(|sight| sight.keys.agree(keys))
     }

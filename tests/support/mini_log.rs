@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use syndicate::dime::key::{Owner, PrivateKey};
-use syndicate::dime::signet::build::{self, SignTo};
-use syndicate::dime::signet::{Dialect, SecondaryKey, Signet};
+use syndicate::dime::signet::build::{self, Content, SignTo};
+use syndicate::dime::signet::{Dialect, SecondaryKey, Signet, field};
 use syndicate::dime::{Address, Dnssec, Name, Timestamp, org, record, user};
 use syndicate::proof::checkpoint::Checkpoint;
 use syndicate::proof::draft::{DomainDraft, Draft, Place, Private, UserDraft};
@@ -415,6 +415,13 @@ impl Org {
         build::user(&request, signer.seed(), &[], to).unwrap()
     }
 
+    /// The same with this photo, signed by the POK: the crypto part stays.
+    pub fn user_with(&self, address: &str, key: &PrivateKey, photo: Vec<u8>) -> Signet {
+        let request = build::request(key, self.dialect, None).unwrap();
+        let photo = [Content::Known(field::PHOTO, photo)];
+        build::user(&request, self.pok.seed(), &photo, SignTo::Id(address)).unwrap()
+    }
+
     pub fn user_draft(
         &self,
         address: &str,
@@ -455,6 +462,28 @@ impl Org {
             coalesced: None,
         })
     }
+}
+
+/// A log with `alice@one.example`, whose signet is issued anew again and again, each
+/// time with a photo of this length, and then, if it is `forged`, with another key.
+pub fn reissues(photos: u8, length: usize, forged: bool) -> MiniLog {
+    const ALICE: &str = "alice@one.example";
+    let [one, ..] = orgs();
+    let mut log = MiniLog::new();
+    log.batch(at(MINUTE), [one.draft(&[Event::FirstSeen], Dnssec::Secure)]);
+    let mine = key(Owner::User, 1);
+    let first = one.user(ALICE, &mine, None, None);
+    log.batch(at(MINUTE), [one.user_draft(ALICE, &first, Event::FirstSeen, at(MINUTE))]);
+    for photo in 0..photos {
+        let again = one.user_with(ALICE, &mine, vec![photo; length]);
+        log.batch(at(MINUTE), [one.user_draft(ALICE, &again, Event::Reissued, at(MINUTE))]);
+    }
+    if forged {
+        let other = one.user(ALICE, &key(Owner::User, 66), None, None);
+        log.batch(at(MINUTE), [one.user_draft(ALICE, &other, Event::Restarted, at(MINUTE))]);
+    }
+    log.batch(at(WORLD), []);
+    log
 }
 
 /// The last root of [`world`] is this old.

@@ -3,6 +3,7 @@
 
 use super::contents::Blobs;
 use super::lineage::{CarryFault, Lineage};
+use super::named::SAME_KEYS;
 use super::verdict::Fault;
 use super::verify::Head;
 use super::{Seen, Subject};
@@ -133,8 +134,8 @@ impl<'r> History<'r> {
         self.versions.iter().find(|candidate| candidate.version == version)
     }
 
-    /// Every version that was seen with keys. A mailbox's without its signet
-    /// here leaves a gap.
+    /// Every version that was seen with keys. A mailbox's without its signet here
+    /// leaves a gap, unless its entry says that its keys are those in force before.
     pub(super) fn sights(
         &self,
         blobs: &Blobs<'_>,
@@ -142,7 +143,7 @@ impl<'r> History<'r> {
         seen: Option<&Seen>,
     ) -> Sights {
         let mut whole = self.versions.first().is_some_and(|version| version.version == 1);
-        let mut list = Vec::new();
+        let (mut list, mut in_force) = (Vec::new(), None);
         for known in &self.versions {
             let sight = match (&known.entry.kind, &known.payload) {
                 (Kind::Domain(entry), _) if !entry.poks.is_empty() => {
@@ -153,11 +154,19 @@ impl<'r> History<'r> {
                 (_, Some(UserPayload { signet: Some(facts), observed, .. })) => {
                     let bytes = blobs.here.get(&facts.sha256);
                     let signet = bytes.and_then(|bytes| Signet::decode(bytes).ok());
-                    signet.map(|signet| (*observed, Keys::of_mailbox(&signet)))
+                    let keys = match signet {
+                        Some(signet) => Some(Keys::of_mailbox(&signet)),
+                        None if known.events.intersects(SAME_KEYS) => in_force,
+                        None => None,
+                    };
+                    keys.map(|keys| (*observed, keys))
                 }
                 // Before a FORGOTTEN, and the FORGOTTEN itself.
                 (_, None) => None,
             };
+            if known.in_force() || known.forgotten() {
+                in_force = sight.map(|(_, keys)| keys);
+            }
             match sight {
                 Some((seen, keys)) => list.push(Sight { version: known.version, seen, keys }),
                 None => whole = false,

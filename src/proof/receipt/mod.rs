@@ -9,6 +9,7 @@ mod contents;
 mod history;
 pub(in crate::proof) mod json;
 mod lineage;
+mod named;
 mod verdict;
 mod verify;
 
@@ -25,6 +26,7 @@ use super::{Hash, Label};
 use crate::dime::{Name, Timestamp};
 
 pub use lineage::{CarryFault, MAX_CARRIES};
+pub use named::{Named, Purpose};
 pub use verdict::{Backing, Content, Fault, Note, Statement, Successor, Verdict, Word};
 pub use verify::{Asker, verify};
 
@@ -166,13 +168,12 @@ impl Receipt {
 
     /// The newest version that it shows, 0 for none. Not verified.
     pub fn latest(&self) -> u64 {
-        let last = self.subject.items.last().map(|item| Entry::decode(&item.entry));
-        match last {
-            Some(Ok(Entry { kind: Kind::Domain(entry), .. })) => entry.version,
-            Some(Ok(Entry { kind: Kind::User(entry), .. })) => entry.version,
-            Some(Ok(Entry { kind: Kind::Forgotten(entry), .. })) => entry.version,
-            _ => 0,
-        }
+        self.subject.items.last().map_or(0, Item::version)
+    }
+
+    /// The oldest one, likewise.
+    pub fn first(&self) -> u64 {
+        self.subject.items.first().map_or(0, Item::version)
     }
 
     /// The one encoding.
@@ -332,6 +333,16 @@ impl Carry {
 }
 
 impl Item {
+    /// 0 if its entry cannot be read.
+    fn version(&self) -> u64 {
+        match Entry::decode(&self.entry).map(|entry| entry.kind) {
+            Ok(Kind::Domain(entry)) => entry.version,
+            Ok(Kind::User(entry)) => entry.version,
+            Ok(Kind::Forgotten(entry)) => entry.version,
+            _ => 0,
+        }
+    }
+
     fn encode(&self, writer: &mut Writer) {
         writer.bytes(1, &self.entry);
         if let Some(hidden) = &self.hidden {

@@ -99,9 +99,9 @@ pub async fn observe(
     }
 }
 
-/// The whole history at a head that has this version.
+/// The history at a head that has this version.
 async fn published(shared: &Shared, name: &Name, version: u64) -> Result<Receipt, Refusal> {
-    let question = Question { name: name.clone(), span: Span::From(0), has_genesis: false };
+    let question = Question { name: name.clone(), span: Span::Whole, has_genesis: false };
     let wait = async {
         loop {
             let receipt = shared.answers.receipt(&question).await?;

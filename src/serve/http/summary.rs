@@ -13,7 +13,7 @@ pub fn of(receipt: &Receipt, span: Span, genesis: Option<&[u8]>, now: Timestamp)
     let kind = match span {
         _ if receipt.subject.items.is_empty() => "absence",
         Span::Latest => "latest",
-        Span::From(_) => "history",
+        Span::From(_) | Span::Whole => "history",
     };
     let note = "This mirror's own claim, signed by nobody. Check the receipt: syndicate verify";
     let asker = Asker { genesis, ..Asker::default() };
