@@ -33,18 +33,20 @@ use syndicate::log::answer::{Answerer, Question, Span};
 use syndicate::peers::Status;
 use syndicate::peers::ask::{self, Face, Said};
 use syndicate::peers::comparison::{Comparison, Pace};
-use syndicate::peers::crosscheck::{CrossCheck, Found, Look, PENDING, Raise, Rooms};
+use syndicate::peers::crosscheck::{CrossCheck, Found, Handle, Look, PENDING, Raise, Rooms};
+use syndicate::peers::domains::{Domains, Explore, Explored};
 use syndicate::peers::tally::Tally;
+use syndicate::proof::entry::{Blob, DomainObservation, Entry, Event, Kind as EntryKind, Poks};
 use syndicate::proof::incident::{self, Evidence, Incident, Kind, Party};
 use syndicate::proof::note::SigningKey;
 use syndicate::proof::receipt::Receipt;
 use syndicate::proof::request::{Method, Request};
 use syndicate::resolver::NameServers;
-use syndicate::store::rows::{self, FrontierRow};
+use syndicate::store::rows::{self, DomainRow, FrontierRow, Typed as _};
 use syndicate::store::state::{Batch, Range, Table};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -643,7 +645,7 @@ async fn a_difference_is_raised_until_it_is_kept() {
     syndicate.world.swap_key_for(&syndicate.vantages[1], &ALICE.parse().unwrap()).await.unwrap();
     visit(&b, ALICE).await;
     visit(&a, ALICE).await;
-    handle.suspect(&syndicate.places[1].origin, name(ALICE));
+    handle.suspect(&syndicate.places[1].origin, name(ALICE), 1).await;
     let until = async |what: &str, is_so: &dyn Fn() -> bool| {
         let ends = Instant::now() + PATIENCE;
         while !is_so() {
@@ -672,15 +674,233 @@ async fn a_difference_is_raised_until_it_is_kept() {
     b.stop().await;
 }
 
+/// Looks at nothing.
+struct Blind;
+
+#[async_trait]
+impl Look for Blind {
+    async fn look(&self, _: &Name) -> Result<u64, String> {
+        Err("a test".to_owned())
+    }
+}
+
+#[async_trait]
+impl Explore for Blind {
+    async fn explore(&self, _: &Domain) -> Explored {
+        Explored::Later
+    }
+}
+
+/// Comparing by the hand of a test: the first mirror's log, and the second as its peer.
+fn by_hand(
+    syndicate: &Syndicate,
+    mirror: &Mirror,
+    registry: &prometheus::Registry,
+) -> (CrossCheck, Handle, Tally) {
+    let tally = Tally::new(registry).unwrap();
+    let rooms = Rooms {
+        log: mirror.log.clone(),
+        answers: Arc::new(Answerer::new(mirror.log.reader())),
+        clock: syndicate.clock.clone(),
+        key: syndicate.places[0].secrets.peer.clone(),
+        look: Arc::new(Blind),
+        raise: Arc::new(Shelf::default()),
+        tally: tally.clone(),
+    };
+    let face = syndicate.places[0].face_of(&syndicate.places[1]);
+    let pace = Pace { recheck: 3_600_000, withheld: 86_400_000 };
+    let (task, handle) = CrossCheck::new(rooms, vec![face], pace).unwrap();
+    (task, handle, tally)
+}
+
+/// The row of a comparison with the second mirror, once it is as it should be.
+async fn compared(
+    syndicate: &Syndicate,
+    mirror: &Mirror,
+    name: &str,
+    wanted: impl Fn(&Value) -> bool,
+) {
+    let key = format!("{name}\n{}", syndicate.places[1].origin);
+    let ends = Instant::now() + PATIENCE;
+    loop {
+        let row = mirror.log.state().get(Table::Comparisons, key.as_bytes()).await.unwrap();
+        let row = row.map_or(Value::Null, |row| serde_json::from_slice(&row).unwrap());
+        if wanted(&row) {
+            return;
+        }
+        assert!(Instant::now() < ends, "{name}: {row}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A peer that logs many domains with other keys drowns none of them by it, however
+/// late they are looked into; and what finds no room is taken up when there is some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspicions_are_not_lost() {
+    const NOISE: usize = 300;
+    let syndicate = Syndicate::new(2).await;
+    let a = syndicate.start_with(0, |config| config.peers.mirrors.clear()).await;
+    let (state, origin) = (Arc::clone(a.log.state()), &syndicate.places[1].origin);
+    let names: Vec<String> = (0..=NOISE).map(|number| format!("n{number}.example")).collect();
+    let (mut batch, mut entries) = (Batch::new(), Vec::new());
+    for name in &names {
+        let known = DomainRow {
+            domain: name.parse().unwrap(),
+            version: 1,
+            current: 1,
+            poks: vec![rows::Hash([1; 32])],
+            dnssec: Dnssec::Secure,
+            record: None,
+            org_signet: None,
+            dnssec_chain: None,
+            org_signets: Vec::new(),
+            held_until: None,
+            withdrawn: false,
+            events: Vec::new(),
+            logged_at: syndicate.clock.now(),
+        };
+        batch.put(Table::Domains, known.key(), rows::encode(&known));
+        let pok = [[2; 32]];
+        let seen = DomainObservation {
+            domain: name,
+            version: 7,
+            current: 7,
+            poks: Poks::new(&pok),
+            dnssec: Dnssec::Indeterminate,
+            record: Some(Blob::of(b"a record")),
+            org_signet: None,
+            dnssec_chain: None,
+            events: Event::PokReplaced.into(),
+            held_until: None,
+            coalesced: None,
+        };
+        let entry = Entry::new(syndicate.clock.now(), EntryKind::Domain(seen)).encode();
+        entries.push(Bytes::from(entry));
+    }
+    let _ = state.apply(batch).await.unwrap();
+
+    let registry = prometheus::Registry::new();
+    let (task, handle, tally) = by_hand(&syndicate, &a, &registry);
+    let domains = Domains::new(
+        [origin.clone()],
+        Arc::clone(&state),
+        Arc::new(Blind),
+        handle,
+        syndicate.clock.clone(),
+        tally,
+        0,
+    );
+    let domains = domains.await.unwrap();
+    let stop = CancellationToken::new();
+    // They are more than may wait at a time, before anybody looks at one.
+    let heard = async {
+        domains.heard(origin, &entries).await.unwrap();
+        for name in &names {
+            compared(&syndicate, &a, name, |row| row["least"] == 7).await;
+        }
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(task.run(stop.clone()), heard);
+    ran.unwrap();
+
+    // The room is full of what is not answered.
+    let later = serde_json::to_vec(&Comparison::new(syndicate.clock.now().plus(3_600_000)));
+    let (later, mut batch) = (later.unwrap(), Batch::new());
+    let full: Vec<String> = (0..PENDING).map(|n| format!("m{n}.example\n{origin}")).collect();
+    for row in &full {
+        batch.put(Table::Comparisons, row.as_str(), later.clone());
+    }
+    for name in &names {
+        batch.delete(Table::Comparisons, format!("{name}\n{origin}"));
+    }
+    let _ = state.apply(batch).await.unwrap();
+    let last = names.last().unwrap();
+    let registry = prometheus::Registry::new();
+    let (task, handle, _) = by_hand(&syndicate, &a, &registry);
+    let stop = CancellationToken::new();
+    let suspected = async {
+        handle.suspect(origin, name(last), 7).await;
+        compared(&syndicate, &a, last, |row| row["aside"] == true).await;
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(task.run(stop.clone()), suspected);
+    ran.unwrap();
+
+    let mut batch = Batch::new();
+    for row in &full[PENDING / 3..] {
+        batch.delete(Table::Comparisons, row.as_str());
+    }
+    let _ = state.apply(batch).await.unwrap();
+    let registry = prometheus::Registry::new();
+    let (task, _handle, _) = by_hand(&syndicate, &a, &registry);
+    let stop = CancellationToken::new();
+    let taken_up = async {
+        compared(&syndicate, &a, last, |row| row["least"] == 7 && row["aside"].is_null()).await;
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(task.run(stop.clone()), taken_up);
+    ran.unwrap();
+    a.stop().await;
+}
+
+/// A peer whose log shows a forged domain, and whose answers are true and leave it out:
+/// neither part of its history nor what it was before ends the comparison unseen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn part_of_a_history_ends_no_comparison() {
+    const ALDER: &str = "alder.example";
+    let syndicate = Syndicate::new(2).await;
+    let alone = |config: &mut Config| config.peers.mirrors.clear();
+    let b = syndicate.start_with(1, alone).await;
+    visit(&b, ALDER).await;
+    let old = receipt(&b, ALDER).await;
+    let alder: Domain = ALDER.parse().unwrap();
+    syndicate.world.replace_pok_for(&syndicate.vantages[1], &alder).await.unwrap();
+    visit(&b, ALDER).await;
+    let answers = Answerer::new(b.log.reader());
+    let latest = Question { name: name(ALDER), span: Span::Latest, has_genesis: false };
+    let part = answers.receipt(&latest).await.unwrap();
+    assert_eq!((old.latest(), part.latest(), part.first()), (1, 2, 2));
+    b.stop().await;
+
+    // What it was before. Its log has shown more.
+    let a = syndicate.start_with(0, alone).await;
+    visit(&a, ALDER).await;
+    let peer = &syndicate.places[1];
+    let old = stale_mirror(peer.http, old.encode().into()).await;
+    let registry = prometheus::Registry::new();
+    let (task, handle, _) = by_hand(&syndicate, &a, &registry);
+    let stop = CancellationToken::new();
+    let suspected = async {
+        handle.suspect(&peer.origin, name(ALDER), 2).await;
+        let answered = |row: &Value| row["unshown_since"].as_u64().is_some_and(|since| since > 0);
+        compared(&syndicate, &a, ALDER, answered).await;
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(task.run(stop.clone()), suspected);
+    ran.unwrap();
+    a.stop().await;
+
+    // A part of it.
+    old.abort();
+    let _ = old.await;
+    stale_mirror(peer.http, part.encode().into()).await;
+    let a = syndicate.start(0).await;
+    syndicate.world.replace_pok(&alder, false).unwrap();
+    visit(&a, ALDER).await;
+    comparing(&a, |said| said == "it does not show its history (names: 1)").await;
+    assert_eq!(every_kind(&a).await, []);
+    a.stop().await;
+}
+
 /// A mirror that answers with the same old receipt for ever.
-async fn stale_mirror(at: SocketAddr, old: Bytes) {
+async fn stale_mirror(at: SocketAddr, old: Bytes) -> JoinHandle<()> {
     let listener = TcpListener::bind(at).await.unwrap();
     let answer = move || {
         let old = old.clone();
         async move { ([(header::CONTENT_TYPE, "application/x-protobuf")], old) }
     };
     let router = Router::new().route("/v1/observe", post(answer));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -185,7 +185,7 @@ impl Observe for ForPeers {
         };
         // Whoever asks for a visit has seen a difference: it is ours to see, too.
         if let Some(asker) = self.askers.iter().find(|asker| fresh && asker.key == *key) {
-            self.crosscheck.suspect(&asker.origin, name.clone());
+            self.crosscheck.suspect_too(&asker.origin, name.clone());
         }
         let waited = tokio::time::timeout(PATIENCE, ended.wait_for(Option::is_some)).await;
         let version = match waited {

@@ -10,7 +10,9 @@
 //! *update withheld* is a peer that for [`Pace::withheld`] answers with the same
 //! old tip, and neither says that it saw it again nor that it tried in vain. If it
 //! says that it tried, nobody can tell whether it did: that is *unseen*, which is
-//! shown and accuses nobody.
+//! shown and accuses nobody. So is *unshown*: for as long nothing came of the peer but
+//! what is no receipt of the name, or that one should come later; or what it showed
+//! is not enough of its history to tell.
 //!
 //! On disk: JSON, one row of `Table::Comparisons`.
 
@@ -54,6 +56,12 @@ pub struct Comparison {
     dispute: Option<Dispute>,
     /// A difference that was raised: it is not raised again until then.
     raised: Option<Raised>,
+    /// Since when the peer has answered and shown nothing; 0: the last answer did.
+    #[serde(default)]
+    unshown_since: u64,
+    /// The peer's log has this version: a receipt of less is none.
+    #[serde(default)]
+    least: u64,
 }
 
 /// A difference that was seen at least once.
@@ -78,6 +86,9 @@ struct Raised {
     /// Not raised but shown: [`Outcome::Unseen`].
     #[serde(default)]
     unseen: bool,
+    /// The same: too little of the peer's history was there to tell.
+    #[serde(default)]
+    unshown: bool,
 }
 
 /// What to do next, once it is due.
@@ -96,8 +107,10 @@ pub enum Heard<'a> {
     Both { ours: &'a Sights, theirs: &'a Sights, looked: Option<Timestamp> },
     /// The peer is at it, or over its quota; ask again after so long, milliseconds.
     Later(u64),
-    /// No answer, or none that holds.
+    /// No answer.
     Nothing,
+    /// None that holds.
+    Wrong,
     /// The peer does not let us ask.
     Refused,
 }
@@ -139,7 +152,15 @@ impl Outcome {
 impl Comparison {
     pub fn new(now: Timestamp) -> Comparison {
         let now = now.millis();
-        Comparison { began: now, due: now, failures: 0, dispute: None, raised: None }
+        Comparison {
+            began: now,
+            due: now,
+            failures: 0,
+            dispute: None,
+            raised: None,
+            unshown_since: 0,
+            least: 0,
+        }
     }
 
     pub fn due(&self) -> Timestamp {
@@ -164,6 +185,23 @@ impl Comparison {
         self.raised.as_ref().is_some_and(|raised| raised.unseen)
     }
 
+    /// Whether for so long the peer has answered and not shown what would tell.
+    pub fn is_unshown(&self, pace: &Pace, now: Timestamp) -> bool {
+        let since = now.millis().saturating_sub(self.unshown_since);
+        self.raised.as_ref().is_some_and(|raised| raised.unshown)
+            || self.unshown_since != 0 && since >= pace.withheld
+    }
+
+    /// The peer's log is known to have this version of the name.
+    pub fn expect(&mut self, version: u64) {
+        self.least = self.least.max(version);
+    }
+
+    /// The version that its receipt must have.
+    pub fn least(&self) -> u64 {
+        self.least
+    }
+
     /// Until when it is kept for that.
     pub fn kept_until(&self) -> Timestamp {
         Timestamp::from_millis(self.raised.as_ref().map_or(0, |raised| raised.until))
@@ -172,7 +210,8 @@ impl Comparison {
     /// Something changed: begins anew, unless it goes on.
     pub fn again(&mut self, now: Timestamp) {
         if self.is_over() {
-            *self = Comparison { raised: self.raised.take(), ..Comparison::new(now) };
+            let (raised, least) = (self.raised.take(), self.least);
+            *self = Comparison { raised, least, ..Comparison::new(now) };
         } else if self.dispute.is_none() {
             self.due = self.due.min(now.millis());
         }
@@ -181,13 +220,20 @@ impl Comparison {
     /// Takes what a step brought; `Some` when it is over.
     pub fn hear(&mut self, heard: Heard<'_>, pace: &Pace, now: Timestamp) -> Option<Outcome> {
         let age = now.millis().saturating_sub(self.began);
+        match heard {
+            Heard::Both { .. } | Heard::Refused => self.unshown_since = 0,
+            Heard::Later(_) | Heard::Wrong if self.unshown_since == 0 => {
+                self.unshown_since = now.millis();
+            }
+            Heard::Later(_) | Heard::Wrong | Heard::Nothing => {}
+        }
         let outcome = match heard {
             Heard::Refused => Some(Outcome::Refused),
             Heard::Later(wait) => {
                 self.due = now.millis().saturating_add(wait.clamp(1, LONGEST));
                 None
             }
-            Heard::Nothing => {
+            Heard::Nothing | Heard::Wrong => {
                 self.failures = self.failures.saturating_add(1);
                 let doubled = pace.recheck.saturating_mul(1 << self.failures.min(16));
                 self.due = now.millis().saturating_add(doubled.min(LONGEST));
@@ -199,9 +245,21 @@ impl Comparison {
             }
         };
         match outcome {
-            None if age > pace.withheld.saturating_mul(2) => Some(Outcome::GivenUp),
+            None if age > pace.withheld.saturating_mul(2) => {
+                if self.is_unshown(pace, now) {
+                    self.keep_unshown(pace, now);
+                }
+                Some(Outcome::GivenUp)
+            }
             outcome => outcome,
         }
+    }
+
+    /// It is over, and shown for as long as an update may be withheld.
+    fn keep_unshown(&mut self, pace: &Pace, now: Timestamp) {
+        let (tips, until) = (String::new(), now.millis().saturating_add(pace.withheld));
+        self.raised = Some(Raised { tips, until, unseen: false, unshown: true });
+        (self.dispute, self.due) = (None, u64::MAX);
     }
 
     fn compare(
@@ -214,13 +272,18 @@ impl Comparison {
     ) -> Option<Outcome> {
         let lag = match Relation::of(ours, theirs) {
             Relation::Same => return Some(Outcome::Same),
-            Relation::Unknown => return Some(Outcome::Unknown),
+            Relation::Unknown => {
+                if theirs.tip().is_some() && !theirs.is_whole() && ours.tip().is_some() {
+                    self.keep_unshown(pace, now);
+                }
+                return Some(Outcome::Unknown);
+            }
             Relation::Lag(side) => Some(side),
             Relation::Diverged => None,
         };
         let tips = tips(ours, theirs);
         // What was only shown may turn out to be more.
-        let raised = self.raised.as_ref().filter(|raised| !raised.unseen);
+        let raised = self.raised.as_ref().filter(|raised| !raised.unseen && !raised.unshown);
         if raised.is_some_and(|raised| raised.tips == tips && raised.until > now.millis()) {
             return Some(Outcome::Known);
         }
@@ -263,7 +326,7 @@ impl Comparison {
         if outcome.is_some() {
             let until = now.millis().saturating_add(pace.withheld);
             let unseen = outcome == Some(Outcome::Unseen);
-            self.raised = Some(Raised { tips: dispute.tips, until, unseen });
+            self.raised = Some(Raised { tips: dispute.tips, until, unseen, unshown: false });
             self.due = u64::MAX;
             return outcome;
         }
@@ -486,6 +549,51 @@ mod tests {
         // Back, and not yet done with its first visit.
         assert_eq!(case.step(stale), None);
         assert_eq!(case.step(|now| (looking(NEW, now), looking(NEW, now))), Some(Outcome::Same));
+    }
+
+    /// A peer that answers and shows nothing is accused of nothing, and seen.
+    #[test]
+    fn what_is_not_shown_for_a_day_is_kept() {
+        for wrong in [false, true] {
+            let mut case = Case::new();
+            assert_eq!(case.step(|now| (looking(NEW, now), looking(OLD, now))), None);
+            let heard = if wrong { Heard::Wrong } else { Heard::Later(1000) };
+            let mut began = None;
+            while case.hear(heard).is_none() {
+                let began = *began.get_or_insert(case.now);
+                let shown = case.comparison.is_unshown(&PACE, at(case.now));
+                assert_eq!(shown, case.now - began >= WITHHELD);
+                // What nobody answers is no answer.
+                assert_eq!(case.hear(Heard::Nothing), None);
+            }
+            assert!(case.comparison.is_over() && case.comparison.is_unshown(&PACE, at(case.now)));
+            // A day longer; and until it shows what it has.
+            assert!(case.comparison.kept_until() >= at(case.now + WITHHELD));
+            case.comparison.again(at(case.now));
+            assert!(case.comparison.is_unshown(&PACE, at(case.now)));
+            let same = case.step(|now| (looking(NEW, now), looking(NEW, now)));
+            assert_eq!(same, Some(Outcome::Same));
+        }
+    }
+
+    /// A history that begins late says neither that the keys seen here were there
+    /// before, nor that they were not.
+    #[test]
+    fn part_of_a_history_ends_nothing_unseen() {
+        let part = Sights::new(looking(&[(9, 20)], 30).list().to_vec(), 1, at(30), at(30), false);
+        let mut case = Case::new();
+        let outcome = case.step(|now| (looking(OLD, now), part.clone()));
+        assert_eq!(outcome, Some(Outcome::Unknown));
+        assert!(case.comparison.is_over() && case.comparison.is_unshown(&PACE, at(case.now)));
+        // What it shows is the same key: all is well.
+        let mut case = Case::new();
+        let outcome = case.step(|now| (looking(&[(1, 5), (9, 20)], now), part.clone()));
+        assert_eq!(outcome, Some(Outcome::Same));
+        // Ours has the gap.
+        let mut case = Case::new();
+        let outcome = case.step(|now| (part.clone(), looking(OLD, now)));
+        assert_eq!(outcome, Some(Outcome::Unknown));
+        assert!(!case.comparison.is_unshown(&PACE, at(case.now)));
     }
 
     #[test]

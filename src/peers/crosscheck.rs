@@ -9,12 +9,15 @@
 //! Each peer has room of its own: for one that does not answer the log is not read
 //! further, and for the others it is.
 //!
-//! What a peer keeps back (it does not let us ask, or says for a day that it cannot
-//! see what is seen here) is a [`Reserve`], a condition that is shown.
+//! What a peer keeps back (it does not let us ask, or for a day says that it cannot
+//! see what is seen here, or shows no history) is a [`Reserve`], a condition that is
+//! shown.
 //!
 //! On disk: `Table::Comparisons`, `name LF peer's origin` -> JSON, so that what
 //! goes on outlives the process, and in `Table::Peers` how far the log was read
-//! for each. An index that is lost loses comparisons that went on, and no evidence.
+//! for each. A suspicion that finds no room is a row that is put aside, and taken up
+//! when there is some: a peer that fills its room, or shows much at once, hides nothing
+//! by it. An index that is lost loses comparisons that went on, and no evidence.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -22,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -52,7 +56,7 @@ pub const PENDING: usize = 10_000;
 const AT_ONCE: usize = 4;
 /// Between two questions to one peer.
 const SPACING: Duration = Duration::from_millis(50);
-/// Suspicions that wait for the loop; more are not heard.
+/// Suspicions that wait for the loop; whoever has more waits with them.
 const SUSPECTS: usize = 256;
 /// Longest sleep of the loop, so that a clock set by hand is noticed.
 const NAP: Duration = Duration::from_millis(250);
@@ -62,6 +66,8 @@ const PUBLISHING: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_secs(600);
 /// Entries read between two looks at what is due.
 const READ: u64 = 256;
+/// Rows read between two, for what was put aside.
+const ROWS: usize = 1000;
 /// Rows of `Table::Peers`, with the peer's origin behind it: entries of our log
 /// that were read for it, in decimal.
 const CURSOR: &str = "crosscheck/read/";
@@ -123,16 +129,27 @@ pub struct Reserve {
     pub refuses: bool,
     /// Names that it said for a day, within the last one, that it looked for in vain.
     pub unseen: usize,
+    /// Names that it was asked about for a day, within the last one, without showing
+    /// enough of its history.
+    pub unshown: usize,
 }
 
 impl fmt::Display for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reserve { refuses: true, .. } => f.write_str("it does not let us ask"),
-            Reserve { unseen: 0, .. } => f.write_str("nothing is kept back"),
-            Reserve { unseen, .. } => {
+            Reserve { unseen: 0, unshown: 0, .. } => f.write_str("nothing is kept back"),
+            Reserve { unseen, unshown: 0, .. } => {
                 write!(f, "it says that it cannot see what changed here (names: {unseen})")
             }
+            Reserve { unseen: 0, unshown, .. } => {
+                write!(f, "it does not show its history (names: {unshown})")
+            }
+            Reserve { unseen, unshown, .. } => write!(
+                f,
+                "it says that it cannot see what changed here (names: {unseen}), and does not \
+                 show its history (names: {unshown})"
+            ),
         }
     }
 }
@@ -140,15 +157,29 @@ impl fmt::Display for Reserve {
 /// Tells of names that may differ, and hears what peers keep back. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    suspects: mpsc::Sender<(String, Name)>,
+    suspects: mpsc::Sender<Suspect>,
     reserves: watch::Receiver<BTreeMap<String, Reserve>>,
 }
 
+/// A name that may differ.
+struct Suspect {
+    origin: String,
+    name: Name,
+    /// Which the peer's log has.
+    version: u64,
+}
+
 impl Handle {
-    /// Has a name compared with the peer of this origin. Returns at once; if
-    /// there is no room, nobody is told.
-    pub fn suspect(&self, origin: &str, name: Name) {
-        let _ = self.suspects.try_send((origin.to_owned(), name));
+    /// Has a name compared with the peer of this origin, whose log shows it in this
+    /// version. Returns when it was taken.
+    pub async fn suspect(&self, origin: &str, name: Name, version: u64) {
+        let _ = self.suspects.send(Suspect { origin: origin.to_owned(), name, version }).await;
+    }
+
+    /// The same of a name that the peer asks about. Returns at once; if there is no
+    /// room, nobody is told: it asks again.
+    pub fn suspect_too(&self, origin: &str, name: Name) {
+        let _ = self.suspects.try_send(Suspect { origin: origin.to_owned(), name, version: 0 });
     }
 
     /// What the peer of this origin keeps back, if it does.
@@ -173,7 +204,7 @@ pub struct Rooms {
 pub struct CrossCheck {
     asker: Arc<Asking>,
     peers: Vec<Asked>,
-    suspects: mpsc::Receiver<(String, Name)>,
+    suspects: mpsc::Receiver<Suspect>,
     /// By origin, of those who keep something back.
     reserves: watch::Sender<BTreeMap<String, Reserve>>,
     kept: HashMap<Key, Comparison>,
@@ -198,6 +229,18 @@ struct Asked {
     read: u64,
     /// It refused the last question.
     refuses: bool,
+    /// Where to look for what was put aside; `None`: there is nothing.
+    aside: Option<Range>,
+}
+
+/// What is on disk of a name and a peer.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    #[serde(flatten)]
+    comparison: Comparison,
+    /// There was no room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    aside: bool,
 }
 
 /// A peer, by its number, and a name.
@@ -219,6 +262,7 @@ enum Brought {
     },
     Later(u64),
     Nothing,
+    Wrong,
     Refused,
 }
 
@@ -256,6 +300,7 @@ impl CrossCheck {
     /// If our own rows cannot be read or written.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         if self.peers.is_empty() {
+            self.suspects.close();
             shutdown.cancelled().await;
             return Ok(());
         }
@@ -263,7 +308,7 @@ impl CrossCheck {
         self.load().await?;
         let mut steps: JoinSet<(Key, Brought)> = JoinSet::new();
         loop {
-            let more = self.read_log().await?;
+            let more = self.read_log().await? | self.take_up().await?;
             self.begin(&mut steps);
             self.let_go().await?;
             let nap = if more { Duration::ZERO } else { self.nap() };
@@ -273,10 +318,10 @@ impl CrossCheck {
                     let (key, brought) = ended?;
                     self.ended(key, brought).await?;
                 }
-                Some((origin, name)) = self.suspects.recv() => {
+                Some(Suspect { origin, name, version }) = self.suspects.recv() => {
                     let found = self.peers.iter().position(|peer| peer.face.origin() == origin);
                     if let Some(peer) = found {
-                        self.compare(peer, &name).await?;
+                        self.compare(peer, &name, version).await?;
                     }
                 }
                 changed = heads.changed(), if !more => {
@@ -313,7 +358,12 @@ impl CrossCheck {
             range = range.after(last);
             for (key, value) in page {
                 match self.parse(&key, &value) {
-                    Some((key, comparison)) => self.put(key, comparison),
+                    Some((key, row)) if row.aside => {
+                        if let Some(peer) = self.peers.get_mut(key.0) {
+                            peer.aside = Some(Range::all());
+                        }
+                    }
+                    Some((key, row)) => self.put(key, row.comparison),
                     // Of a peer that is none any more.
                     None => self.delete(&key).await?,
                 }
@@ -321,7 +371,7 @@ impl CrossCheck {
         }
     }
 
-    fn parse(&self, key: &[u8], value: &[u8]) -> Option<(Key, Comparison)> {
+    fn parse(&self, key: &[u8], value: &[u8]) -> Option<(Key, Row)> {
         let (name, origin) = std::str::from_utf8(key).ok()?.split_once('\n')?;
         let peer = self.peers.iter().position(|peer| peer.face.origin() == origin)?;
         Some(((peer, name.parse().ok()?), serde_json::from_slice(value).ok()?))
@@ -358,13 +408,62 @@ impl CrossCheck {
     }
 
     async fn keep(&mut self, key: Key, comparison: Comparison) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        // A comparison is numbers and hashes: it always has a JSON.
-        let json = serde_json::to_vec(&comparison).unwrap_or_default();
-        batch.put(Table::Comparisons, self.row(&key), json);
-        let _ = self.state().apply(batch).await?;
+        self.write(&key, &Row { comparison: comparison.clone(), aside: false }).await?;
         self.put(key, comparison);
         Ok(())
+    }
+
+    async fn write(&self, key: &Key, row: &Row) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        // A comparison is numbers and hashes: it always has a JSON.
+        let json = serde_json::to_vec(row).unwrap_or_default();
+        batch.put(Table::Comparisons, self.row(key), json);
+        let _ = self.state().apply(batch).await?;
+        Ok(())
+    }
+
+    async fn put_aside(&mut self, key: &Key, comparison: Comparison) -> Result<(), Error> {
+        self.write(key, &Row { comparison, aside: true }).await?;
+        if let Some(peer) = self.peers.get_mut(key.0) {
+            peer.aside = Some(Range::all());
+        }
+        Ok(())
+    }
+
+    /// Goes on looking for what was put aside, of peers whose room is half empty again;
+    /// `true`: there is more to look through.
+    async fn take_up(&mut self) -> Result<bool, Error> {
+        let mut more = false;
+        for number in 0..self.peers.len() {
+            let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.is_half_empty()) else {
+                continue;
+            };
+            let Some(range) = peer.aside.take() else { continue };
+            let page = self.state().scan(Table::Comparisons, range.clone(), ROWS).await?;
+            let rest = page.last().map(|(last, _)| range.after(last));
+            let mut left = false;
+            for (key, value) in page {
+                let row = self.parse(&key, &value);
+                let Some((key, row)) = row.filter(|(key, row)| key.0 == number && row.aside) else {
+                    continue;
+                };
+                left |= !self.has_room(number);
+                if self.has_room(number) {
+                    self.keep(key, row.comparison).await?;
+                }
+            }
+            if let Some(peer) = self.peers.get_mut(number) {
+                // One that is put aside meanwhile begins anew.
+                let next = if left { Some(Range::all()) } else { rest };
+                peer.aside = peer.aside.take().or(next);
+                more |= peer.aside.is_some() && peer.is_half_empty();
+            }
+        }
+        Ok(more)
+    }
+
+    fn has_room(&self, peer: usize) -> bool {
+        self.peers.get(peer).is_some_and(Asked::has_room)
     }
 
     /// Reads what the log published, for each peer as far as there is room;
@@ -389,7 +488,7 @@ impl CrossCheck {
             index += 1;
             for peer in readers {
                 if let Some(name) = &name {
-                    self.compare(peer, name).await?;
+                    self.compare(peer, name, 0).await?;
                 }
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.read = index;
@@ -421,13 +520,17 @@ impl CrossCheck {
         })
     }
 
-    /// Begins a comparison, or begins it anew.
-    async fn compare(&mut self, peer: usize, name: &Name) -> Result<(), Error> {
+    /// Begins a comparison, or begins it anew. `version` is known to be in the peer's
+    /// log.
+    async fn compare(&mut self, peer: usize, name: &Name, version: u64) -> Result<(), Error> {
         let Some(asked) = self.peers.get(peer).filter(|peer| peer.face.may_know(name)) else {
             return Ok(());
         };
         let (key, has_room) = ((peer, name.clone()), asked.has_room());
         if self.running.contains(&key) {
+            if let Some(comparison) = self.kept.get_mut(&key) {
+                comparison.expect(version);
+            }
             self.missed.insert(key);
             return Ok(());
         }
@@ -435,13 +538,17 @@ impl CrossCheck {
         let comparison = match self.take(&key) {
             Some(mut comparison) => {
                 comparison.again(now);
+                comparison.expect(version);
                 comparison
             }
-            None if !has_room => {
-                self.asker.rooms.tally.compared("no-room");
-                return Ok(());
+            None => {
+                let mut comparison = Comparison::new(now);
+                comparison.expect(version);
+                if !has_room {
+                    return self.put_aside(&key, comparison).await;
+                }
+                comparison
             }
-            None => Comparison::new(now),
         };
         self.keep(key, comparison).await
     }
@@ -463,8 +570,9 @@ impl CrossCheck {
             peer.queue.remove(&(due, name));
             self.running.insert(key.clone());
             let (asker, step) = (Arc::clone(&self.asker), comparison.step());
+            let least = comparison.least();
             steps.spawn(async move {
-                let brought = asker.step(&face, &key.1, step);
+                let brought = asker.step(&face, &key.1, step, least);
                 let brought = tokio::time::timeout(STEP, brought).await;
                 (key, brought.unwrap_or(Brought::Nothing))
             });
@@ -478,7 +586,7 @@ impl CrossCheck {
             match &brought {
                 Brought::Refused => peer.refuses = true,
                 Brought::Both { .. } => peer.refuses = false,
-                Brought::Later(_) | Brought::Nothing => {}
+                Brought::Later(_) | Brought::Nothing | Brought::Wrong => {}
             }
         }
         let missed = self.missed.remove(&key);
@@ -491,6 +599,7 @@ impl CrossCheck {
             }
             Brought::Later(seconds) => Heard::Later(seconds.saturating_mul(1000)),
             Brought::Nothing => Heard::Nothing,
+            Brought::Wrong => Heard::Wrong,
             Brought::Refused => Heard::Refused,
         };
         let outcome = comparison.hear(heard, &pace, now);
@@ -518,7 +627,11 @@ impl CrossCheck {
             // In one write: what changed during the step is never without a row.
             match comparison.is_over() {
                 true => comparison.again(now),
-                false => comparison = Comparison::new(now),
+                false => {
+                    let least = comparison.least();
+                    comparison = Comparison::new(now);
+                    comparison.expect(least);
+                }
             }
         } else if !comparison.is_over() {
             return self.delete(&self.row(&key)).await;
@@ -554,11 +667,13 @@ impl CrossCheck {
         let now = self.now();
         let mut open = 0;
         let mut old = Vec::new();
-        let refuses = |peer: &Asked| Reserve { refuses: peer.refuses, unseen: 0 };
+        let pace = self.asker.pace;
+        let refuses = |peer: &Asked| Reserve { refuses: peer.refuses, ..Reserve::default() };
         let mut reserves: Vec<Reserve> = self.peers.iter().map(refuses).collect();
         for (key, comparison) in &self.kept {
-            if let Some(reserve) = reserves.get_mut(key.0).filter(|_| comparison.is_unseen()) {
-                reserve.unseen += 1;
+            if let Some(reserve) = reserves.get_mut(key.0) {
+                reserve.unseen += usize::from(comparison.is_unseen());
+                reserve.unshown += usize::from(comparison.is_unshown(&pace, now));
             }
             match comparison.is_over() {
                 true if comparison.kept_until() <= now => old.push(key.clone()),
@@ -604,7 +719,8 @@ impl Asked {
     fn new(face: Face, room: usize) -> Asked {
         let (face, queue) = (Arc::new(face), BTreeSet::new());
         let free_at = Instant::now();
-        Asked { face, queue, kept: 0, room, busy: 0, free_at, read: 0, refuses: false }
+        let (kept, busy, read, refuses, aside) = (0, 0, 0, false, None);
+        Asked { face, queue, kept, room, busy, free_at, read, refuses, aside }
     }
 
     fn cursor(&self) -> Vec<u8> {
@@ -615,6 +731,10 @@ impl Asked {
         self.kept < self.room
     }
 
+    fn is_half_empty(&self) -> bool {
+        self.kept <= self.room / 2
+    }
+
     /// The entry that is to be read for it next, of a log of this size.
     fn wants(&self, size: u64) -> Option<u64> {
         (self.has_room() && self.read < size).then_some(self.read)
@@ -622,7 +742,7 @@ impl Asked {
 }
 
 impl Asking {
-    async fn step(&self, peer: &Face, name: &Name, step: Step) -> Brought {
+    async fn step(&self, peer: &Face, name: &Name, step: Step, least: u64) -> Brought {
         let looked = match step {
             Step::Ask => None,
             Step::Look => match self.rooms.look.look(name).await {
@@ -644,6 +764,10 @@ impl Asking {
         let said = peer.ask(&self.rooms.key, name, looked.is_some(), now).await;
         let (origin, looked) = (peer.origin(), looked.map(|(_, at)| at));
         match said {
+            Ok(Said::Receipt(_, statement)) if statement.latest < least => {
+                tracing::debug!(%origin, "a peer shows less than its log has");
+                Brought::Wrong
+            }
             Ok(Said::Receipt(receipt, statement)) => Brought::Both {
                 ours: Box::new(ours),
                 theirs: Box::new((*receipt, *statement)),
@@ -656,7 +780,7 @@ impl Asking {
             }
             Ok(Said::Wrong(why)) => {
                 tracing::warn!(%origin, %why, "a peer's receipt does not hold");
-                Brought::Nothing
+                Brought::Wrong
             }
             Err(error) => {
                 tracing::debug!(%origin, %error, "a peer could not be asked");

@@ -89,9 +89,23 @@ impl Domains {
     /// # Errors
     /// If our own rows cannot be read or written.
     pub async fn heard(&self, origin: &str, entries: &[Bytes]) -> Result<(), store::Error> {
+        let suspects = self.note(origin, entries).await?;
+        // Only this peer's log waits for its suspicions to be taken.
+        for (domain, version) in suspects {
+            self.crosscheck.suspect(origin, Name::Domain(domain), version).await;
+        }
+        Ok(())
+    }
+
+    /// Notes what waits, and gives what differs, in which version.
+    async fn note(
+        &self,
+        origin: &str,
+        entries: &[Bytes],
+    ) -> Result<Vec<(Domain, u64)>, store::Error> {
         let mut waiting = self.waiting.lock().await;
-        let Some(count) = waiting.get_mut(origin) else { return Ok(()) };
-        let mut batch = Batch::new();
+        let Some(count) = waiting.get_mut(origin) else { return Ok(Vec::new()) };
+        let (mut batch, mut suspects) = (Batch::new(), Vec::new());
         for entry in entries {
             let Ok(Entry { kind: Kind::Domain(seen), .. }) = Entry::decode(entry) else { continue };
             let Ok(domain) = seen.domain.parse::<Domain>() else { continue };
@@ -99,7 +113,7 @@ impl Domains {
                 rows::find(&*self.state, domain.as_str().as_bytes()).await?;
             if let Some(known) = known {
                 if differs(&known, &seen) {
-                    self.crosscheck.suspect(origin, Name::Domain(domain));
+                    suspects.push((domain, seen.version));
                 }
                 continue;
             }
@@ -114,7 +128,7 @@ impl Domains {
         if !batch.is_empty() {
             let _ = self.state.apply(batch).await?;
         }
-        Ok(())
+        Ok(suspects)
     }
 
     /// Looks at what waits, of each peer one after the other, until told to stop.
