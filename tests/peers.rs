@@ -27,6 +27,8 @@ use syndicate::clock::Clock;
 use syndicate::config::PeerSection;
 use syndicate::daemon::{Folder, Secrets};
 use syndicate::demo::dns::PrivateDns;
+use syndicate::dime::signet::build::{self, Content, SignTo};
+use syndicate::dime::signet::field;
 use syndicate::dime::{Dnssec, Timestamp};
 use syndicate::directory;
 use syndicate::log::answer::Answerer;
@@ -1385,6 +1387,46 @@ async fn a_blob_that_nobody_checked_stays_uncosigned() {
     }
 }
 
+/// Whoever is followed anew has not begun anew: what came since the first time is still
+/// not passed over, also when the word of where it began is an earlier build's.
+#[tokio::test]
+async fn following_anew_passes_over_nothing_that_came_since() {
+    for earlier in [false, true] {
+        let (rogue, mut log, mut place, node, clock) = judging().await;
+        let size = log.entries.len() as u64;
+        node.until_good(size).await;
+        assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+        let [.., three] = orgs();
+        log.batch(at(2 * MINUTE + 1000), [first(&three)]);
+        let blob = format!("v1/blob/{}", hex::encode(sha2_of(three.record().as_bytes())));
+        rogue.served.lock().unwrap().withdrawn.insert(blob);
+        rogue.serve(&log);
+        let withheld = |now: &Standing| match &now.status {
+            Status::Condition(Condition::Unserved(words)) => words.contains("withdrawn"),
+            _ => false,
+        };
+        node.until(withheld).await;
+        let archive = node.peers[0].archive().clone();
+        let store = node.stop().await;
+
+        let began = archive.began().await.unwrap();
+        assert_eq!(began, Some(size));
+        archive.blobs().overwrite("position", Bytes::from_static(b"damage")).await.unwrap();
+        if earlier {
+            archive.blobs().delete("began").await.unwrap();
+        }
+        clock.set(at(26 * HOUR));
+        log.batch(at(26 * HOUR), []);
+        rogue.serve_entries(&log.entries);
+        let mirrors = options(vec![rogue.as_peer()]);
+        let node = Node::start_on(&mut place, &clock, mirrors, 0, store).await;
+        let standing = node.until(withheld).await;
+        assert_eq!(standing.size, 0, "it is one page");
+        assert_eq!(archive.began().await.unwrap(), began);
+        assert_eq!(node.accusations(), []);
+    }
+}
+
 /// Threats 17 and 28: none of these accuses anybody, and each ends by itself.
 #[tokio::test]
 async fn conditions_end_by_themselves() {
@@ -1813,6 +1855,54 @@ async fn a_peer_over_its_quota_waits_for_the_next_day() {
     assert!(standing.size >= size + 2 && standing.size < size + 3, "{}", standing.size);
     clock.set(at(24 * HOUR));
     node.until(|now| now.size == size + 3).await;
+    assert!(node.accusations().is_empty());
+}
+
+/// Signets as large as they may be, another with every entry, are fetched no faster
+/// than a day allows, also of one page.
+#[tokio::test]
+async fn a_peers_blobs_are_within_a_days_bytes() {
+    let rogue = Rogue::start().await;
+    let mut log = small();
+    rogue.serve(&log);
+    let mut place = Place::new("judge.example/log", 9).await;
+    let clock = Clock::manual(at(2 * MINUTE));
+    // Of so few entries, four MiB.
+    let options = Options { entries_per_day: 100, ..options(vec![rogue.as_peer()]) };
+    let node = Node::start(&mut place, &clock, options, 0).await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    let [one, ..] = orgs();
+    let mut large = Vec::new();
+    let drafts: Vec<Draft> = (0..6)
+        .map(|number| {
+            let photo = [Content::Known(field::PHOTO, vec![number; 1_000_000])];
+            let signet = build::org(&one.pok, one.dialect, &[], &photo, SignTo::Id(one.domain));
+            let signet = Bytes::copy_from_slice(signet.unwrap().bytes());
+            large.push(sha2_of(&signet));
+            let changed = one.draft(&[Event::OrgSignetChanged], Dnssec::Indeterminate);
+            let Draft::Domain(changed) = changed else { panic!("a domain's") };
+            Draft::Domain(DomainDraft { org_signet: Some(signet), ..changed })
+        })
+        .collect();
+    log.batch(at(2 * MINUTE), drafts);
+    rogue.serve(&log);
+    let standing = node.until(|now| now.status == Status::Condition(Condition::OverQuota)).await;
+    assert_eq!(standing.size, size);
+    let archive = node.peers[0].archive();
+    let kept = async || {
+        let mut kept = 0;
+        for hash in &large {
+            kept += usize::from(archive.blob(hash).await.unwrap().is_some());
+        }
+        kept
+    };
+    assert_eq!(kept().await, 4);
+    assert!(archive.kept().await.unwrap().unwrap().blob_bytes >= 4_000_000);
+    // What is here need not be fetched again.
+    clock.set(at(24 * HOUR));
+    node.until(|now| now.size == log.entries.len() as u64).await;
+    assert_eq!(kept().await, 6);
     assert!(node.accusations().is_empty());
 }
 

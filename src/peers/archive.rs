@@ -1,8 +1,8 @@
 //! What is kept of one peer's log: every entry, tile and blob that was
 //! followed, so that a restart goes on there, and so that the peer can be given
 //! back its own log (threat 12). A folder of the private store, laid out as a
-//! log's public one, with three objects more, `position`, `cosigned`, `fault`, and
-//! one for each other mirror that was seen to cosign it, in `cosigned-by`.
+//! log's public one, with four objects more, `position`, `began`, `cosigned`, `fault`,
+//! and one for each other mirror that was seen to cosign it, in `cosigned-by`.
 //! `held-against/…` names the trees of forks that were filed, `withdrawn/…` the blobs
 //! that the operator lets pass unseen.
 //!
@@ -37,10 +37,14 @@ use crate::proof::wire::{Malformed, Reader, Writer};
 use crate::store::{Blobs, keys};
 
 const POSITION: &str = "position";
+/// Leaves of the tree whose end was reached first, in decimal. It outlives `position`.
+const BEGAN: &str = "began";
 const COSIGNED: &str = "cosigned";
 const FAULT: &str = "fault";
 /// Longest `position` object, bytes.
 const MAX_POSITION: u64 = 256 * 1024;
+/// Longest `began` object, bytes.
+const MAX_BEGAN: u64 = 32;
 /// Longest `fault` object, bytes.
 const MAX_FAULT: u64 = 64 * 1024;
 
@@ -61,6 +65,8 @@ pub struct Kept {
     /// on entries were kept and hashed, and not judged: a version that knows the
     /// format follows the log anew.
     pub unjudged: u64,
+    /// Bytes of blobs fetched on `day`.
+    pub blob_bytes: u64,
 }
 
 /// The folder of one peer. Cheap to clone.
@@ -89,6 +95,17 @@ impl Archive {
 
     pub async fn keep(&self, kept: &Kept) -> Result<(), Error> {
         Ok(self.blobs.overwrite(POSITION, kept.encode().into()).await?)
+    }
+
+    /// Leaves that the log had when its end was reached for the first time; `None` if
+    /// that was never. What came later has come since it is followed.
+    pub async fn began(&self) -> Result<Option<u64>, Error> {
+        let bytes = self.blobs.get(BEGAN, MAX_BEGAN).await?;
+        Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok()))
+    }
+
+    pub async fn keep_began(&self, size: u64) -> Result<(), Error> {
+        Ok(self.blobs.overwrite(BEGAN, size.to_string().into()).await?)
     }
 
     /// Writes a page behind what is kept. `partial` holds the entries of the
@@ -334,7 +351,8 @@ impl Kept {
             .uint(4, self.used)
             .uint(5, u64::from(self.caught_up))
             .uint(6, self.labels)
-            .uint(7, self.unjudged);
+            .uint(7, self.unjudged)
+            .uint(8, self.blob_bytes);
         writer.finish()
     }
 
@@ -349,29 +367,50 @@ impl Kept {
             }
         };
         let (day, used, caught_up) = (reader.uint(3)?, reader.uint(4)?, reader.uint(5)? == 1);
-        let (labels, unjudged) = (reader.uint(6)?, reader.uint(7)?);
+        let (labels, unjudged, blob_bytes) = (reader.uint(6)?, reader.uint(7)?, reader.uint(8)?);
         reader.end()?;
-        Ok(Kept { position, signed, day, used, caught_up, labels, unjudged })
+        Ok(Kept { position, signed, day, used, caught_up, labels, unjudged, blob_bytes })
     }
 
     /// Entries that may still be followed on the day of `now`.
     pub fn allowance(&self, per_day: u64, now: Timestamp) -> u64 {
+        self.left(self.used, per_day, now)
+    }
+
+    /// The same in bytes of blobs.
+    pub fn blob_allowance(&self, per_day: u64, now: Timestamp) -> u64 {
+        self.left(self.blob_bytes, per_day, now)
+    }
+
+    fn left(&self, used: u64, per_day: u64, now: Timestamp) -> u64 {
         match (self.caught_up, self.day == now.secs() / 86_400) {
             // The operator chose to follow it; the first time takes what it takes.
             (false, _) => u64::MAX,
             (true, false) => per_day,
-            (true, true) => per_day.saturating_sub(self.used),
+            (true, true) => per_day.saturating_sub(used),
         }
     }
 
     /// Counts entries that were followed.
     pub fn count(&mut self, entries: u64, now: Timestamp) {
-        let day = now.secs() / 86_400;
-        if self.day != day {
-            (self.day, self.used) = (day, 0);
-        }
+        self.turn(now);
         if self.caught_up {
             self.used += entries;
+        }
+    }
+
+    /// Counts bytes of blobs that were fetched.
+    pub fn count_blobs(&mut self, bytes: u64, now: Timestamp) {
+        self.turn(now);
+        if self.caught_up {
+            self.blob_bytes = self.blob_bytes.saturating_add(bytes);
+        }
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let day = now.secs() / 86_400;
+        if self.day != day {
+            (self.day, self.used, self.blob_bytes) = (day, 0, 0);
         }
     }
 }

@@ -10,10 +10,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use super::archive::{Archive, Kept};
 use super::clocks::{self, Clocks};
 use super::gossip::Words;
 use super::{Condition, Error, Options, Peer, Rooms, Status, evidence};
-use crate::client::follow::{self, Fetched, Page, Relation};
+use crate::client::follow::{self, Fetched, MAX_BLOB, Page, Relation};
 use crate::dime::{Rejection, Timestamp};
 use crate::directory::{self, Directory, Place};
 use crate::errors::with_sources;
@@ -48,6 +49,9 @@ const OTHERS: Duration = Duration::from_secs(10);
 const STALE: u64 = 3_600_000;
 /// Entries between two snapshots of a peer's map, at least.
 const SNAPSHOT: u64 = 50_000;
+/// Bytes of blobs that are fetched on one day, for each entry that may be followed:
+/// record, org signet and DNSSEC chain of an ordinary domain.
+const BLOBS_PER_ENTRY: u64 = 16 * 1024;
 /// Pause after a failure of our own.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,10 @@ pub(super) struct Follower {
     hinted: mpsc::Receiver<SignedCheckpoint>,
     words: Words,
     pub(super) kept: Kept,
+    /// Leaves that the log had when its end was reached first.
+    began: Option<u64>,
+    /// Bytes of blobs that may still be fetched today.
+    room: AtomicU64,
     /// `None` until the archive was read, and after a failure.
     pub(super) replay: Option<Replay>,
     /// Entries of the partial bundle.
@@ -140,6 +148,8 @@ impl Follower {
             hinted,
             words,
             kept: Kept::default(),
+            began: None,
+            room: AtomicU64::new(0),
             replay: None,
             partial: Vec::new(),
             snapshot: 0,
@@ -312,7 +322,17 @@ impl Follower {
         {
             self.kept.signed = Some(target.clone());
         }
-        self.check_blobs(&page, target).await?;
+        let per_day = self.options.entries_per_day.saturating_mul(BLOBS_PER_ENTRY);
+        let room = self.kept.blob_allowance(per_day.max(MAX_BLOB), now);
+        self.room.store(room, Ordering::Relaxed);
+        let checked = self.check_blobs(&page, target).await;
+        let fetched = room - self.room.load(Ordering::Relaxed);
+        self.kept.count_blobs(fetched, now);
+        if checked.is_err() && fetched > 0 {
+            // They are kept, and need not be fetched again tomorrow.
+            self.archive().keep(&self.kept).await?;
+        }
+        checked?;
         self.replay_page(&page, target).await?;
 
         // Killed here: the page is replayed again after the next start.
@@ -353,14 +373,24 @@ impl Follower {
     /// Fetches, verifies and keeps the blobs that a page's entries name.
     async fn check_blobs(&self, page: &Page, target: &SignedCheckpoint) -> Result<(), Halt> {
         let entries = (page.first..).zip(&page.entries);
+        let has_failed = &AtomicBool::new(false);
         let checks: Vec<_> = entries
             // What cannot be read is for the replay to judge.
             .filter(|(_, bytes)| {
                 Entry::decode(bytes).is_ok_and(|entry| matches!(entry.kind, Kind::Domain(_)))
             })
-            .map(|(index, bytes)| self.check_entry(index, bytes, page, target))
+            .map(|(index, bytes)| async move {
+                if has_failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let checked = self.check_entry(index, bytes, page, target).await;
+                has_failed.fetch_or(checked.is_err(), Ordering::Relaxed);
+                checked
+            })
             .collect();
-        stream::iter(checks).buffered(AT_ONCE).try_collect::<()>().await
+        // What was begun is finished: its bytes are counted, and are to be kept.
+        let checked: Vec<Result<(), Halt>> = stream::iter(checks).buffered(AT_ONCE).collect().await;
+        checked.into_iter().collect()
     }
 
     async fn check_entry(
@@ -373,9 +403,9 @@ impl Follower {
         let Ok(Entry { kind: Kind::Domain(entry), time, .. }) = Entry::decode(bytes) else {
             return Ok(());
         };
-        let record = self.blob(entry.record, time).await?;
-        let org_signet = self.blob(entry.org_signet, time).await?;
-        let dnssec_chain = self.blob(entry.dnssec_chain, time).await?;
+        let record = self.blob(entry.record, index, time).await?;
+        let org_signet = self.blob(entry.org_signet, index, time).await?;
+        let dnssec_chain = self.blob(entry.dnssec_chain, index, time).await?;
         let behind = observation::Bytes {
             record: record.as_deref(),
             org_signet: org_signet.as_deref(),
@@ -407,39 +437,61 @@ impl Follower {
 
     /// A blob from the archive, the peer or, where its operator withdrew it, another
     /// mirror; `None` if the entry names none, or it may be passed over.
-    async fn blob(&self, blob: Option<Blob>, time: Timestamp) -> Result<Option<Bytes>, Halt> {
+    async fn blob(
+        &self,
+        blob: Option<Blob>,
+        index: u64,
+        time: Timestamp,
+    ) -> Result<Option<Bytes>, Halt> {
         let Some(blob) = blob else { return Ok(None) };
         if let Some(bytes) = self.archive().blob(&blob.sha256).await?
             && blob.names(&bytes)
         {
             return Ok(Some(bytes));
         }
+        // Before it is asked for, since others are asked for at the same time.
+        let take = |room: u64| room.checked_sub(blob.length);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(Halt::Condition(Condition::OverQuota));
+        }
+        let fetched = self.fetch(&blob, index, time).await;
+        match &fetched {
+            Ok(Some(bytes)) => self.archive().keep_blob(&blob.sha256, bytes.clone()).await?,
+            _ => {
+                self.room.fetch_add(blob.length, Ordering::Relaxed);
+            }
+        }
+        fetched
+    }
+
+    /// The same from the peer, or from others.
+    async fn fetch(&self, blob: &Blob, index: u64, time: Timestamp) -> Result<Option<Bytes>, Halt> {
         let missing = |what: String| {
             let words = format!("blob {} {what}", hex::encode(blob.sha256));
             Err(Halt::Condition(Condition::Unserved(words)))
         };
-        let bytes = match self.peer.source.blob(&blob).await? {
-            Fetched::Here(bytes) => bytes,
-            Fetched::Missing => return missing("is missing, or has other bytes".into()),
-            Fetched::Withdrawn if self.may_pass_over(&blob, time).await? => return Ok(None),
-            Fetched::Withdrawn => match self.blob_of_others(&blob).await? {
-                Some(bytes) => bytes,
+        match self.peer.source.blob(blob).await? {
+            Fetched::Here(bytes) => Ok(Some(bytes)),
+            Fetched::Missing => missing("is missing, or has other bytes".into()),
+            Fetched::Withdrawn if self.may_pass_over(blob, index, time).await? => Ok(None),
+            Fetched::Withdrawn => match self.blob_of_others(blob).await? {
+                Some(bytes) => Ok(Some(bytes)),
                 None => {
                     let word = format!("syndicate peers pass-over {}", self.peer.origin());
-                    return missing(format!("was withdrawn before it was checked here; {word}"));
+                    missing(format!("was withdrawn before it was checked here; {word}"))
                 }
             },
-        };
-        self.archive().keep_blob(&blob.sha256, bytes.clone()).await?;
-        Ok(Some(bytes))
+        }
     }
 
     /// Whether a withdrawn blob need not be seen: by the operator's word, or if its
     /// entry is old and was there before this log was followed. An entry that came
-    /// since is not cosigned unseen, however long its log holds the bytes back.
-    async fn may_pass_over(&self, blob: &Blob, time: Timestamp) -> Result<bool, Error> {
+    /// since is not cosigned unseen, however long its log holds the bytes back, and
+    /// whether or not it is followed anew meanwhile.
+    async fn may_pass_over(&self, blob: &Blob, index: u64, time: Timestamp) -> Result<bool, Error> {
         let is_old = self.rooms.clock.now().since(time) > WITHDRAWABLE;
-        Ok(is_old && !self.kept.caught_up || self.archive().is_passed_over(&blob.sha256).await?)
+        let was_there = self.began.is_none_or(|began| index < began);
+        Ok(is_old && was_there || self.archive().is_passed_over(&blob.sha256).await?)
     }
 
     /// What another mirror kept of it, when it followed the log in time.
@@ -546,6 +598,10 @@ impl Follower {
             let rule = fault.broken.rule();
             return Err(self.broken(target, size - 1, rule, &why, broken).into());
         }
+        if self.began.is_none() {
+            self.archive().keep_began(size).await?;
+            self.began = Some(size);
+        }
         if !self.kept.caught_up {
             self.kept.caught_up = true;
             self.archive().keep(&self.kept).await?;
@@ -647,14 +703,19 @@ impl Follower {
     /// Reads the archive: position, map, partial bundle.
     async fn restore(&mut self) -> Result<(), Error> {
         self.peer.set_status(Status::Starting);
-        self.kept = match self.archive().kept().await {
-            Ok(kept) => kept.unwrap_or_default(),
+        let kept = match self.archive().kept().await {
+            Ok(kept) => kept,
             Err(Error::Kept { what }) => {
                 tracing::warn!(peer = self.peer.origin(), what, "a peer is followed anew");
-                Kept::default()
+                None
             }
             Err(error) => return Err(error),
         };
+        self.began = match self.archive().began().await? {
+            Some(began) => Some(began),
+            None => self.followed_before(kept.as_ref()).await?,
+        };
+        self.kept = kept.unwrap_or_default();
         let read = match self.read_back().await {
             // This version judges what an older one only kept.
             Ok(()) if self.first_unknown() != self.kept.unjudged => {
@@ -682,6 +743,22 @@ impl Follower {
                 .filter(|signed| signed.checkpoint().size == self.kept.position.size()),
         );
         Ok(())
+    }
+
+    /// How far an earlier build had followed it, and judged what it followed: that
+    /// kept no word of where it began. `None` if it never reached the end.
+    async fn followed_before(&self, kept: Option<&Kept>) -> Result<Option<u64>, Error> {
+        let size = match kept {
+            Some(kept) if !kept.caught_up => return Ok(None),
+            Some(Kept { unjudged: 0, position, .. }) => position.size(),
+            Some(kept) => kept.unjudged,
+            None => match self.archive().cosigned_size().await? {
+                0 => return Ok(None),
+                size => size,
+            },
+        };
+        self.archive().keep_began(size).await?;
+        Ok(Some(size))
     }
 
     /// Index of the first entry of an unknown format, 0 for none: entry 0 never is.
