@@ -1427,6 +1427,42 @@ async fn following_anew_passes_over_nothing_that_came_since() {
     }
 }
 
+/// A witness whose cosignatures are of another time, which nobody else would count.
+#[tokio::test]
+async fn a_cosignature_of_another_time_is_none() {
+    let key = SigningKey::cosigner("w.example/cosigner", &[77; 32]).unwrap();
+    let offsets = [None, Some(-301_i64), Some(301), Some(0)];
+    for offset in offsets {
+        let now = at(0).secs() as i64;
+        let time = Timestamp::from_secs(offset.map_or(0, |offset| (now + offset) as u64));
+        let (signer, verifier) = (key.clone(), key.verifier());
+        let cosign = async move |body: String| {
+            let request = AddCheckpoint::parse(body.as_bytes()).unwrap();
+            format!("{}\n", request.checkpoint.cosign(&signer, time))
+        };
+        let router = Router::new().route("/add-checkpoint", axum::routing::post(cosign));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let witnesses = vec![PublicWitness { url, key: verifier.clone(), qpd: 86_400 }];
+        let fed = Options { witnesses, ..options(Vec::new()) };
+        let mut own = Place::new("a.example/log", 1).await;
+        let node = Node::start(&mut own, &Clock::manual(at(0)), fed, 0).await;
+        let outcome = if offset == Some(0) { "cosigned" } else { "refused" };
+        until_async(async || {
+            let metrics = node.site.get("metrics", 1 << 20).await.unwrap();
+            let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+            metrics.lines().any(|line| {
+                line.starts_with("syndicate_cosigner_submissions_total") && line.contains(outcome)
+            })
+        })
+        .await;
+        let note = node.log.heads().published.unwrap().checkpoint.unwrap();
+        let cosigned = SignedCheckpoint::parse(&note).unwrap().verify([&verifier]).is_ok();
+        assert_eq!(cosigned, offset == Some(0), "{offset:?}");
+    }
+}
+
 /// Threats 17 and 28: none of these accuses anybody, and each ends by itself.
 #[tokio::test]
 async fn conditions_end_by_themselves() {

@@ -3,7 +3,7 @@
 //!
 //! A mirror gets every head as soon as it is signed, since publication waits
 //! for it; a public witness the newest published one, as often as it takes
-//! requests. Whatever it answers beside a cosignature costs only time: what it
+//! requests. Whatever it answers beside a cosignature of now costs only time: what it
 //! says of a larger tree of ours is not believed without our signature (threat 12).
 
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Rooms;
+use super::witness::MAX_OFFSET;
 use crate::client::Site;
+use crate::dime::Timestamp;
 use crate::errors::with_sources;
 use crate::log::{Cosignature, Head};
 use crate::proof::checkpoint::{AddCheckpoint, SignedCheckpoint};
-use crate::proof::note::{MAX_NOTE, VerifierKey};
+use crate::proof::note::{MAX_NOTE, Signature, VerifierKey};
 
 /// Tries with another old size for one head.
 const CONFLICTS: usize = 3;
@@ -169,20 +171,31 @@ impl Feeder {
         };
         let ours = signed.note().signatures();
         let lines = cosigned.note().signatures().iter().skip(ours.len());
-        let cosignatures: Vec<Cosignature> = lines
-            .filter(|line| self.key.claims(line))
+        let claimed: Vec<&Signature> = lines.filter(|line| self.key.claims(line)).collect();
+        let made = |line: &&Signature| self.key.verify(cosigned.note().text(), &line.body).ok();
+        let times: Vec<Option<Timestamp>> =
+            claimed.iter().filter_map(made).map(|verified| verified.time).collect();
+        if times.is_empty() || times.len() != claimed.len() {
+            return later(Some(60), "its cosignature does not verify".into());
+        }
+        // Others count none of another time: nothing may be published on it.
+        let now = self.rooms.clock.now();
+        for at in times.into_iter().flatten() {
+            if at.since(now).max(now.since(at)) > MAX_OFFSET {
+                return later(
+                    Some(60),
+                    format!("its cosignature is of {at}, this clock says {now}"),
+                );
+            }
+        }
+        let cosignatures: Vec<Cosignature> = claimed
+            .into_iter()
             .map(|line| Cosignature {
                 key: self.key.clone(),
                 signature: line.clone(),
                 counts: self.qpd.is_none(),
             })
             .collect();
-        if !cosignatures
-            .iter()
-            .any(|by| self.key.verify(cosigned.note().text(), &by.signature.body).is_ok())
-        {
-            return later(Some(60), "its cosignature does not verify".into());
-        }
         self.known = head.size;
         self.rooms.log.cosign(head.size, &cosignatures).await?;
         Ok(Some(Outcome::Cosigned))
