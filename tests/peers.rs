@@ -1427,6 +1427,42 @@ async fn following_anew_passes_over_nothing_that_came_since() {
     }
 }
 
+/// Guard and store that name two trees of one size: nothing is cosigned, and whoever
+/// runs the mirror sees it.
+#[tokio::test]
+async fn a_memory_of_two_trees_is_shown() {
+    let (rogue, log, mut place, node, clock) = judging().await;
+    let size = log.entries.len() as u64;
+    node.until_good(size).await;
+    assert_eq!(node.add_checkpoint(request(&log.entries, 0).to_string()).await.status, 200);
+    let archive = node.peers[0].archive().clone();
+    let store = node.stop().await;
+    let [memory] = &archive.blobs().names("memory").await.unwrap()[..] else { panic!() };
+    let memory = format!("memory/{memory}");
+    let right = archive.blobs().get(&memory, 1000).await.unwrap().unwrap();
+    let wrong = format!("{size} {}\n", hex::encode([7; 32]));
+    archive.blobs().overwrite(&memory, wrong.into()).await.unwrap();
+
+    let mirrors = options(vec![rogue.as_peer()]);
+    let node = Node::start_on(&mut place, &clock, mirrors, 0, store).await;
+    node.until_good(size).await;
+    let shown = async || {
+        let ready = node.site.get("readyz", 1 << 16).await.unwrap();
+        let ready: serde_json::Value = serde_json::from_slice(&ready.body).unwrap();
+        let metrics = node.site.get("metrics", 1 << 20).await.unwrap();
+        let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let status = metrics.lines().find(|line| line.starts_with("syndicate_peer_status{"));
+        (ready["peers"][0]["doubt"].clone(), status.unwrap().rsplit(' ').next().unwrap().to_owned())
+    };
+    let ask = async || node.add_checkpoint(request(&log.entries, size).to_string()).await;
+    assert_eq!(ask().await.status, 503);
+    let why = "this mirror has kept two trees of one size that it cosigned";
+    assert_eq!(shown().await, (why.into(), "2".to_owned()));
+    archive.blobs().overwrite(&memory, right).await.unwrap();
+    assert_eq!(ask().await.status, 200);
+    assert_eq!(shown().await, (serde_json::Value::Null, "0".to_owned()));
+}
+
 /// A witness whose cosignatures are of another time, which nobody else would count.
 #[tokio::test]
 async fn a_cosignature_of_another_time_is_none() {

@@ -45,7 +45,7 @@ impl Metrics {
             size: gauge("syndicate_peer_size", "Entries of a peer's log that were replayed.")?,
             status: gauge(
                 "syndicate_peer_status",
-                "0 good, 1 starting or behind, 2 a condition, 3 a fault.",
+                "0 good, 1 starting or behind, 2 a condition or our doubt, 3 a fault.",
             )?,
             root_seconds: gauge(
                 "syndicate_peer_root_timestamp_seconds",
@@ -95,10 +95,11 @@ impl Collector for Standings {
             let of = |gauge: &IntGaugeVec| gauge.with_label_values(&[peer.origin()]);
             of(&self.size).set(standing.size as i64);
             of(&self.status).set(match standing.status {
+                Status::Fault(_) => 3,
+                _ if standing.doubt.is_some() => 2,
                 Status::Good => 0,
                 Status::Starting | Status::Behind => 1,
                 Status::Condition(_) => 2,
-                Status::Fault(_) => 3,
             });
             of(&self.root_seconds).set(standing.time.secs() as i64);
             of(&self.bytes).set(peer.map().bytes() as i64);

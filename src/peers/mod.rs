@@ -282,6 +282,9 @@ pub struct Standing {
     /// The first of these entries whose format this version does not know. None
     /// of what comes behind it was judged.
     pub unknown: Option<Unknown>,
+    /// Why nothing of it is cosigned, whatever its status: what was cosigned before
+    /// contradicts itself here.
+    pub doubt: Option<&'static str>,
     pub status: Status,
 }
 
@@ -331,6 +334,18 @@ impl Peer {
     /// Has a signed checkpoint followed soon.
     fn hint(&self, signed: SignedCheckpoint) {
         let _ = self.hints.try_send(signed);
+    }
+
+    /// Shows that what was cosigned of it is in doubt, or is so no longer.
+    fn set_doubt(&self, doubt: Option<&'static str>) {
+        self.standing.send_if_modified(|standing| {
+            let news = standing.doubt != doubt;
+            if let Some(doubt) = doubt.filter(|_| news) {
+                tracing::error!(peer = self.origin(), doubt, "a peer is not cosigned");
+            }
+            standing.doubt = doubt;
+            news
+        });
     }
 
     fn set_status(&self, status: Status) {
@@ -387,6 +402,7 @@ impl Peers {
                 labels: 0,
                 carrying: false,
                 unknown: None,
+                doubt: None,
                 status: Status::Starting,
             };
             let peer = Arc::new(Peer {

@@ -38,6 +38,8 @@ const SOON: u32 = 1;
 const NEXT: u32 = 5;
 /// The same while something must be done by people.
 const LATER: u32 = 60;
+/// Of guard and store one is not what it was: only people can say which.
+const TWO_TREES: &str = "this mirror has kept two trees of one size that it cosigned";
 const OTHERS: &str = "another process of this mirror cosigns this log just now";
 /// Times that other processes on the store may come first, for one request.
 const TRIES: usize = 3;
@@ -358,13 +360,14 @@ impl Witness {
         };
         for _ in 0..TRIES {
             let memory = Memory::read(archive).await?;
-            let Some((size, root)) = [marked, shown].into_iter().flatten().max() else {
-                return Ok(memory);
-            };
-            if size == memory.size && root != memory.root {
-                let why = "this mirror has kept two trees of one size that it cosigned";
-                return Err(Answer::Later(LATER, why.into()).into());
+            let newest = [marked, shown].into_iter().flatten().max();
+            let is_other =
+                newest.is_some_and(|(size, root)| size == memory.size && root != memory.root);
+            seat.peer.set_doubt(is_other.then_some(TWO_TREES));
+            if is_other {
+                return Err(Answer::Later(LATER, TWO_TREES.into()).into());
             }
+            let Some((size, root)) = newest else { return Ok(memory) };
             if size <= memory.size {
                 return Ok(memory);
             }

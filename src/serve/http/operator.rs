@@ -30,6 +30,8 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
                 "origin": peer.origin(),
                 "size": standing.size,
                 "status": standing.status.to_string(),
+                // Why nothing of it is cosigned here, though nothing is wrong with it.
+                "doubt": standing.doubt,
                 // Why names are not compared with it in full; null: they are, or never.
                 "comparing": reserve.map(|reserve| reserve.to_string()),
             })
