@@ -37,7 +37,9 @@ use syndicate::peers::{
     Accuse, Condition, Heard, Metrics, Mirror, Options, Peer, Peers, PublicWitness, Rooms,
     Standing, Status,
 };
-use syndicate::proof::checkpoint::{AddCheckpoint, Checkpoint, SignedCheckpoint};
+use syndicate::proof::checkpoint::{
+    AddCheckpoint, Checkpoint, MAX_ADD_CHECKPOINT, SignedCheckpoint,
+};
 use syndicate::proof::dnssec::Anchor;
 use syndicate::proof::draft::{DomainDraft, Draft};
 use syndicate::proof::entry::{
@@ -531,6 +533,10 @@ async fn every_status_of_add_checkpoint() {
     assert_eq!(status(String::new()).await.status, 400);
     let above = AddCheckpoint { old: size + 1, ..request(all, 0) };
     assert_eq!(status(above.to_string()).await.status, 400);
+    // 413 names the limit of this path.
+    let large = status(" ".repeat(MAX_ADD_CHECKPOINT + 1)).await;
+    assert_eq!(large.status, 413);
+    assert!(words(&large).contains(&format!("more than {MAX_ADD_CHECKPOINT} bytes")));
     // 404: another log, whoever signed.
     let other = SigningKey::ed25519("other.example/log", &LOG_SEED).unwrap();
     let foreign = Checkpoint::new("other.example/log", size, [7; 32]).unwrap();

@@ -158,7 +158,7 @@ pub async fn of_name(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let incidents = kept(&shared)?;
-    let body = names::whole(&shared, body)?;
+    let body = names::whole(shared.options.body, body)?;
     let body: Body = serde_json::from_slice(&body).map_err(|_| {
         Refusal::request("body", "the body is not {\"name\":\"example.com\"} as JSON")
     })?;

@@ -123,19 +123,16 @@ fn query(parameters: Result<Query<Parameters>, QueryRejection>) -> Result<Parame
     })
 }
 
-/// A body that arrived, within its limit.
-pub(super) fn whole(
-    shared: &Shared,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Bytes, Refusal> {
+/// A body that arrived, within the limit of its path, bytes.
+pub(super) fn whole(limit: usize, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(shared.options.body),
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(limit),
         _ => Refusal::request("body", "the body did not arrive whole"),
     })
 }
 
 fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Body, Refusal> {
-    let body = whole(shared, body)?;
+    let body = whole(shared.options.body, body)?;
     serde_json::from_slice(&body)
         .map_err(|_| Refusal::request("body", "the body is not {\"name\":\"example.com\"} as JSON"))
 }

@@ -64,7 +64,7 @@ pub async fn observe(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let Some(peers) = &shared.options.observe else { return Err(Refusal::no_route()) };
-    let signed = Signed::read(&names::whole(&shared, body)?, Method::Observe)?;
+    let signed = Signed::read(&names::whole(shared.options.body, body)?, Method::Observe)?;
     let fresh = match signed.body.as_str() {
         "" => false,
         FRESH => true,

@@ -53,7 +53,7 @@ pub async fn watch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let Some(owners) = &shared.options.owners else { return Err(Refusal::no_route()) };
-    let signed = Signed::read(&names::whole(&shared, body)?, Method::Watch)?;
+    let signed = Signed::read(&names::whole(shared.options.body, body)?, Method::Watch)?;
     let refuse = |refused: Rejection| Refusal::request(refused.rule, refused.message);
     let asked = addresses(&signed.request.name, &signed.body).map_err(refuse)?;
 

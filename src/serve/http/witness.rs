@@ -18,6 +18,7 @@ use super::{Shared, names, tiles};
 use crate::log::reader::PublicBlob;
 use crate::peers::Answer;
 use crate::proof::Hash;
+use crate::proof::checkpoint::MAX_ADD_CHECKPOINT;
 use crate::proof::tile::Resource;
 
 const BYTES: &str = "application/octet-stream";
@@ -31,7 +32,7 @@ pub async fn add_checkpoint(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let Some(witness) = &shared.options.witness else { return Err(Refusal::no_route()) };
-    let body = names::whole(&shared, body)?;
+    let body = names::whole(MAX_ADD_CHECKPOINT, body)?;
     let answer = witness.add_checkpoint(&body).await;
     let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (kind, text) = match answer {
