@@ -213,8 +213,8 @@ pub struct CrawlSection {
     /// Mailboxes of one domain in the log, at most. At least 1.
     pub mailboxes_per_domain: u64,
     /// What is logged of one registered domain on one day, with the names below it:
-    /// signets, records and DNSSEC chains, MiB. Alarms may use as much again. At
-    /// least 1.
+    /// signets, records and DNSSEC chains, MiB. Alarms may use as much again, and are
+    /// told in few bytes after that. At least 1.
     pub domain_mib_per_day: u64,
     /// Networks (CIDR) that may be connected to although they are private.
     pub allow_networks: Vec<String>,

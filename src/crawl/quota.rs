@@ -5,8 +5,9 @@
 //! strangers show us: the log takes what it is given, from its operator too.
 //! What is over quota becomes an incident with its bytes, and is counted and
 //! hashed in the label's next entry. An alarm over quota still gets one entry
-//! an hour, as long as its domain's alarms of the day fit into the bytes of a
-//! day once more: one that comes after those follows on many that were told.
+//! an hour. Its domain's alarms of the day may use the bytes of a day once more;
+//! those that come after are told in the few bytes that show the key, or decoys
+//! would hide a swap. Left out: one whose key takes more than [`LEAN`].
 //!
 //! The counters are rows that nothing else can make again, and their loss is
 //! harmless: the day's quota begins anew, and the next entry tells of fewer
@@ -21,9 +22,10 @@ use tokio::sync::Mutex;
 
 use super::{Incident, IncidentKind, Incidents, Placed, Sink, Unplaced};
 use crate::clock::Clock;
+use crate::dime::signet::{self, Signet, build};
 use crate::dime::{Address, Domain, Name, Rejection, Timestamp, suffix};
 use crate::proof::draft::Draft;
-use crate::proof::entry::{self, Coalesced, Event, Events};
+use crate::proof::entry::{self, Coalesced, Event, Events, Level};
 use crate::store::rows::{self, Hash, QuotaRow};
 use crate::store::state::{Batch, Table};
 use crate::store::{self, State};
@@ -39,6 +41,10 @@ pub const MAILBOXES: u64 = 100_000;
 /// Bytes of one registered domain on one day, with all names below it: signets,
 /// records and DNSSEC chains as received. A rollover of a hundred thousand mailboxes.
 pub const BYTES: u64 = 256 << 20;
+/// An alarm for which no bytes are left has so many all the same: a signet's crypto
+/// part with a hundred keys, or what a record and its chain take as a rule.
+pub const LEAN: usize = 4096;
+const LEAN_DOMAIN: usize = 4 * LEAN;
 /// An alarm over quota gets an entry if the last is this old, milliseconds.
 pub const ALARM_GAP: u64 = 3_600_000;
 /// States of one label that are told apart while it is over quota; of more,
@@ -87,8 +93,8 @@ pub struct Quotas {
 
 /// Whether a draft goes on to the log.
 enum Ruling {
-    /// With what was coalesced before it.
-    Admit(Option<Coalesced>),
+    /// With what was coalesced before it; in few bytes, if there are no more.
+    Admit(Option<Coalesced>, Option<Box<Draft>>),
     Coalesce,
 }
 
@@ -105,11 +111,13 @@ impl Quotas {
 
     /// Counts the draft before it is handed on, so that a crash never lets more
     /// through than the quota.
-    async fn rule(&self, draft: &Subject<'_>) -> Result<Ruling, store::Error> {
+    async fn rule(&self, draft: &Subject<'_>, whole: &Draft) -> Result<Ruling, store::Error> {
         let _held = self.rows.lock().await;
         let now = self.clock.now();
         let mut row = self.row(&draft.name, now).await?;
-        if !self.has_space(draft, now).await? {
+        let has_space = self.has_space(draft, now).await?;
+        let lean = if has_space || !draft.may_alarm() { None } else { lean(whole) };
+        if !has_space && lean.is_none() {
             row.settle_until = now.plus(SETTLE);
             self.write(&[row]).await?;
             return Ok(Ruling::Coalesce);
@@ -118,7 +126,7 @@ impl Quotas {
             Some(parent) => Some(self.row(&Name::Domain(parent.clone()), now).await?),
             None => None,
         };
-        if !is_admitted(&self.limits, &mut row, parent.as_mut(), draft, now) {
+        if !is_admitted(&self.limits, &mut row, parent.as_mut(), draft, has_space, now) {
             self.write(&[row]).await?;
             return Ok(Ruling::Coalesce);
         }
@@ -127,7 +135,7 @@ impl Quotas {
         let rows: Vec<QuotaRow> = parent.into_iter().chain([row]).collect();
         self.write(&rows).await?;
         self.take_space(draft, now, u64::saturating_add).await?;
-        Ok(Ruling::Admit(coalesced))
+        Ok(Ruling::Admit(coalesced, lean.map(Box::new)))
     }
 
     /// Whether there is room for its bytes, and for a mailbox that is new.
@@ -277,12 +285,13 @@ impl Sink for Quotas {
         let Some(subject) = Subject::of(&draft, after) else {
             return self.sink.submit(draft, after).await;
         };
-        let ruling = self.rule(&subject).await.map_err(later)?;
-        let Ruling::Admit(coalesced) = ruling else {
+        let ruling = self.rule(&subject, &draft).await.map_err(later)?;
+        let Ruling::Admit(coalesced, lean) = ruling else {
             self.coalesce(&subject).await?;
             return Ok(Placed::Coalesced);
         };
         let subject = subject.without_state();
+        draft = lean.map_or(draft, |lean| *lean);
         match &mut draft {
             Draft::Domain(draft) => draft.coalesced = coalesced,
             Draft::User(draft) => draft.coalesced = coalesced,
@@ -312,12 +321,53 @@ pub(super) fn is_needed(row: &QuotaRow, now: Timestamp) -> bool {
     row.day == now.millis() / DAY && used || row.coalesced > 0
 }
 
+/// The alarm in as few bytes as show the key: signets cut to their crypto part, of a
+/// domain none if that is long, since the record tells; `None` if it is long still.
+fn lean(draft: &Draft) -> Option<Draft> {
+    let is_short = |bytes: &Bytes| bytes.len() <= LEAN;
+    match draft {
+        Draft::Forget { .. } => None,
+        Draft::User(draft) if draft.signet.as_ref().is_none_or(is_short) => {
+            Some(Draft::User(draft.clone()))
+        }
+        Draft::User(draft) => {
+            let mut lean = draft.clone();
+            lean.signet = draft.signet.as_ref().and_then(crypto_part).filter(is_short);
+            lean.signet.as_ref()?;
+            lean.level = Some(Level::Crypto);
+            lean.signers.truncate(1);
+            Some(Draft::User(lean))
+        }
+        Draft::Domain(draft) => {
+            let mut lean = draft.clone();
+            let changed = Events::of(&[Event::FirstSeen, Event::OrgSignetChanged]);
+            // One that did not change is in the log already.
+            if draft.events.intersects(changed) && !draft.org_signet.as_ref().is_none_or(is_short) {
+                lean.org_signet = draft.org_signet.as_ref().and_then(crypto_part).filter(is_short);
+                if lean.org_signet.is_none() {
+                    lean.events = lean.events.without(Event::OrgSignetChanged.into());
+                }
+            }
+            let size = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+            let is_short = size(&lean.record) + size(&lean.dnssec_chain) <= LEAN_DOMAIN;
+            is_short.then_some(Draft::Domain(lean))
+        }
+    }
+}
+
+fn crypto_part(signet: &Bytes) -> Option<Bytes> {
+    let signet = Signet::decode_with_limit(signet, signet.len()).ok()?;
+    let cut = build::split(&signet, signet::Level::Crypto).ok()?;
+    Some(Bytes::copy_from_slice(cut.bytes()))
+}
+
 /// Counts a draft if it may become an entry.
 fn is_admitted(
     limits: &Limits,
     row: &mut QuotaRow,
     parent: Option<&mut QuotaRow>,
     draft: &Subject<'_>,
+    has_space: bool,
     now: Timestamp,
 ) -> bool {
     if draft.is_orphan {
@@ -325,15 +375,13 @@ fn is_admitted(
     }
     let parent_counter = parent.map(|parent| draft.counter(parent));
     let is_room = draft.is_founded
+        && has_space
         && row.entries < limits.entries
         && parent_counter.as_ref().is_none_or(|counter| **counter < limits.new_labels);
     let settled = row.settle_until <= now;
     let alarms = draft.events.alarms();
     let last = last_alarm(row, draft.events);
-    // Of a new label nothing was in force: two records that differ from the start
-    // are no way round the limit of new ones.
-    let may_alarm = draft.is_founded && draft.parent.is_none() && !alarms.is_empty();
-    let alarm_due = may_alarm && now.since(*last) >= ALARM_GAP;
+    let alarm_due = draft.may_alarm() && now.since(*last) >= ALARM_GAP;
     if !(is_room && settled || alarm_due) {
         if !is_room {
             row.settle_until = now.plus(SETTLE);
@@ -424,6 +472,12 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Whether it may have an entry over quota. Of a new label nothing was in force:
+    /// two records that differ from the start are no way round the limit of new ones.
+    fn may_alarm(&self) -> bool {
+        self.is_founded && self.parent.is_none() && !self.events.alarms().is_empty()
+    }
+
     fn without_state(self) -> Subject<'static> {
         Subject { address: None, state: Bytes::new(), chain: Bytes::new(), ..self }
     }
@@ -461,6 +515,9 @@ mod tests {
     use std::sync::Mutex as StdMutex;
 
     use super::*;
+    use crate::dime::key::{Owner, PrivateKey};
+    use crate::dime::signet::Dialect;
+    use crate::dime::signet::build::{Content, SignTo};
     use crate::proof::draft::{DomainDraft, UserDraft};
     use crate::store::testing::MemoryState;
 
@@ -716,22 +773,104 @@ mod tests {
         assert!(!bench.user(X, "1", Event::Rotated).await);
         assert!(!bench.user("y@sub.a.example", "1", Event::Rotated).await);
         assert!(bench.user("y@b.example", "1", Event::FirstSeen).await);
-        // Nothing hides an alarm but alarms, of which each is told, and one without bytes.
+        // Nothing hides an alarm, once an hour: not even alarms.
         assert!(bench.user(X, "1234567890", Event::Restarted).await);
-        assert!(!bench.user("y@sub.a.example", "2", Event::Restarted).await);
+        assert!(bench.user("y@sub.a.example", "2", Event::Restarted).await);
+        assert!(!bench.user("y@sub.a.example", "3", Event::Restarted).await);
+        assert!(!bench.user(X, "1", Event::Rotated).await);
         let gone = UserDraft { signet: None, ..draft(X, "", Event::Withdrawn) };
         let placed = bench.quotas.submit(Draft::User(gone), 2).await.unwrap();
         assert_ne!(placed, Placed::Coalesced);
-        assert_eq!(bench.told.kept.lock().unwrap().len(), 3);
+        assert_eq!(bench.told.kept.lock().unwrap().len(), 4);
         bench.clock.advance(DAY);
-        assert!(bench.user("y@sub.a.example", "2", Event::Restarted).await);
-        assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(2));
+        assert!(bench.user("y@sub.a.example", "3", Event::Restarted).await);
+        assert_eq!(bench.last_coalesced().map(|coalesced| coalesced.count), Some(1));
         // What the log does not take is not counted.
         *bench.told.closed.lock().unwrap() = true;
         let large = Draft::User(draft(X, "1234567890", Event::Rotated));
         assert!(bench.quotas.submit(large, 3).await.is_err());
         *bench.told.closed.lock().unwrap() = false;
         assert!(bench.user(X, "1234567890", Event::Rotated).await);
+    }
+
+    fn signet_with(note: usize) -> Bytes {
+        let key = PrivateKey::from_secrets(Owner::User, [1; 32], [1; 32]).unwrap();
+        let request = build::request(&key, Dialect::L, None).unwrap();
+        let contents = [Content::Undefined(b"note".to_vec(), vec![7; note])];
+        let signet = build::user(&request, &[2; 32], &contents, SignTo::Full).unwrap();
+        Bytes::copy_from_slice(signet.bytes())
+    }
+
+    /// Decoys use up the alarms' bytes too; then the victim's key is swapped.
+    #[tokio::test]
+    async fn an_alarm_for_which_no_bytes_are_left_is_told_in_few() {
+        let bench = Bench::with(Limits { bytes: 10, ..Limits::default() });
+        assert!(bench.user("decoy@a.example", "1234567890", Event::FirstSeen).await);
+        assert!(bench.user("decoy@a.example", "1234567890", Event::Restarted).await);
+        let swap = |signet: Bytes| {
+            let crypto_sha256 = Some([4; 32]);
+            let facts =
+                UserDraft { signers: vec![0, 1], crypto_sha256, ..draft(X, "", Event::Restarted) };
+            Draft::User(UserDraft { signet: Some(signet), level: Some(Level::Full), ..facts })
+        };
+        let large = signet_with(60_000);
+        let placed = bench.quotas.submit(swap(large.clone()), 1).await.unwrap();
+        assert_ne!(placed, Placed::Coalesced);
+        let Some(Draft::User(told)) = bench.told.drafts.lock().unwrap().last().cloned() else {
+            panic!("of a mailbox")
+        };
+        let cut = told.signet.unwrap();
+        assert!(cut.len() < LEAN);
+        let cut = Signet::decode_with_limit(&cut, cut.len()).unwrap();
+        assert_eq!((cut.level(), told.level), (signet::Level::Crypto, Some(Level::Crypto)));
+        assert_eq!((told.signers, told.crypto_sha256), (vec![0], Some([4; 32])));
+        // Once an hour, and nothing that is no signet.
+        let again = bench.quotas.submit(swap(large.clone()), 1).await.unwrap();
+        assert_eq!(again, Placed::Coalesced);
+        bench.clock.advance(ALARM_GAP);
+        assert_ne!(bench.quotas.submit(swap(large), 1).await.unwrap(), Placed::Coalesced);
+        bench.clock.advance(ALARM_GAP);
+        let noise = swap(vec![0; LEAN + 1].into());
+        assert_eq!(bench.quotas.submit(noise, 1).await.unwrap(), Placed::Coalesced);
+    }
+
+    #[tokio::test]
+    async fn a_domain_s_alarm_for_which_no_bytes_are_left_has_record_and_chain() {
+        let bench = Bench::with(Limits { bytes: 10, ..Limits::default() });
+        let events = Events::of(&[Event::PokReplaced, Event::OrgSignetChanged]);
+        let of = |org: &Bytes, chain: usize| {
+            Draft::Domain(DomainDraft {
+                domain: "a.example".parse().unwrap(),
+                poks: vec![],
+                dnssec: crate::dime::Dnssec::Secure,
+                record: Some("record".into()),
+                org_signet: Some(org.clone()),
+                dnssec_chain: Some(vec![1; chain].into()),
+                events,
+                hold: None,
+                coalesced: None,
+            })
+        };
+        assert!(bench.user(X, "12345678901234567890", Event::FirstSeen).await);
+        let key = PrivateKey::from_secrets(Owner::Org, [1; 32], [1; 32]).unwrap();
+        let contents = [Content::Undefined(b"note".to_vec(), vec![7; 50_000])];
+        let org = build::org(&key, Dialect::L, &[], &contents, SignTo::Full).unwrap();
+        let org = Bytes::copy_from_slice(org.bytes());
+        let noise = Bytes::from(vec![0; LEAN + 1]);
+        for (org, chain, told) in [
+            (&org, 5000, Some((true, events))),
+            (&noise, 5000, Some((false, Event::PokReplaced.into()))),
+            (&org, LEAN_DOMAIN, None),
+        ] {
+            let placed = bench.quotas.submit(of(org, chain), 1).await.unwrap();
+            assert_eq!(placed != Placed::Coalesced, told.is_some());
+            bench.clock.advance(ALARM_GAP);
+            let drafts = bench.told.drafts.lock().unwrap();
+            let Some(Draft::Domain(draft)) = drafts.last() else { panic!("of a domain") };
+            let Some((has_org, events)) = told else { continue };
+            assert_eq!((draft.org_signet.is_some(), draft.events), (has_org, events));
+            assert!(draft.org_signet.as_ref().is_none_or(|org| org.len() < LEAN));
+        }
     }
 
     #[tokio::test]
