@@ -4,7 +4,8 @@
 //! Bounded, since strangers can make some at will, by [`Sort`], so that nobody
 //! crowds out what convicts him. On one day, by our clock: of a domain so many that
 //! were refused, and so many of each kind of alarm and of difference between
-//! mirrors; of clients' reports so many together. What convicts a mirror by its own
+//! mirrors; so many bytes of each sort of a registered domain with all names below
+//! it, which are for nothing; of clients' reports so many together. What convicts a mirror by its own
 //! signature is under no such count. The counts begin anew with the process. In all:
 //! of what was refused, and of what was reported, the oldest go when there is too
 //! much of it. Nothing else is deleted here; the list holds the newest of each sort.
@@ -25,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::dime::{Name, Timestamp};
+use crate::dime::{Name, Timestamp, suffix};
 use crate::proof::Hash;
 use crate::proof::incident::{CLIENT, Evidence, Incident, Kind, MAX_INCIDENT};
 use crate::serve::http::{Incidents, Listed, Page, Place};
@@ -38,6 +39,10 @@ pub const REFUSED_PER_DAY: u32 = 64;
 pub const ALARMS_PER_DAY: u32 = 512;
 /// Bytes of either.
 pub const BYTES_PER_DAY: u64 = 16 << 20;
+/// Bytes of a registered domain with all names below it on one day: of what was
+/// refused, and of each other sort.
+pub const REFUSED_BELOW_ONE: u64 = 64 << 20;
+pub const BYTES_BELOW_ONE: u64 = 256 << 20;
 /// Reports of all clients on one day.
 pub const REPORTS_PER_DAY: u32 = 256;
 /// Their bytes.
@@ -104,6 +109,8 @@ enum Account {
     ReportsAbout(String),
     Refused(String),
     Kind(String, Kind),
+    /// A registered domain with all names below it.
+    Below(String, Sort),
 }
 
 /// What the keys of all files tell.
@@ -297,6 +304,16 @@ impl Sort {
         }
     }
 
+    /// The same in a log line.
+    fn of_all_below(self) -> &'static str {
+        match self {
+            Sort::Accusation => "accusations, with all names below it",
+            Sort::Alarm => "alarms, with all names below it",
+            Sort::Refused => "refused, with all names below it",
+            Sort::Reported => "reports of clients",
+        }
+    }
+
     /// About 400 bytes of memory a file.
     fn room(self) -> Room {
         let listed = |files| Room { files, bytes: u64::MAX, is_pruned: false };
@@ -432,6 +449,8 @@ impl Account {
             Account::ReportsAbout(_) => (REPORTS_ABOUT_ONE, REPORT_BYTES_PER_DAY),
             Account::Refused(_) => (REFUSED_PER_DAY, BYTES_PER_DAY),
             Account::Kind(..) => (ALARMS_PER_DAY, BYTES_PER_DAY),
+            Account::Below(_, Sort::Refused) => (u32::MAX, REFUSED_BELOW_ONE),
+            Account::Below(..) => (u32::MAX, BYTES_BELOW_ONE),
         }
     }
 
@@ -442,17 +461,25 @@ impl Account {
             Account::ReportsAbout(about) => (about, "reports of clients"),
             Account::Refused(about) => (about, "refused"),
             Account::Kind(about, kind) => (about, kind.as_str()),
+            Account::Below(about, sort) => (about, sort.of_all_below()),
         }
     }
 }
 
 /// What an incident counts on; all must have room.
 fn accounts(sort: Sort, incident: &Incident) -> Vec<Account> {
+    let below = || {
+        let name = incident.name.as_ref();
+        let registered = name.map(|name| suffix::registered(name.domain()).as_str().to_owned());
+        Account::Below(registered.unwrap_or_default(), sort)
+    };
     match sort {
         // A peer's fault is raised once, until the operator clears it.
         Sort::Accusation if incident.name.is_none() => Vec::new(),
-        Sort::Accusation | Sort::Alarm => vec![Account::Kind(about(incident), incident.kind)],
-        Sort::Refused => vec![Account::Refused(about(incident))],
+        Sort::Accusation | Sort::Alarm => {
+            vec![Account::Kind(about(incident), incident.kind), below()]
+        }
+        Sort::Refused => vec![Account::Refused(about(incident)), below()],
         Sort::Reported => vec![Account::Reports, Account::ReportsAbout(about(incident))],
     }
 }
@@ -691,6 +718,35 @@ mod tests {
         }
         let left = [of(alarm, 1..=5), of(alarm, [30]), of(junk, [32])].concat();
         assert_eq!(stored(&private).await, left);
+    }
+
+    /// Names below a registered domain cost nothing, nor does a new key of each.
+    #[test]
+    fn all_names_of_a_registered_domain_share_a_day_s_bytes() {
+        const MIB: u64 = 1 << 20;
+        let mut today = Today::default();
+        let mut has_room = |name: &str, kind: Kind, bytes: u64, day: u64| {
+            let incident = Incident { name: name.parse().ok(), ..incident(kind, 9, 1) };
+            let accounts = accounts(Sort::of(kind, false), &incident);
+            let room = today.has_room(&accounts, bytes, Timestamp::from_secs(day * 86_400));
+            if room {
+                today.book(accounts, bytes);
+            }
+            room
+        };
+        for (kind, most, last) in [
+            (Kind::PokReplaced, BYTES_BELOW_ONE, "x@last.one.example"),
+            (Kind::RecordRefused, REFUSED_BELOW_ONE, "last.one.example"),
+        ] {
+            for number in 0..most / (8 * MIB) {
+                assert!(has_room(&format!("{number}.one.example"), kind, 8 * MIB, 1), "{kind}");
+            }
+            assert!(!has_room(last, kind, 1, 1), "{kind}");
+            assert!(has_room("two.example", kind, 1, 1), "{kind}");
+        }
+        // Another sort has its own, and so has another day.
+        assert!(has_room("last.one.example", Kind::UpdateWithheld, 1, 1));
+        assert!(has_room("last.one.example", Kind::PokReplaced, 1, 2));
     }
 
     /// A store with more files than are listed, from before there were limits.
