@@ -70,6 +70,7 @@ struct Ledger {
     vrf: vrf::SecretKey,
     told: Mutex<Vec<(Name, String)>>,
     closed: Mutex<bool>,
+    doubts_clock: Mutex<bool>,
     /// The next draft of this name is placed for an earlier visit, so to say, that
     /// did not wait, and is then refused.
     unheard: Mutex<Option<Name>>,
@@ -152,6 +153,10 @@ impl Sink for Ledger {
 
     async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
         Ok(self.forgotten.lock().unwrap().contains(address))
+    }
+
+    fn doubts_clock(&self) -> bool {
+        *self.doubts_clock.lock().unwrap()
     }
 }
 
@@ -398,6 +403,7 @@ impl World {
             vrf: vrf::SecretKey::from_seed(&[9; 32]),
             told: Mutex::default(),
             closed: Mutex::default(),
+            doubts_clock: Mutex::default(),
             unheard: Mutex::default(),
             forgotten: Mutex::default(),
             waiting: Mutex::default(),
@@ -1783,6 +1789,49 @@ async fn the_frontier_outlives_the_process() {
     assert_eq!(report.outcome, Outcome::Confirmed);
     shutdown.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// The clock was a month ahead for a while. A guard, not a measure: without it a
+/// visit that never comes would hold up the test.
+#[tokio::test]
+async fn a_clock_that_was_ahead_does_not_blind_the_crawler() {
+    const DAY: u64 = 86_400_000;
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    let mut reports = world.handle.reports();
+    let mut next = async |at: Timestamp| {
+        world.clock.set(at);
+        tokio::time::timeout(Duration::from_secs(60), reports.recv()).await.unwrap().unwrap()
+    };
+    let ahead = START.plus(30 * DAY);
+    assert_eq!(next(ahead).await.started, ahead);
+    let back = START.plus(DAY / 24);
+    let report = next(back).await;
+    assert_eq!((report.started, report.outcome), (back, Outcome::Confirmed));
+    // The last visit, which was later, is none that it follows on.
+    assert_eq!(report.previous, Timestamp::default());
+}
+
+/// While the log says that the clock is wrong, nothing is visited by it.
+#[tokio::test]
+async fn no_visit_begins_under_a_clock_in_doubt() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    let right = world.clock.now();
+    *world.ledger.doubts_clock.lock().unwrap() = true;
+    world.clock.advance(3_600_000);
+    let handle = world.handle.clone();
+    let visit =
+        tokio::spawn(async move { handle.visit("a.example".parse().unwrap(), "test").await });
+    tokio::task::yield_now().await;
+    // Answered after the loop had its chance to begin that visit.
+    let watched = world.handle.explore("a.example".parse().unwrap()).await;
+    assert!(matches!(watched, Err(Error::Watched)));
+    world.clock.set(right);
+    *world.ledger.doubts_clock.lock().unwrap() = false;
+    assert_eq!(visit.await.unwrap().unwrap().started, right);
 }
 
 /// What was accepted from an owner is not lost with the first visit, nor with the

@@ -16,6 +16,7 @@ use super::roster::{Found, Roster};
 use super::sweep::Sweep;
 use super::visit::Visitor;
 use super::{Error, Metrics, Options, Placed, Rooms, Unplaced};
+use crate::clock::Latest;
 use crate::dime::{Address, Domain, Name, Timestamp, suffix};
 use crate::errors::with_sources;
 use crate::store::rows::{self, FrontierRow, SeenRow, Typed as _};
@@ -67,6 +68,7 @@ pub struct Crawler {
     turns: HashMap<Domain, Timestamp>,
     /// Tells this process's leases from another's.
     owner: String,
+    latest: Latest,
 }
 
 /// A visit that is going on.
@@ -138,7 +140,9 @@ impl Crawler {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (asker, asked) = mpsc::channel(ASKED);
         let (reports, _) = broadcast::channel(REPORTS);
-        let roster = Roster::new(Arc::clone(&rooms.state), options.resident);
+        let (rest, deadline) = (options.hosts.rest_limit, options.deadline.as_millis() as u64);
+        let longest = options.pace.longest().saturating_add(rest.max(deadline));
+        let roster = Roster::new(Arc::clone(&rooms.state), options.resident, longest);
         let expiring = roster.expiring();
         let crawler = Crawler {
             visitor: Arc::new(Visitor::new(rooms, options, metrics)),
@@ -152,6 +156,7 @@ impl Crawler {
             comparing: HashMap::new(),
             turns: HashMap::new(),
             owner: owner.into(),
+            latest: Latest::default(),
         };
         (crawler, Handle { requests: sender, asked: asker, reports, expiring })
     }
@@ -196,9 +201,13 @@ impl Crawler {
                 farewells.spawn(session.quit());
             }
             while farewells.try_join_next().is_some() {}
+            self.look_at_clock();
+            // What a visit writes down under a wrong clock would blind us when it is
+            // set right.
+            let is_clock_right = !self.visitor.rooms.sink.doubts_clock();
             let mut room = room(&running, self.visitor.options.concurrency.max(1));
             let mut standing = 0;
-            while room > 0 && standing < STANDING {
+            while is_clock_right && room > 0 && standing < STANDING {
                 let next = match first.take() {
                     Some(job) => Some(job),
                     None => self.next().await,
@@ -226,7 +235,7 @@ impl Crawler {
             self.visitor.metrics.domains.set(self.roster.domains() as i64);
             let replies = self.visitor.options.dmtp.replies.taken();
             self.visitor.metrics.replies.set(replies as i64);
-            let nap = self.nap();
+            let nap = if is_clock_right { self.nap() } else { NAP };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 Some(ended) = visits.join_next_with_id(), if !visits.is_empty() => {
@@ -270,6 +279,16 @@ impl Crawler {
 
     fn now(&self) -> Timestamp {
         self.visitor.rooms.clock.now()
+    }
+
+    /// Lets go of times that lie ahead only because the clock was.
+    fn look_at_clock(&mut self) {
+        let now = self.now();
+        let Some(back) = self.latest.set_back(now) else { return };
+        tracing::warn!(back, "the clock was set back, milliseconds");
+        self.turns.clear();
+        let interval = self.visitor.options.pace.interval;
+        self.roster.set_back(now, back, interval.saturating_add(interval / 10));
     }
 
     fn nap(&self) -> Duration {

@@ -181,6 +181,12 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// The longest that a domain waits for its next visit by its own doing.
+    pub fn longest(&self) -> u64 {
+        let (good, bad) = (self.interval, self.back_off_limit);
+        good.saturating_add(good / 10).max(bad.saturating_add(bad / 4))
+    }
+
     /// The visit after a good one: when DNS wants it refreshed, at the latest
     /// after the interval, and up to a tenth later.
     pub fn after_success(&self, domain: &Domain, now: Timestamp, refresh: Timestamp) -> Timestamp {
@@ -493,6 +499,24 @@ impl Frontier {
         self.queue.remove(&(slot.due, domain.clone()));
         self.slots.remove(domain);
         None
+    }
+
+    /// The clock was set back by so much: no time that lies ahead is further off
+    /// than it was, though some are nearer.
+    pub fn set_back(&mut self, now: Timestamp, back: u64) {
+        let nearer = |at: &mut Timestamp| {
+            if *at > now {
+                *at = now.max(Timestamp::from_millis(at.millis().saturating_sub(back)));
+            }
+        };
+        for domain in self.slots.keys().cloned().collect::<Vec<_>>() {
+            self.change(&domain, |slot| {
+                nearer(&mut slot.due);
+                nearer(&mut slot.trials_after);
+                let times = slot.trials.values_mut().chain(slot.looks.values_mut());
+                times.chain(&mut slot.urged).chain(&mut slot.distant).for_each(nearer);
+            });
+        }
     }
 
     /// Whether it has the domain, watched or on trial.
@@ -827,6 +851,29 @@ mod tests {
         assert_eq!(frontier.expiry(&x), Some(at(1_000_000)));
         frontier.pin(&a);
         assert_eq!(is_gone(&mut frontier, at(0)), (None, false));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_puts_nobody_off() {
+        let mut frontier = Frontier::new();
+        let (a, b, c) = (name("a.example"), name("b.example"), name("c.example"));
+        frontier.add(&a, at(1_000_070));
+        frontier.add(&b, at(1_000_020));
+        frontier.try_out(&c, at(1_000_005));
+        frontier.urge(b.domain(), at(1_000_000));
+        frontier.look(&a, at(1_000_000));
+        frontier.set_back(at(50), 999_950);
+        let mut turns = Vec::new();
+        for now in [50, 54, 55] {
+            while let Some(job) = frontier.next(at(now)) {
+                frontier.done(&job.domain, at(now), at(1_000_100), 0);
+                turns.push((now, job.domain.to_string()));
+            }
+        }
+        let expected = [(50, "a.example"), (50, "b.example"), (55, "c.example")];
+        let expected: Vec<_> =
+            expected.iter().map(|(at, name)| (*at, (*name).to_owned())).collect();
+        assert_eq!(turns, expected);
     }
 
     #[test]

@@ -152,6 +152,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// Why that cannot be said now.
     async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced>;
+
+    /// Whether the clock is in doubt, so that the log takes nothing: no visit begins,
+    /// since what it would write down is wrong too.
+    fn doubts_clock(&self) -> bool {
+        false
+    }
 }
 
 /// What became of a draft.

@@ -308,6 +308,10 @@ impl Sink for Quotas {
     async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
         self.sink.is_forgotten(address).await
     }
+
+    fn doubts_clock(&self) -> bool {
+        self.sink.doubts_clock()
+    }
 }
 
 fn later(error: impl std::fmt::Display) -> Unplaced {

@@ -58,6 +58,11 @@ pub struct Roster {
     window: usize,
     /// No page is read before then, since reading failed.
     retry_at: Timestamp,
+    /// No turn is further off, milliseconds; of a host that is busy for so long it
+    /// may be, and comes earlier then after a start.
+    longest: u64,
+    /// Turns that are further off than so many milliseconds are to be looked for.
+    astray: Option<u64>,
     /// In memory for what no row says, until then; the earliest first.
     lingering: VecDeque<(Timestamp, Domain)>,
     /// Every name of the log has a row.
@@ -214,8 +219,10 @@ async fn read_all(
 
 impl Roster {
     /// Nothing is read yet. `resident`: most domains in memory that need not be.
-    pub fn new(state: Arc<dyn State>, resident: usize) -> Roster {
+    pub fn new(state: Arc<dyn State>, resident: usize, longest: u64) -> Roster {
         Roster {
+            longest,
+            astray: Some(longest),
             state,
             frontier: Frontier::new(),
             resident,
@@ -248,6 +255,13 @@ impl Roster {
     /// What is due could not be read: it is tried again a second later, and what
     /// is in memory has its turn meanwhile.
     pub async fn next(&mut self, now: Timestamp) -> Result<Option<Job>, Error> {
+        if let Some(most) = self.astray.filter(|_| self.retry_at <= now) {
+            if let Err(error) = self.straighten(now, most).await {
+                self.retry_at = now.plus(PAUSE);
+                return Err(error);
+            }
+            self.astray = None;
+        }
         while self.horizon < now && self.retry_at <= now && !self.frontier.is_due(now, self.horizon)
         {
             if let Err(error) = self.read_on(now).await {
@@ -262,6 +276,47 @@ impl Roster {
             return Err(error);
         }
         Ok(self.frontier.next(now))
+    }
+
+    /// The clock was set back by so much. `usual` is how far off turns are that are
+    /// not put off for failures: those that are further off may come too early now.
+    pub(super) fn set_back(&mut self, now: Timestamp, back: u64, usual: u64) {
+        self.frontier.set_back(now, back);
+        for (until, _) in &mut self.lingering {
+            *until = now;
+        }
+        // What was read as far as a time ahead is read again.
+        (self.horizon, self.retry_at) = Default::default();
+        (self.cursor, self.ahead) = Default::default();
+        self.astray = Some(usual.min(self.longest));
+    }
+
+    /// Turns that are too far off are from a clock that was ahead: they are due now.
+    async fn straighten(&mut self, now: Timestamp, most: u64) -> Result<(), Error> {
+        let mut range =
+            Range { start: now.plus(most).plus(1).millis().to_be_bytes().to_vec(), end: None };
+        loop {
+            let page = self.state.scan(Table::Due, range.clone(), WINDOW).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            range = range.after(last);
+            let mut batch = Batch::new();
+            for (due, domain) in page.iter().filter_map(|(key, _)| rows::due_of(key)) {
+                // What is in memory has its turn, and is written after it.
+                if self.frontier.contains(&domain) {
+                    continue;
+                }
+                match self.row(&Name::Domain(domain.clone())).await? {
+                    Some(row) if row.due == due => {
+                        let nearer = FrontierRow { due: now, ..row.clone() };
+                        batch.frontier(Some(&row), Some(&nearer));
+                    }
+                    _ => batch.delete(Table::Due, rows::due_key(due, &domain)),
+                }
+            }
+            if !batch.is_empty() {
+                let _ = self.state.apply(batch).await?;
+            }
+        }
     }
 
     /// A visit ended and nothing but the time of the next one is new.
@@ -635,6 +690,9 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
     const HOUR: u64 = 3_600_000;
 
+    /// As in [`super::super::Pace`], to which no test here comes.
+    const LONGEST: u64 = 10 * HOUR;
+
     fn domain(number: u64) -> Domain {
         format!("d{number}.example").parse().unwrap()
     }
@@ -664,12 +722,12 @@ mod tests {
     async fn each_has_its_turn_though_few_are_in_memory() {
         const ALL: u64 = 2000;
         let state = filled(ALL).await;
-        let mut roster = Roster::new(state.clone(), 10);
+        let mut roster = Roster::new(state.clone(), 10, LONGEST);
         let mut most = 0;
         for number in (0..ALL).rev() {
             if number == ALL / 2 {
                 // As after a restart.
-                roster = Roster::new(state.clone(), 10);
+                roster = Roster::new(state.clone(), 10, LONGEST);
             }
             let job = roster.next(NOW).await.unwrap().unwrap();
             assert_eq!((&job.domain, job.failures, job.users.len()), (&domain(number), 3, 1));
@@ -689,9 +747,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_turn_from_a_clock_that_was_ahead_comes_now() {
+        const AHEAD: u64 = 30 * 24 * HOUR;
+        let due = |number: u64| match number {
+            0 => NOW.plus(AHEAD),
+            1 => NOW.plus(LONGEST),
+            _ => NOW.plus(2 * HOUR),
+        };
+        let state = Arc::new(MemoryState::default());
+        let mut batch = Batch::new();
+        for number in 0..3 {
+            batch.frontier(None, Some(&row(Name::Domain(domain(number)), due(number), None)));
+        }
+        let _ = state.apply(batch).await.unwrap();
+        // As after a restart.
+        let mut roster = Roster::new(state.clone(), 0, LONGEST);
+        assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(0));
+        assert_eq!(roster.next(NOW).await.unwrap(), None);
+        roster.done(&domain(0), NOW, NOW.plus(HOUR), 0).await;
+
+        // It jumps, and is set back.
+        let there = NOW.plus(AHEAD);
+        while let Some(job) = roster.next(there).await.unwrap() {
+            roster.done(&job.domain, there, there.plus(HOUR), 0).await;
+        }
+        assert!(roster.horizon > NOW.plus(HOUR));
+        roster.set_back(NOW, AHEAD, HOUR);
+        let mut turns = Vec::new();
+        while let Some(job) = roster.next(NOW.plus(1)).await.unwrap() {
+            turns.push(job.domain);
+        }
+        turns.sort();
+        assert_eq!(turns, [domain(0), domain(1), domain(2)]);
+    }
+
+    #[tokio::test]
     async fn who_is_asked_for_is_read_first_and_its_turn_is_where_it_was() {
         let state = filled(600).await;
-        let mut roster = Roster::new(state, 0);
+        let mut roster = Roster::new(state, 0, LONGEST);
         roster.fetch(&domain(3), NOW).await.unwrap();
         assert!(roster.frontier.is_watched(&"x@d3.example".parse().unwrap()));
         assert!(!roster.frontier.is_watched(&"y@d3.example".parse().unwrap()));
@@ -709,7 +802,7 @@ mod tests {
     async fn what_is_written_while_its_page_is_read_has_its_turn() {
         const ALL: u64 = 600;
         let due = |number: u64| Timestamp::from_millis(NOW.millis() - number - 1);
-        let mut roster = Roster::new(filled(ALL).await, 0);
+        let mut roster = Roster::new(filled(ALL).await, 0, LONGEST);
         roster.window = WINDOW;
         assert_eq!(roster.next(NOW).await.unwrap().unwrap().domain, domain(ALL - 1));
         assert!(roster.horizon < due(310) && roster.ahead.as_ref().unwrap().horizon > due(290));
@@ -763,7 +856,7 @@ mod tests {
             batch.put(Table::Users, rows::user_key(&address.parse().unwrap()), "{}");
         }
         let _ = state.apply(batch).await.unwrap();
-        let mut roster = Roster::new(state.clone(), 0);
+        let mut roster = Roster::new(state.clone(), 0, LONGEST);
         assert_eq!(roster.next(NOW.plus(1)).await.unwrap(), None);
         let is_due = async |number: u64, at: Timestamp| {
             let key = rows::due_key(at, &domain(number));
@@ -795,7 +888,7 @@ mod tests {
         assert!(is_due(4, NOW).await && is_due(5, NOW).await);
 
         // All of it is written: another start finds it without the log's help.
-        let mut again = Roster::new(state.clone(), 0);
+        let mut again = Roster::new(state.clone(), 0, LONGEST);
         again.swept = true;
         let mut found = 0;
         while let Some(job) = again.next(NOW.plus(1)).await.unwrap() {

@@ -40,6 +40,10 @@ impl Sink for IntoLog {
     async fn is_forgotten(&self, address: &Address) -> Result<bool, Unplaced> {
         self.0.is_forgotten(address).await.map_err(|error| Unplaced::Later(error.to_string()))
     }
+
+    fn doubts_clock(&self) -> bool {
+        self.0.blocked().is_some_and(|blocked| blocked.doubts_clock())
+    }
 }
 
 /// Has unknown names looked at.

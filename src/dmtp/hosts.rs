@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::clock::Latest;
 use crate::dime::{Domain, Timestamp};
 
 /// Addresses, and failing hosts, that are remembered. Beyond it those that are
@@ -85,6 +86,7 @@ struct Tables {
     addresses: HashMap<Place, Traffic>,
     /// Only hosts that failed last.
     breakers: HashMap<Host, Breaker>,
+    latest: Latest,
 }
 
 /// What connections are counted by: an address and the network it is in, or an
@@ -201,6 +203,9 @@ impl Hosts {
     ) -> Result<Seat, Later> {
         let host = Host { name: name.to_owned(), addr };
         let mut tables = self.tables();
+        if tables.latest.set_back(now).is_some() {
+            tables.begin_anew(now);
+        }
         let probe = match tables.breakers.get_mut(&host) {
             Some(breaker) if self.is_open(breaker) => {
                 if now < breaker.until {
@@ -302,6 +307,18 @@ impl Hosts {
 }
 
 impl Tables {
+    /// No time that was given stands.
+    fn begin_anew(&mut self, now: Timestamp) {
+        for traffic in self.addresses.values_mut() {
+            traffic.even = now;
+            traffic.waiting.clear();
+            traffic.line.clear();
+        }
+        for breaker in self.breakers.values_mut() {
+            breaker.until = breaker.until.min(now);
+        }
+    }
+
     fn traffic(&mut self, place: &Place, now: Timestamp) -> Option<&mut Traffic> {
         if self.addresses.len() >= REMEMBERED && !self.addresses.contains_key(place) {
             self.addresses.retain(|_, traffic| {
@@ -638,6 +655,21 @@ mod tests {
         let mut probe = enter(&hosts, "a.example", addr(1), now).unwrap();
         probe.answered();
         assert!(enter(&hosts, "a.example", addr(1), now).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_leaves_nobody_waiting() {
+        let limits = Limits { connections: 9, burst: 2, failures: 1, ..Limits::default() };
+        let hosts = hosts(limits);
+        let ahead = NOW.plus(3_600_000);
+        enter(&hosts, "bad.example", addr(2), ahead).unwrap().failed(ahead);
+        let _seats: Vec<Seat> =
+            std::iter::from_fn(|| enter(&hosts, "a.example", addr(1), ahead).ok()).collect();
+        let _first = enter(&hosts, "a.example", addr(1), NOW).unwrap();
+        let _second = enter(&hosts, "a.example", addr(1), NOW).unwrap();
+        let Err(Later::Busy(at)) = enter(&hosts, "a.example", addr(1), NOW) else { panic!() };
+        assert!(at.since(NOW) < 1000, "{at:?}");
+        assert!(enter(&hosts, "bad.example", addr(2), NOW).is_ok());
     }
 
     #[test]

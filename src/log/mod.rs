@@ -297,6 +297,16 @@ impl Blocked {
     }
 }
 
+impl Blocked {
+    /// Whether it is the clock that is wrong.
+    pub fn doubts_clock(&self) -> bool {
+        matches!(
+            self,
+            Blocked::ClockAhead { .. } | Blocked::ClockBehind { .. } | Blocked::ClockOff { .. }
+        )
+    }
+}
+
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, size, root) = match self {

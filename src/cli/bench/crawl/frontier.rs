@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use syndicate::crawl::{RESIDENT, Roster};
+use syndicate::crawl::{Pace, RESIDENT, Roster};
 use syndicate::dime::{Domain, Name, Timestamp};
 use syndicate::store::State as _;
 use syndicate::store::rows::FrontierRow;
@@ -122,7 +122,7 @@ async fn start(folder: &Path, picks: usize) -> anyhow::Result<()> {
     let start = Instant::now();
     let state = Sled::open(folder)?;
     let opened = start.elapsed();
-    let mut roster = Roster::new(Arc::new(state), RESIDENT);
+    let mut roster = Roster::new(Arc::new(state), RESIDENT, Pace::default().longest());
     let (mut first, mut took) = (Duration::ZERO, Vec::with_capacity(picks));
     let mut last = Timestamp::default();
     for pick in 0..picks {
