@@ -2112,6 +2112,15 @@ async fn a_host_s_word_will_do_for_a_while() {
     assert_eq!(world.told(), [""; 0]);
     assert_eq!(visit(1).await.0, Outcome::Changed);
     assert_eq!(world.told(), ["RESTARTED"]);
+
+    // Nor does it go by a signet that was seen while the clock was ahead.
+    let right = world.clock.now();
+    assert_eq!(visit(30).await.0, Outcome::Confirmed);
+    *oracle.chain.lock().unwrap() = vec![link(X, 14, None, 1)];
+    world.clock.set(right);
+    assert_eq!(visit(0).await.0, Outcome::Changed);
+    assert_eq!(world.told(), ["RESTARTED"]);
+    assert!(world.seen(X).await.confirmed_at <= world.clock.now());
 }
 
 #[tokio::test]

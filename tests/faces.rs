@@ -127,6 +127,19 @@ async fn a_mailbox_that_is_gone_already_may_be_forgotten() {
     assert_eq!(word(&judge(&withdrawn)), Word::Withdrawn, "what was given away stays true");
 }
 
+/// What the crawl noted while its clock was ahead makes no receipt invalid, and
+/// confirms nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_about_the_future_is_not_given() {
+    let mirror = Mirror::world().await;
+    let url = mirror.serve(|_| ()).await;
+    let alice = name("alice@one.example");
+    mirror.saw("alice@one.example", 2, at(NOW).plus(86_400_000)).await;
+    let receipt = client::fetch(&url, &alice, Ask::Lookup).await.unwrap();
+    assert_eq!(receipt.subject.seen, None);
+    assert_eq!(word(&judge(&receipt)), Word::Unconfirmed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_holds_while_the_log_goes_on() {
     let mirror = Mirror::world().await;

@@ -378,14 +378,15 @@ impl Answerer {
     async fn seen(&self, name: &Name, part: &Part, head: &Head) -> Result<Option<Seen>, Error> {
         let shared = &self.reader.log().0;
         let row: Option<SeenRow> = rows::find(&*shared.state, name.as_str().as_bytes()).await?;
-        let Some(row) = row.filter(|row| row.attempted_at != Timestamp::default()) else {
+        // A time after now is from a clock that was ahead, and says nothing.
+        let is_past = |row: &SeenRow| row.attempted_at <= shared.clock.now();
+        let Some(row) = row.filter(|row| row.attempted_at != Timestamp::default() && is_past(row))
+        else {
             return Ok(None);
         };
         // What was confirmed is this state, or it is another one.
-        let confirmed = match row.version == part.current() {
-            true => row.confirmed_at.min(row.attempted_at),
-            false => Timestamp::default(),
-        };
+        let is_known = row.version == part.current() && row.confirmed_at <= row.attempted_at;
+        let confirmed = if is_known { row.confirmed_at } else { Timestamp::default() };
         let version = part.latest();
         let origin = &shared.record.origin;
         let root = &head.directory_root;

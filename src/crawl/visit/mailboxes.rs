@@ -354,6 +354,10 @@ impl Visitor {
         if dx.insist {
             return Ok(false);
         }
+        // Confirmed by a clock that was ahead: it counts as never.
+        if seen.confirmed_at > seen.attempted_at {
+            return Ok(false);
+        }
         let age = seen.attempted_at.since(seen.confirmed_at);
         let Some(tip) = known.chain.last().and_then(|tip| tip.fingerprint(Level::Crypto)) else {
             return Ok(false);
