@@ -114,7 +114,7 @@ fn after(pace: &Pace, job: &Job, report: &Report, now: Timestamp) -> (Timestamp,
             (pace.after_failure(domain, now, failures), failures)
         }
     };
-    (due.max(now.plus(report.ended.since(report.started))), failures)
+    (due.max(now.plus(report.took.as_millis() as u64)), failures)
 }
 
 /// Whether its time was up, and some mailbox was looked at.
@@ -652,6 +652,7 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
         Err(error) => return Visited::ours(&job.domain, now, with_sources(&error)),
     }
     let mut report = Report::new(&job.domain, now);
+    let began = Instant::now();
     let visit = visitor.visit(job, &mut report);
     match tokio::time::timeout(visitor.options.deadline, visit).await {
         Ok(Ok(())) => {}
@@ -665,6 +666,8 @@ async fn leased_visit(visitor: &Visitor, job: &Job, owner: &str) -> Visited {
         Err(_) => report.outcome = Outcome::Deadline,
     }
     report.ended = visitor.rooms.clock.now();
+    let by_clock = Duration::from_millis(report.ended.since(report.started));
+    report.took = began.elapsed().min(by_clock);
     Visited { report, elsewhere_until: None }
 }
 
@@ -720,10 +723,11 @@ mod tests {
         let job = Job { domain, users, lapsed, wanted, failures: 2, partial, insist };
         let start = Timestamp::from_millis(1_000_000);
         let rests = |outcome, users: usize, took: u64| {
-            let ended = start.plus(took);
+            // The clock may be set while it goes on.
+            let (ended, took) = (start.plus(9 * 86_400_000), Duration::from_millis(took));
             let users = (0..users).map(|n| format!("u{n}@a.example").parse().unwrap());
             let users = users.map(|user| (user, Outcome::Confirmed)).collect();
-            let report = Report { outcome, users, ended, ..Report::new(&job.domain, start) };
+            let report = Report { outcome, users, ended, took, ..Report::new(&job.domain, start) };
             let (due, failures) = after(&pace, &job, &report, ended);
             (due.since(ended), failures)
         };

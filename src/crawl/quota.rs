@@ -266,6 +266,11 @@ impl Quotas {
             (row.day, row.entries, row.new_mailboxes, row.new_subdomains) = (day, 0, 0, 0);
             row.bytes = 0;
         }
+        // Of a clock that was ahead.
+        for last in [&mut row.holding_alarm_at, &mut row.alarm_at] {
+            *last = if *last > now { Timestamp::default() } else { *last };
+        }
+        row.settle_until = row.settle_until.min(now.plus(SETTLE));
         Ok(row)
     }
 
@@ -692,6 +697,20 @@ mod tests {
         assert!(!bench.user(X, "3", Event::Rotated).await);
         bench.clock.advance(SETTLE);
         assert!(bench.user(X, "2", Event::Rotated).await);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_hides_no_alarm() {
+        let bench = Bench::new(1, 10);
+        let now = bench.clock.now();
+        assert!(bench.user(X, "1", Event::FirstSeen).await);
+        bench.clock.advance(30 * DAY);
+        assert!(bench.user(X, "2", Event::Restarted).await);
+        assert!(!bench.user(X, "3", Event::Rotated).await);
+        bench.clock.set(now);
+        assert!(bench.user(X, "4", Event::Restarted).await);
+        bench.clock.advance(DAY);
+        assert!(bench.user(X, "5", Event::Rotated).await);
     }
 
     #[tokio::test]

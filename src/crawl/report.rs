@@ -1,6 +1,7 @@
 //! What one visit did, and how it ended.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Placed;
 use super::frontier::Search;
@@ -125,6 +126,8 @@ pub struct Report {
     pub entries: Vec<Entered>,
     pub started: Timestamp,
     pub ended: Timestamp,
+    /// How long it took, and no longer though the clock was set meanwhile.
+    pub took: Duration,
     /// When DNS wants to be asked again.
     pub refresh: Timestamp,
     /// When the host may be asked again, if it was not.
@@ -155,6 +158,7 @@ impl Report {
             entries: Vec::new(),
             started: now,
             ended: now,
+            took: Duration::ZERO,
             refresh: now,
             later: None,
             previous: Timestamp::default(),

@@ -445,9 +445,12 @@ impl Mirror {
         self.shutdown.then.cancel();
         let log = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, log).await;
-        // The day's copy holds what was seen when the day began.
+        // The day's copy holds what was seen when the day began. The day is the log's,
+        // as ever: a copy of a later one would be the newest for as long.
         let (private, state) = (&self.log.store().private, self.log.state());
-        if let Err(error) = seen::save(private, &**state, seen::day(self.clock.now())).await {
+        let last = self.log.heads().committed.map(|head| head.time);
+        let day = seen::day(last.unwrap_or_else(|| self.clock.now()));
+        if let Err(error) = seen::save(private, &**state, day).await {
             tracing::warn!(%error, "could not keep what was seen");
         }
         if let Err(error) = self.log.state().flush().await {

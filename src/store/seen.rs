@@ -43,7 +43,8 @@ pub async fn is_saved(private: &Blobs, day: u64) -> Result<bool, Error> {
 }
 
 /// Writes all rows as the copy of a day, and deletes copies older than the last
-/// two. Gives the number of rows.
+/// two, and later ones, which are from a clock that was ahead: they would pass for
+/// the newest. Gives the number of rows.
 pub async fn save(private: &Blobs, state: &dyn State, day: u64) -> Result<usize, Error> {
     let seen = save_table(private, state, day, "seen", |row: SeenRow| Line {
         seen: Some(row),
@@ -59,9 +60,10 @@ pub async fn save(private: &Blobs, state: &dyn State, day: u64) -> Result<usize,
     delete_parts(private, day, "frontier", more).await?;
     let parts = Bytes::from((parts + more).to_string());
     private.overwrite(&keys::seen(day, COMPLETE), parts).await?;
+    delete_days(private, |other| other > day).await?;
     let complete = days(private).await?;
     if let Some(oldest) = complete.get(KEPT - 1) {
-        delete_before(private, *oldest).await?;
+        delete_days(private, |day| day < *oldest).await?;
     }
     Ok(seen + frontier)
 }
@@ -180,9 +182,9 @@ async fn days(private: &Blobs) -> Result<Vec<u64>, Error> {
     Ok(complete)
 }
 
-async fn delete_before(private: &Blobs, oldest: u64) -> Result<(), Error> {
+async fn delete_days(private: &Blobs, is_gone: impl Fn(u64) -> bool) -> Result<(), Error> {
     for name in private.names("seen").await? {
-        let Some(day) = keys::parse_number(&name).filter(|day| *day < oldest) else { continue };
+        let Some(day) = keys::parse_number(&name).filter(|day| is_gone(*day)) else { continue };
         for part in private.names(&format!("seen/{name}")).await? {
             private.delete(&keys::seen(day, &part)).await?;
         }
@@ -207,6 +209,26 @@ mod tests {
             conflict: false,
             outcome: String::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_day_to_come_does_not_stand_for_the_newest() {
+        let private = Blobs::memory();
+        let keep = async |day: u64, at: u64| {
+            let state = MemoryState::default();
+            let mut batch = Batch::new();
+            batch.row(&seen("u@a.example", at));
+            let _ = state.apply(batch).await.unwrap();
+            save(&private, &state, day).await.unwrap();
+        };
+        for (day, at) in [(90, 1), (91, 2), (5, 3), (6, 4)] {
+            keep(day, at).await;
+        }
+        assert!(is_saved(&private, 5).await.unwrap() && is_saved(&private, 6).await.unwrap());
+        let fresh = MemoryState::default();
+        assert_eq!(load(&private, &fresh).await.unwrap(), 1);
+        let row: SeenRow = rows::find(&fresh, b"u@a.example").await.unwrap().unwrap();
+        assert_eq!(row.confirmed_at.millis(), 4);
     }
 
     #[tokio::test]
