@@ -10,20 +10,21 @@
 //! says that somebody was shown something else, not who is right. Left out: a
 //! host that one place does not reach, which shows nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frontier::{Job, jitter};
 use super::incident::{Incident, IncidentKind};
 use super::visit::Visitor;
 use super::{Outcome, Report};
 use crate::dime::record::{Pok, Record, Selection};
-use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp};
+use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp, suffix};
 use crate::dmtp::client::{self, Session};
 use crate::dmtp::hosts::Later;
 use crate::dmtp::reach::{self, Route, Unreached};
@@ -33,10 +34,17 @@ use crate::resolver::{self, Resolver};
 /// Other vantages of one mirror.
 pub const VANTAGES: usize = 8;
 /// Comparisons that look at one time; each looks from all vantages.
-pub(super) const LOOKING: usize = 8;
-/// Comparisons under way, those that wait to look again included. Beyond it
-/// there is none until the name changes again or its turn comes.
-pub(super) const COMPARISONS: usize = 256;
+const LOOKING: usize = 8;
+/// Comparisons under way, those that wait to look again included.
+const COMPARISONS: usize = 256;
+/// Comparisons that wait for a place. Beyond it there is none until the name changes
+/// again or its next turn comes.
+const WAITING: usize = 1024;
+/// Of these one registered domain, whose names are for nothing, has so many: hosts
+/// that drip must not keep those of others from being looked at.
+const LOOKING_BELOW_ONE: usize = 2;
+const COMPARISONS_BELOW_ONE: usize = 16;
+const WAITING_BELOW_ONE: usize = 64;
 /// Mailboxes of one comparison.
 const MAILBOXES: usize = 32;
 /// Longest look from one place.
@@ -70,6 +78,113 @@ impl Task {
         let mut seen = BTreeSet::new();
         let users = users.into_iter().filter(|user| seen.insert(user.clone()));
         Task { domain, users: users.take(MAILBOXES).collect() }
+    }
+}
+
+/// The comparisons under way, and those that wait for their place: nothing that was
+/// called for is left out while there is room to remember it.
+#[derive(Debug, Default)]
+pub(super) struct Comparisons {
+    /// With what came up of the same domain since: whoever is under way looked
+    /// before that was due.
+    running: HashMap<Domain, Option<Task>>,
+    /// The first comes first, but for those whose registered domain has its share.
+    waiting: VecDeque<Task>,
+}
+
+/// What becomes of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Now(Task),
+    Later,
+    /// There is no room to remember it.
+    Never,
+}
+
+impl Comparisons {
+    pub fn add(&mut self, task: Task) -> Turn {
+        let merge = |task: Task, before: Task| {
+            Task::new(task.domain, task.users.into_iter().chain(before.users))
+        };
+        if let Some(next) = self.running.get_mut(&task.domain) {
+            *next = Some(match next.take() {
+                Some(before) => merge(task, before),
+                None => task,
+            });
+            return Turn::Later;
+        }
+        if let Some(waiting) = self.waiting.iter_mut().find(|other| other.domain == task.domain) {
+            *waiting = merge(task, waiting.clone());
+            return Turn::Later;
+        }
+        let registered = suffix::registered(&task.domain);
+        if self.has_place(&registered) {
+            self.running.insert(task.domain.clone(), None);
+            return Turn::Now(task);
+        }
+        let of_it = |task: &&Task| suffix::registered(&task.domain) == registered;
+        if self.waiting.len() >= WAITING
+            || self.waiting.iter().filter(of_it).count() >= WAITING_BELOW_ONE
+        {
+            return Turn::Never;
+        }
+        self.waiting.push_back(task);
+        Turn::Later
+    }
+
+    /// One has ended; gives those that take its place.
+    pub fn ended(&mut self, domain: &Domain) -> Vec<Task> {
+        if let Some(next) = self.running.remove(domain).flatten() {
+            self.waiting.push_back(next);
+        }
+        let mut begin = Vec::new();
+        while self.running.len() < COMPARISONS {
+            let is_next = |task: &Task| self.has_place(&suffix::registered(&task.domain));
+            let Some(task) =
+                self.waiting.iter().position(is_next).and_then(|at| self.waiting.remove(at))
+            else {
+                break;
+            };
+            self.running.insert(task.domain.clone(), None);
+            begin.push(task);
+        }
+        begin
+    }
+
+    fn has_place(&self, registered: &Domain) -> bool {
+        let of_it = |domain: &&Domain| suffix::registered(domain) == *registered;
+        self.running.len() < COMPARISONS
+            && (self.running.len() < COMPARISONS_BELOW_ONE
+                || self.running.keys().filter(of_it).count() < COMPARISONS_BELOW_ONE)
+    }
+}
+
+/// Who looks now.
+#[derive(Debug)]
+pub(super) struct Looking {
+    all: Arc<Semaphore>,
+    below: Mutex<HashMap<Domain, Arc<Semaphore>>>,
+}
+
+/// A place to look, and one of the share of the registered domain.
+type Permit = [OwnedSemaphorePermit; 2];
+
+impl Looking {
+    pub fn new() -> Looking {
+        Looking { all: Arc::new(Semaphore::new(LOOKING)), below: Mutex::default() }
+    }
+
+    /// Waits for one's turn: first below the registered domain, so that those who
+    /// wait there are in nobody else's way.
+    async fn turn(&self, domain: &Domain) -> Option<Permit> {
+        let of_one = {
+            let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+            below.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            let new = || Arc::new(Semaphore::new(LOOKING_BELOW_ONE));
+            Arc::clone(below.entry(suffix::registered(domain)).or_insert_with(new))
+        };
+        let one = of_one.acquire_owned().await.ok()?;
+        Some([one, Arc::clone(&self.all).acquire_owned().await.ok()?])
     }
 }
 
@@ -212,7 +327,7 @@ fn differences(domain: &Domain, sights: &[Sight]) -> Vec<Difference> {
 impl Visitor {
     /// Looks from all places and keeps what they were shown differently, twice.
     pub async fn compare(&self, task: &Task) {
-        let Ok(looking) = self.looking.acquire().await else { return };
+        let Some(looking) = self.looking.turn(&task.domain).await else { return };
         let all: Vec<&Outlook> = std::iter::once(&self.main).chain(&self.others).collect();
         let (suspects, suspicions) = self.suspect(task, &all).await;
         drop(looking);
@@ -221,7 +336,7 @@ impl Visitor {
             return outcomes.with_label_values(&["same"]).inc();
         }
         tokio::time::sleep(self.options.second_look).await;
-        let Ok(_looking) = self.looking.acquire().await else { return };
+        let Some(_looking) = self.looking.turn(&task.domain).await else { return };
         let mut believed = false;
         let whole = suspicions.iter().map(|(_, name, _)| name.clone()).collect();
         let (differences, _held) = self.look_around(task, &suspects, &whole).await;
@@ -433,6 +548,63 @@ mod tests {
             assert_eq!(due(&job(100), &report, 0), None);
         }
         assert_eq!((turns, seen.len()), (5, 100));
+    }
+
+    fn task(domain: &str, user: &str) -> Task {
+        Task::new(domain.parse().unwrap(), [user.parse().unwrap()])
+    }
+
+    #[test]
+    fn one_registered_domain_does_not_keep_others_from_being_compared() {
+        let mut comparisons = Comparisons::default();
+        let evil = |n: usize| task(&format!("{n}.evil.example"), "u@evil.example");
+        let turns: Vec<Turn> = (0..300).map(|n| comparisons.add(evil(n))).collect();
+        let count = |turn: fn(&Turn) -> bool| turns.iter().filter(|it| turn(it)).count();
+        assert_eq!(count(|turn| matches!(turn, Turn::Now(_))), COMPARISONS_BELOW_ONE);
+        assert_eq!(count(|turn| *turn == Turn::Later), WAITING_BELOW_ONE);
+        let other = task("a.example", "u@a.example");
+        assert_eq!(comparisons.add(other.clone()), Turn::Now(other));
+        // What has no place has it later, with what came up since.
+        assert_eq!(comparisons.add(task("16.evil.example", "v@evil.example")), Turn::Later);
+        assert_eq!(comparisons.ended(&"a.example".parse().unwrap()), []);
+        let next = comparisons.ended(&"0.evil.example".parse().unwrap());
+        assert_eq!((next.len(), next[0].domain.as_str()), (1, "16.evil.example"));
+        assert_eq!(next[0].users.len(), 2);
+    }
+
+    #[test]
+    fn comparisons_that_have_no_place_have_it_later() {
+        let mut comparisons = Comparisons::default();
+        let all = |n: usize| task(&format!("d{n}.example"), "u@a.example");
+        for n in 0..COMPARISONS {
+            assert_eq!(comparisons.add(all(n)), Turn::Now(all(n)));
+        }
+        // One that goes on has its next one after those that wait.
+        for n in [5, COMPARISONS, COMPARISONS + 1] {
+            assert_eq!(comparisons.add(all(n)), Turn::Later);
+        }
+        assert_eq!(comparisons.ended(&all(5).domain), [all(COMPARISONS)]);
+        assert_eq!(comparisons.ended(&all(6).domain), [all(COMPARISONS + 1)]);
+        assert_eq!(comparisons.ended(&all(7).domain), [all(5)]);
+        for n in 0..WAITING {
+            assert_eq!(comparisons.add(all(2000 + n)), Turn::Later);
+        }
+        assert_eq!(comparisons.add(all(9999)), Turn::Never);
+    }
+
+    #[tokio::test]
+    async fn looks_below_one_registered_domain_are_few() {
+        let looking = Looking::new();
+        let of = |name: &str| name.parse::<Domain>().unwrap();
+        let (first, second) = (of("1.evil.example"), of("2.evil.example"));
+        let held = (looking.turn(&first).await, looking.turn(&second).await);
+        let third = of("3.evil.example");
+        let mut third = std::pin::pin!(looking.turn(&third));
+        assert!(futures::poll!(third.as_mut()).is_pending());
+        assert!(futures::poll!(std::pin::pin!(looking.turn(&of("a.example")))).is_ready());
+        drop(held);
+        assert!(futures::poll!(third).is_ready());
+        assert_eq!(looking.below.lock().unwrap().len(), 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{self, COMPARISONS, Task, Vantage};
+use super::compare::{self, Comparisons, Task, Turn, Vantage};
 use super::frontier::{self, Job, Pace, Search};
 use super::handle::{Answer, Asked, Expiring, Handle, Request, What};
 use super::report::{Entered, Outcome, Report};
@@ -62,8 +62,8 @@ pub struct Crawler {
     /// Mailboxes that are looked at for peers, and how long they are to be kept.
     for_peers: HashMap<Address, u64>,
     expiring: Arc<Expiring>,
-    /// Domains that are looked at from several places now, and what came up since.
-    comparing: HashMap<Domain, Option<Task>>,
+    /// What is looked at from several places.
+    comparing: Comparisons,
     /// Registered domains with domains that stand back: the last time given to one.
     turns: HashMap<Domain, Timestamp>,
     /// Tells this process's leases from another's.
@@ -153,7 +153,7 @@ impl Crawler {
             waiting: HashMap::new(),
             for_peers: HashMap::new(),
             expiring: Arc::clone(&expiring),
-            comparing: HashMap::new(),
+            comparing: Comparisons::default(),
             turns: HashMap::new(),
             owner: owner.into(),
             latest: Latest::default(),
@@ -256,9 +256,9 @@ impl Crawler {
                 }
                 Some(ended) = comparisons.join_next(), if !comparisons.is_empty() => {
                     // Of one that panicked the domain is not known: as if it went on.
-                    let next = ended.ok().and_then(|domain| self.comparing.remove(&domain)?);
-                    if let Some(task) = next {
-                        self.compare(task, &mut comparisons);
+                    let next = ended.map(|domain| self.comparing.ended(&domain));
+                    for task in next.unwrap_or_default() {
+                        self.begin(task, &mut comparisons);
                     }
                 }
                 Some(found) = found.recv() => self.found(found).await,
@@ -458,22 +458,22 @@ impl Crawler {
         self.visitor.is_forgotten(address).await.unwrap_or(false)
     }
 
-    /// Looks at a domain from the other vantages, if there are any and there is
-    /// room: it has its turn again.
+    /// Looks at a domain from the other vantages, if there are any, when there is
+    /// room.
     fn compare(&mut self, task: Task, comparisons: &mut JoinSet<Domain>) {
         if self.visitor.others.is_empty() {
             return;
         }
-        if let Some(next) = self.comparing.get_mut(&task.domain) {
-            // The one under way looked before this was due.
-            let waiting = next.take().into_iter().flat_map(|task| task.users);
-            *next = Some(Task::new(task.domain, task.users.into_iter().chain(waiting)));
-            return;
+        match self.comparing.add(task) {
+            Turn::Now(task) => self.begin(task, comparisons),
+            Turn::Later => {}
+            Turn::Never => {
+                self.visitor.metrics.comparisons.with_label_values(&["skipped"]).inc();
+            }
         }
-        if comparisons.len() >= COMPARISONS {
-            return self.visitor.metrics.comparisons.with_label_values(&["skipped"]).inc();
-        }
-        self.comparing.insert(task.domain.clone(), None);
+    }
+
+    fn begin(&self, task: Task, comparisons: &mut JoinSet<Domain>) {
         let visitor = Arc::clone(&self.visitor);
         comparisons.spawn(async move {
             visitor.compare(&task).await;

@@ -19,12 +19,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 
 use self::dx::Dx;
 use self::mailboxes::Authority;
 use super::alarm;
-use super::compare::{LOOKING, Outlook, VANTAGES, Vantage};
+use super::compare::{Looking, Outlook, VANTAGES, Vantage};
 use super::frontier::Job;
 use super::judge::{self, DomainSeen, KnownDomain, Protection};
 use super::quota::UNLOGGED;
@@ -56,7 +55,7 @@ pub(super) struct Visitor {
     /// Where visits are made from, and the other places to look from.
     pub main: Outlook,
     pub others: Vec<Outlook>,
-    pub looking: Semaphore,
+    pub looking: Looking,
 }
 
 /// Why a visit or a mailbox got no further: nobody's failure but theirs.
@@ -100,7 +99,7 @@ impl Visitor {
         Visitor {
             main: Outlook::new(main, &options.dmtp),
             others: Vec::new(),
-            looking: Semaphore::new(LOOKING),
+            looking: Looking::new(),
             rooms,
             options,
             metrics,
