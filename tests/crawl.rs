@@ -2063,23 +2063,69 @@ impl Oracle {
     }
 }
 
+/// A domain with one mailbox at an oracle.
+async fn at_oracle(world: &World) -> Arc<Oracle> {
+    let oracle = Arc::new(Oracle::default());
+    oracle.listen(world, "oracle.example").await;
+    world.found("a.example", 1);
+    let org = world.shelf.orgs.lock().unwrap()[&"a.example".parse::<Domain>().unwrap()].clone();
+    *oracle.org.lock().unwrap() = org.full_split().into_owned();
+    *oracle.chain.lock().unwrap() = vec![link(X, 11, None, 1)];
+    let record = Template { dx: vec!["oracle.example".into()], ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    oracle
+}
+
+/// A host that swaps right after its signet was seen, and says that nothing changed,
+/// is not believed by a visit that somebody asked for, nor with other news.
+#[tokio::test]
+async fn a_host_s_word_will_not_do_for_whoever_asks() {
+    let world = World::with(|options| options.trust_word = 5 * 86_400_000 / 2).await;
+    let oracle = at_oracle(&world).await;
+    let swap = |number: u8| *oracle.chain.lock().unwrap() = vec![link(X, number, None, 1)];
+    world.visit(X).await;
+    swap(12);
+    *oracle.lies.lock().unwrap() = true;
+    let mailbox = |report: Arc<Report>| report.users.last().unwrap().1;
+    assert_eq!(mailbox(world.visit(X).await), Outcome::Claimed);
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+    let mut reports = world.handle.reports();
+    for by_client in [true, false] {
+        world.clock.advance(60_000);
+        let x: Name = X.parse().unwrap();
+        match by_client {
+            true => assert!(world.handle.report(x)),
+            false => assert!(world.handle.request(vec![x]).await),
+        }
+        assert_eq!(mailbox(reports.recv().await.unwrap()), Outcome::Changed);
+        assert_eq!(world.told(), ["RESTARTED"]);
+        swap(13);
+        assert_eq!(mailbox(world.visit(X).await), Outcome::Claimed);
+        let _ = reports.recv().await.unwrap();
+    }
+    // The record changes in any way.
+    let record = Template { dx: vec!["oracle.example".into()], ..world.record(&[1, 2]) };
+    swap(14);
+    world.publish("a.example", &record.text());
+    assert_eq!(mailbox(world.visit(X).await), Outcome::Changed);
+    assert_eq!(world.told(), ["POK_ADDED", "RESTARTED"]);
+    // As if that visit had not come to the mailbox.
+    let row = world.seen(X).await;
+    let before = Timestamp::from_millis(row.confirmed_at.millis() - 1);
+    let mut batch = Batch::new();
+    batch.row(&SeenRow { confirmed_at: before, ..row });
+    let _ = world.state.apply(batch).await.unwrap();
+    assert_eq!(mailbox(world.visit(X).await), Outcome::Confirmed);
+    assert_eq!(mailbox(world.visit(X).await), Outcome::Claimed);
+}
+
 /// Reference §7.2: the cheap check, and the signet itself in time all the same.
 #[tokio::test]
 async fn a_host_s_word_will_do_for_a_while() {
     const DAY: u64 = 86_400_000;
     // The next visit is due a day and a tenth later.
     let world = World::with(|options| options.trust_word = 5 * DAY / 2).await;
-    let oracle = Arc::new(Oracle::default());
-    oracle.listen(&world, "oracle.example").await;
-    world.found("a.example", 1);
-    *oracle.org.lock().unwrap() = world.shelf.orgs.lock().unwrap()
-        [&"a.example".parse::<Domain>().unwrap()]
-        .full_split()
-        .into_owned();
-    let record = Template { dx: vec!["oracle.example".into()], ..world.record(&[1]) };
-    world.publish("a.example", &record.text());
-    let a = link(X, 11, None, 1);
-    *oracle.chain.lock().unwrap() = vec![a.clone()];
+    let oracle = at_oracle(&world).await;
     let visit = async |days: u64| {
         world.clock.advance(days * DAY);
         let report = world.visit(X).await;

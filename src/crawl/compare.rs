@@ -522,7 +522,7 @@ mod tests {
     fn job(users: usize) -> Job {
         let users = (0..users).map(|n| format!("u{n:03}@a.example").parse().unwrap());
         let (users, lapsed, wanted) = (users.collect(), Vec::new(), Vec::new());
-        let (partial, insist) = (false, false);
+        let (partial, insist) = (false, Default::default());
         Job { domain: domain(), users, lapsed, wanted, failures: 0, partial, insist }
     }
 

@@ -719,7 +719,7 @@ mod tests {
         let pace = Pace { interval: 1000, back_off: 1000, back_off_limit: 8000 };
         let domain: Domain = "a.example".parse().unwrap();
         let (users, lapsed, wanted) = Default::default();
-        let (partial, insist) = (false, false);
+        let (partial, insist) = (false, Default::default());
         let job = Job { domain, users, lapsed, wanted, failures: 2, partial, insist };
         let start = Timestamp::from_millis(1_000_000);
         let rests = |outcome, users: usize, took: u64| {

@@ -56,6 +56,10 @@ struct Slot {
     /// Mailboxes that their owner asked for, which are not watched until they are
     /// found: how many more visits may fail to.
     wanted: BTreeMap<Address, u32>,
+    /// Those that a client or their owner asked for since they were looked at.
+    asked: Insist,
+    /// The same of the visit going on.
+    insisting: Insist,
     /// The mailbox that the last visit came to before its time was up.
     reached: Option<Address>,
     visiting: bool,
@@ -92,6 +96,8 @@ impl Slot {
             users: BTreeSet::new(),
             expires: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            asked: Insist::default(),
+            insisting: Insist::default(),
             reached: None,
             visiting: false,
             again: false,
@@ -137,8 +143,48 @@ pub struct Job {
     /// Only names on trial are looked at: the domain's next visit stays due
     /// when it was.
     pub partial: bool,
-    /// Somebody compares what is served: the DX's word is not enough.
-    pub insist: bool,
+    /// For whom the DX's word is not enough: somebody compares what is served, or
+    /// says that it is something else.
+    pub insist: Insist,
+}
+
+/// Mailboxes whose signet is fetched whatever the DX says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insist {
+    On(BTreeSet<Address>),
+    All,
+}
+
+impl Default for Insist {
+    fn default() -> Insist {
+        Insist::On(BTreeSet::new())
+    }
+}
+
+impl Insist {
+    pub fn has(&self, address: &Address) -> bool {
+        match self {
+            Insist::On(some) => some.contains(address),
+            Insist::All => true,
+        }
+    }
+
+    /// Of many it is all: those who ask for other names must not take the place.
+    fn add(&mut self, address: Address) {
+        if let Insist::On(some) = self {
+            some.insert(address);
+            if some.len() > LOOKS_OF_A_DOMAIN {
+                *self = Insist::All;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Insist) {
+        match other {
+            Insist::On(some) => some.into_iter().for_each(|address| self.add(address)),
+            Insist::All => *self = Insist::All,
+        }
+    }
 }
 
 /// What became of names on trial.
@@ -564,6 +610,9 @@ impl Frontier {
         if is_watched {
             self.change(domain, |slot| {
                 slot.urged = slot.urged.or(Some(now.max(slot.trials_after)));
+                if let Name::Address(address) = name {
+                    slot.asked.add(address.clone());
+                }
             });
         }
         is_tried || is_watched
@@ -601,6 +650,11 @@ impl Frontier {
                 }
             }
             let looked = looks.len();
+            if !slot.partial {
+                slot.insisting = std::mem::take(&mut slot.asked);
+            }
+            let mut insist = slot.insisting.clone();
+            looks.keys().filter_map(Name::address).for_each(|look| insist.add(look.clone()));
             slot.looked = looks.into_keys().collect();
             slot.distant = None;
             let over = |address: &&Address| slot.expires.get(*address).is_some_and(|at| *at <= now);
@@ -635,7 +689,7 @@ impl Frontier {
                 lapsed,
                 wanted,
                 partial: slot.partial,
-                insist: looked_at,
+                insist,
             };
             (job, tried, looked)
         })?;
@@ -666,6 +720,11 @@ impl Frontier {
             if slot.again {
                 slot.due = now;
             }
+            let insisting = std::mem::take(&mut slot.insisting);
+            // It did not come to all of them.
+            if !slot.partial && (failures > 0 || slot.reached.is_some()) {
+                slot.asked.merge(insisting);
+            }
             (slot.visiting, slot.again, slot.partial) = (false, false, false);
             slot.due
         });
@@ -685,6 +744,8 @@ impl Frontier {
                 for name in looked {
                     slot.looks.entry(name).or_insert(at);
                 }
+                let insisting = std::mem::take(&mut slot.insisting);
+                slot.asked.merge(insisting);
                 match slot.partial {
                     true => slot.trials_after = slot.trials_after.min(at),
                     false => slot.due = at,
@@ -752,17 +813,56 @@ mod tests {
             assert!(frontier.look(looked, at(10)));
         }
         let job = frontier.next(at(10)).unwrap();
-        assert_eq!((job.users.len(), job.partial, job.insist), (2, true, true));
+        assert_eq!((job.users.len(), job.partial), (2, true));
+        assert!([&x, &y].iter().all(|name| job.insist.has(name.address().unwrap())));
         // Somebody asks for one of them meanwhile.
         assert!(frontier.look(&y, at(20)));
         frontier.postpone(a.domain(), at(50));
         assert_eq!((frontier.trials, frontier.looks), (0, 2));
         assert_eq!(frontier.next_due(), Some(at(20)));
         let job = frontier.next(at(50)).unwrap();
-        assert_eq!((job.users.len(), job.partial, job.insist), (2, true, true));
+        assert_eq!((job.users.len(), job.partial), (2, true));
+        assert!([&x, &y].iter().all(|name| job.insist.has(name.address().unwrap())));
         frontier.done(a.domain(), at(50), at(5000), 0);
         assert_eq!(frontier.settle(a.domain(), |name| *name == x).kept, [x]);
         assert_eq!((frontier.trials, frontier.looks, frontier.next_due()), (0, 0, Some(at(1000))));
+    }
+
+    /// Until a visit has come to it.
+    #[test]
+    fn what_was_asked_for_is_insisted_on() {
+        let mut frontier = Frontier::new();
+        let (x, y) = (name("x@a.example"), name("y@a.example"));
+        for name in [&x, &y] {
+            frontier.add(name, at(0));
+        }
+        let a: Domain = "a.example".parse().unwrap();
+        let insists = |job: &Job| [&x, &y].map(|name| job.insist.has(name.address().unwrap()));
+        let job = frontier.next(at(0)).unwrap();
+        assert_eq!(insists(&job), [false, false]);
+        frontier.request(&x, at(1));
+        frontier.done(&a, at(5), at(900_000), 0);
+        // The host is busy, then down, then the visit's time is up.
+        let mut now = 100_000;
+        for visit in 0..4 {
+            let job = frontier.next(at(now)).unwrap();
+            assert_eq!(insists(&job), [true, false], "{visit}");
+            now += 1000;
+            if visit == 0 {
+                frontier.postpone(&a, at(now));
+                continue;
+            }
+            frontier.reached(&a, (visit == 2).then(|| y.address().unwrap().clone()));
+            frontier.done(&a, at(now), at(now), u32::from(visit == 1));
+        }
+        assert_eq!(insists(&frontier.next(at(now)).unwrap()), [false, false]);
+        frontier.done(&a, at(now), at(now), 0);
+        // Many others are no way round it.
+        for n in 0..=LOOKS_OF_A_DOMAIN {
+            frontier.request(&name(&format!("u{n}@a.example")), at(now));
+        }
+        now += TRIAL_GAP;
+        assert_eq!(insists(&frontier.next(at(now)).unwrap()), [true, true]);
     }
 
     #[test]
@@ -1058,7 +1158,8 @@ mod tests {
         assert!(frontier.look(&name("new@a.example"), at(6)));
         let job = frontier.next(at(7)).unwrap();
         let users: Vec<_> = job.users.iter().map(|user| user.local()).collect();
-        assert_eq!((users, job.partial, job.insist), (vec!["new", "x"], true, true));
+        assert_eq!((users, job.partial), (vec!["new", "x"], true));
+        assert!(job.users.iter().all(|user| job.insist.has(user)));
         // Asked for meanwhile: once more, with no gap between.
         assert!(frontier.look(&name("y@a.example"), at(8)));
         assert_eq!(frontier.done(&domain, at(9), at(5_000_000), 1), at(900_000));

@@ -24,7 +24,7 @@ use self::dx::Dx;
 use self::mailboxes::Authority;
 use super::alarm;
 use super::compare::{Looking, Outlook, VANTAGES, Vantage};
-use super::frontier::Job;
+use super::frontier::{Insist, Job};
 use super::judge::{self, DomainSeen, KnownDomain, Protection};
 use super::quota::UNLOGGED;
 use super::{
@@ -380,10 +380,10 @@ impl Visitor {
         let reopenings = if session.is_some() { REOPENINGS } else { 0 };
         let domain = &job.domain;
         let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
-        let insist = job.insist;
-        let (visitor, held) = (self, None);
+        let (insist, visitor, held) = (job.insist.clone(), self, None);
+        let since = row.map_or(Timestamp::default(), |row| row.logged_at);
         let mut dx =
-            Dx { insist, visitor, domain, record, dnssec, session, given, reopenings, held };
+            Dx { insist, since, visitor, domain, record, dnssec, session, given, reopenings, held };
         let mut served = None;
         if failure.is_none() {
             match self.org_signet(&mut dx).await {
@@ -407,6 +407,10 @@ impl Visitor {
         let other = found.other.as_slice();
         let what = DomainSeen::Record { record, conflict, other, org: served.as_ref() };
         self.judge_domain(domain, known, &what, found.dnssec, report).await?;
+        if !report.entries.is_empty() {
+            // Who changes a domain's keys may change those of its mailboxes with them.
+            dx.insist = Insist::All;
+        }
         if is_coalesced(report) {
             if is_busy {
                 report.outcome = Outcome::HostBusy;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{Failure, REOPENINGS, Visitor};
 use crate::crawl::Outcome;
+use crate::crawl::frontier::Insist;
 use crate::dime::record::Record;
-use crate::dime::{Dnssec, Domain};
+use crate::dime::{Dnssec, Domain, Timestamp};
 use crate::dmtp::Held;
 use crate::dmtp::client::{self, Fault, Phase, Session, Spoiled};
 
@@ -16,8 +17,10 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// The DX of one visit: a connection that is opened again when it broke.
 pub(super) struct Dx<'a> {
-    /// Signets are fetched, whatever the DX says of them.
-    pub(super) insist: bool,
+    /// Signets that are fetched, whatever the DX says of them; all that were seen
+    /// before the domain's last entry too.
+    pub(super) insist: Insist,
+    pub(super) since: Timestamp,
     pub(super) visitor: &'a Visitor,
     pub(super) domain: &'a Domain,
     pub(super) record: &'a Record,

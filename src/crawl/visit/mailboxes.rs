@@ -343,7 +343,8 @@ impl Visitor {
 
     /// Whether the DX says that nothing changed, and its word is enough (§7.2
     /// step 2): the signet itself was seen not long ago, and the next visit comes
-    /// in time to see it again.
+    /// in time to see it again. Not where somebody asked for it, or says that it is
+    /// another one, nor after an entry of the domain (threat 23).
     async fn is_claimed_current(
         &self,
         dx: &mut Dx<'_>,
@@ -351,7 +352,7 @@ impl Visitor {
         known: &KnownUser,
         seen: &SeenRow,
     ) -> Result<bool, Failure> {
-        if dx.insist {
+        if dx.insist.has(address) || seen.confirmed_at < dx.since {
             return Ok(false);
         }
         // Confirmed by a clock that was ahead: it counts as never.
