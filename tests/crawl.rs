@@ -44,6 +44,7 @@ use syndicate::store::testing::{Answer as Denied, Fault, Faults, MemoryState, Op
 use syndicate::store::{Blobs, State, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -286,6 +287,9 @@ struct Shelf {
     orgs: Mutex<HashMap<Domain, Signet>>,
     users: Mutex<HashMap<Address, Vec<Signet>>>,
     no_history: Mutex<bool>,
+    /// Of whom it never says anything; and whoever waits until it is asked.
+    slow: Mutex<Option<Address>>,
+    asked: Notify,
 }
 
 #[async_trait]
@@ -298,6 +302,10 @@ impl Signets for Shelf {
     }
 
     async fn user(&self, address: &Address, _at: Option<&Fingerprint>) -> Answer<Signet> {
+        if self.slow.lock().unwrap().as_ref() == Some(address) {
+            self.asked.notify_one();
+            std::future::pending::<()>().await;
+        }
         match self.users.lock().unwrap().get(address).and_then(|chain| chain.last()) {
             Some(signet) => Answer::Found(signet.clone()),
             None => Answer::NotFound,
@@ -1736,6 +1744,36 @@ async fn a_name_asked_for_is_watched_only_if_it_is_there() {
     assert_eq!(names, ["a.example", X]);
     let seen: Vec<SeenRow> = rows::scan(&*world.state, Range::all(), 10).await.unwrap();
     assert_eq!(seen.len(), 2);
+}
+
+/// What a visit saw of a domain counts, though its mailboxes take longer than there
+/// is time: when it was confirmed, and until when its record holds (§1.8).
+#[tokio::test]
+async fn a_domain_whose_mailboxes_take_too_long_is_seen_all_the_same() {
+    const DAY: u64 = 86_400_000;
+    let world = World::with(|options| options.deadline = Duration::from_secs(1)).await;
+    world.found("a.example", 1);
+    let lasting = Template { expiry_days: 30, ..world.record(&[1]) }.text();
+    world.publish("a.example", &lasting);
+    world.serve(X, &[link(X, 11, None, 1)]);
+    let slow = "y@a.example";
+    *world.shelf.slow.lock().unwrap() = Some(slow.parse().unwrap());
+    for name in [X, slow] {
+        world.handle.watch(name.parse().unwrap(), "test").await.unwrap();
+    }
+    for _ in 0..2 {
+        // The record's time begins anew after it has run out.
+        world.clock.advance(31 * DAY);
+        let report = world.visit("a.example").await;
+        assert_eq!(report.outcome, Outcome::Deadline);
+        let seen = world.seen("a.example").await;
+        assert_eq!((seen.version, seen.confirmed_at), (1, world.clock.now()));
+    }
+    assert_eq!(world.told(), ["FIRST_SEEN", "FIRST_SEEN"]);
+    world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
+    world.clock.advance(29 * DAY);
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["RECORD_WITHDRAWN"]);
 }
 
 #[tokio::test]

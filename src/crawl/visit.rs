@@ -166,11 +166,17 @@ impl Visitor {
                     }
                     Selection::One(record) => {
                         let view = View { job, row: row.as_ref(), known: &known, record };
-                        self.record_found(&view, &found, &mut seen, report).await?;
+                        return self.record_found(&view, &found, seen, report).await;
                     }
                 }
             }
         }
+        self.saw_domain(seen, report).await
+    }
+
+    /// Notes when the domain was seen: before its mailboxes, which may take longer
+    /// than there is time.
+    async fn saw_domain(&self, mut seen: SeenRow, report: &mut Report) -> Result<(), Error> {
         if report.outcome == Outcome::HostBusy && report.entries.is_empty() {
             // Nothing was looked at but DNS, which will say the same in a moment.
             return Ok(());
@@ -180,7 +186,8 @@ impl Visitor {
             report.seen.push(seen);
             return Ok(());
         }
-        self.remember(&[seen]).await.map_err(failed)
+        let domain = report.domain.clone();
+        self.remember(&[seen]).await.map_err(|source| Error::Known { domain, source })
     }
 
     /// A bogus answer is an event only if another path says so too: asked again, the
@@ -360,7 +367,7 @@ impl Visitor {
         &self,
         view: &View<'_>,
         found: &Found,
-        seen: &mut SeenRow,
+        mut seen: SeenRow,
         report: &mut Report,
     ) -> Result<(), Error> {
         let View { job, row, known, record } = *view;
@@ -412,11 +419,11 @@ impl Visitor {
             dx.insist = Insist::All;
         }
         if is_coalesced(report) {
+            report.outcome = if is_busy { Outcome::HostBusy } else { Outcome::Coalesced };
+            self.saw_domain(seen, report).await?;
             if is_busy {
-                report.outcome = Outcome::HostBusy;
                 return Ok(());
             }
-            report.outcome = Outcome::Coalesced;
             let authority = Self::over_quota(view, known, served);
             return self.look_at_users(dx, job, authority, report).await;
         }
@@ -441,6 +448,7 @@ impl Visitor {
             (None, None) => Outcome::Confirmed,
         };
         report.detail = failure.map(|failure| failure.detail);
+        self.saw_domain(seen, report).await?;
         // The org signet may be the known one, if only that could not be had.
         let org =
             served.or_else(|| org::validate(known.org.as_ref()?, &record.poks, Some(domain)).ok());
