@@ -17,7 +17,7 @@ use syndicate::clock::Clock;
 use syndicate::crawl::quota::{self, Quotas};
 use syndicate::crawl::{
     Crawler, Error, Handle, Incident, IncidentKind, Incidents, Metrics, Options, Outcome, Pace,
-    Placed, Report, Rooms, Sink, Unplaced,
+    Placed, Report, Rooms, Sink, Unplaced, frontier,
 };
 use syndicate::dime::certificate::How;
 use syndicate::dime::key::{Owner, PrivateKey};
@@ -1905,6 +1905,23 @@ async fn what_an_owner_asked_for_is_looked_for_again() {
     assert_eq!(world.frontier_row(X).await.map(|row| row.tries), Some(0));
     assert_eq!(world.frontier_row(Y).await, None);
     assert_eq!(world.visit("a.example").await.users, [(X.parse().unwrap(), Outcome::Confirmed)]);
+}
+
+/// An owner is told if there is no room for all that it asked for.
+#[tokio::test]
+async fn what_an_owner_asked_for_has_room_or_is_asked_again() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    // No visit finds anything.
+    *world.ledger.closed.lock().unwrap() = true;
+    world.found("a.example", 2);
+    let name = |n: usize| -> Name { format!("u{n}@a.example").parse().unwrap() };
+    assert!(world.handle.request((0..frontier::WANTED).map(name).collect()).await);
+    assert!(!world.handle.request(vec![name(frontier::WANTED)]).await);
+    assert_eq!(world.frontier_row("u64@a.example").await, None);
+    // Those that have their room keep it.
+    assert!(world.handle.request(vec![name(0)]).await);
 }
 
 /// A mailbox that only peers asked for is watched for a while, and not longer

@@ -422,18 +422,30 @@ impl Crawler {
             return false;
         }
         self.keep(name).await;
-        let mut is_written = true;
-        if let Name::Address(address) = name
-            && tries > 0
-            // Of one that was forgotten nothing is written down.
-            && self.visitor.is_forgotten(address).await.is_ok_and(|is_forgotten| !is_forgotten)
-            && self.roster.frontier.want(address, tries)
-        {
-            is_written = self.roster.remember(name, now, 0, Some("asked for by its owner")).await;
-        }
+        let is_written = match name {
+            Name::Address(address) if tries > 0 => self.want(address, tries, now).await,
+            _ => true,
+        };
         self.roster.frontier.request(name, now);
         self.roster.release(name.domain(), now);
         is_written
+    }
+
+    /// Says whether it is written down that the mailbox is looked for, if it is to be.
+    async fn want(&mut self, address: &Address, tries: u32, now: Timestamp) -> bool {
+        match self.visitor.is_forgotten(address).await {
+            // Nothing is written down of it.
+            Ok(true) => true,
+            Ok(false) => {
+                let name = Name::Address(address.clone());
+                if self.roster.frontier.want(address, tries) {
+                    let reason = Some("asked for by its owner");
+                    return self.roster.remember(&name, now, 0, reason).await;
+                }
+                self.roster.frontier.is_watched(&name)
+            }
+            Err(_) => false,
+        }
     }
 
     async fn try_out(&mut self, name: &Name) {
