@@ -1924,6 +1924,20 @@ async fn what_an_owner_asked_for_has_room_or_is_asked_again() {
     assert!(world.handle.request(vec![name(0)]).await);
 }
 
+/// It is written down for how long before the log can have it.
+#[tokio::test]
+async fn what_peers_asked_for_is_written_down_before_it_is_looked_at() {
+    let world = World::new().await;
+    world.found("a.example", 1);
+    world.visit("a.example").await;
+    *world.shelf.slow.lock().unwrap() = Some(X.parse().unwrap());
+    let handle = world.handle.clone();
+    tokio::spawn(async move { handle.look(X.parse().unwrap(), Some(1000)).await });
+    world.shelf.asked.notified().await;
+    let row = world.frontier_row(X).await.unwrap();
+    assert_eq!((row.tries, row.keep_until), (1, Some(world.clock.now().plus(1000))));
+}
+
 /// A mailbox that only peers asked for is watched for a while, and not longer
 /// after a restart, although the log has it (threat 22).
 #[tokio::test]

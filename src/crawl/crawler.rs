@@ -363,10 +363,13 @@ impl Crawler {
                 Ok(())
             }
             What::Look { keep } => {
+                if !self.roster.frontier.look(name, now) {
+                    return Err(Error::Busy);
+                }
                 if let (Name::Address(address), Some(keep)) = (name, keep) {
                     self.look_for_peer(address, keep, now).await;
                 }
-                self.roster.frontier.look(name, now).then_some(()).ok_or(Error::Busy)
+                Ok(())
             }
             What::Explore if self.roster.frontier.is_watched(name) => Err(Error::Watched),
             What::Explore => {
@@ -382,6 +385,8 @@ impl Crawler {
             let is_wanted = self.roster.frontier.tries(address) > 0;
             if !is_wanted && self.for_peers.len() < frontier::LOOKS {
                 self.for_peers.insert(address.clone(), keep);
+                // Before the log may have it, which the next start would find there.
+                self.roster.note(address, now.plus(keep), now).await;
             }
         } else if self.roster.frontier.expiry(address).is_some() {
             self.expire(address, Some(now.plus(keep)));
@@ -578,6 +583,8 @@ impl Crawler {
             let Name::Address(address) = name else { continue };
             if let Some(keep) = self.for_peers.remove(address) {
                 self.expire(address, Some(now.plus(keep)));
+            } else if self.roster.frontier.expiry(address).is_some() {
+                self.expiring.set(address, true);
             }
         }
         for name in settled.ended.iter().filter_map(|name| name.address()) {

@@ -426,17 +426,19 @@ impl Frontier {
         if search != Search::GoesOn {
             slot.wanted.remove(address);
         }
-        if search == Search::Found {
-            slot.users.insert(address.clone());
+        match search {
+            Search::Found => _ = slot.users.insert(address.clone()),
+            Search::Over => _ = slot.expires.remove(address),
+            Search::GoesOn => {}
         }
         search
     }
 
-    /// Watches a mailbox that is in the frontier only until then; `None`: without
-    /// an end. Says whether that changes anything.
+    /// Watches a mailbox that is in the frontier, or looked for, only until then;
+    /// `None`: without an end. Says whether that changes anything.
     pub fn expire(&mut self, address: &Address, until: Option<Timestamp>) -> bool {
         let slot = self.slots.get_mut(address.domain());
-        let Some(slot) = slot.filter(|slot| slot.users.contains(address)) else { return false };
+        let Some(slot) = slot.filter(|slot| slot.has(address)) else { return false };
         match until {
             Some(until) => slot.expires.insert(address.clone(), until) != Some(until),
             None => slot.expires.remove(address).is_some(),

@@ -80,10 +80,12 @@ pub(super) struct Written {
     mailboxes: Vec<(Address, Timestamp, Option<Timestamp>)>,
     /// Watched for a time that is over.
     lapsed: Vec<Address>,
-    /// Looked for, and how many more visits may fail to find them.
-    wanted: Vec<(Address, u32)>,
-    /// Names that the log has and that have no row.
-    missing: Vec<Name>,
+    /// Looked for, how many more visits may fail to find them, and until when they
+    /// are watched then.
+    wanted: Vec<(Address, u32, Option<Timestamp>)>,
+    /// Names that the log has and that have no row, or one that does not know it; and
+    /// until when they are watched.
+    missing: Vec<(Name, Option<Timestamp>)>,
 }
 
 impl Written {
@@ -112,7 +114,7 @@ impl Written {
         match &row.name {
             Name::Domain(_) => self.row = Some(row),
             Name::Address(address) if row.tries > 0 => {
-                self.wanted.push((address.clone(), row.tries));
+                self.wanted.push((address.clone(), row.tries, row.keep_until));
             }
             Name::Address(address) if row.keep_until.is_some_and(|until| until <= now) => {
                 self.lapsed.push(address.clone());
@@ -134,8 +136,11 @@ impl Written {
             loop {
                 let page = state.scan(UserRow::TABLE, range.clone(), limit).await?;
                 let users = page.iter().filter_map(|(key, _)| rows::user_of(key));
-                let unknown = users.filter(|user| !known.contains(user));
-                missing.extend(unknown.map(Name::Address));
+                for user in users.filter(|user| !known.contains(user)) {
+                    let wanted = self.wanted.iter().find(|(wanted, ..)| *wanted == user);
+                    let until = wanted.and_then(|(.., until)| *until);
+                    missing.push((Name::Address(user), until));
+                }
                 match page.last() {
                     Some((last, _)) if page.len() == limit => {
                         (range, limit) = (range.after(last), MAX_SCAN);
@@ -146,7 +151,7 @@ impl Written {
         }
         let is_named = is_logged || !self.mailboxes.is_empty() || !missing.is_empty();
         if self.row.is_none() && is_named {
-            missing.push(Name::Domain(domain.clone()));
+            missing.push((Name::Domain(domain.clone()), None));
         }
         self.missing = missing;
         Ok(())
@@ -439,18 +444,34 @@ impl Roster {
             expiring.for_each(|(address, ..)| self.expiring.set(address, true));
             let mailboxes = written.mailboxes.into_iter().map(|(it, _, until)| (it, until));
             self.frontier.restore(domain, due, failures, mailboxes);
-            for (address, tries) in &written.wanted {
-                self.frontier.want(address, *tries);
+            for (address, tries, until) in &written.wanted {
+                if self.frontier.want(address, *tries) && until.is_some() {
+                    self.frontier.expire(address, *until);
+                }
             }
             if has_row {
                 self.frontier.stored(domain, due);
             }
         }
-        for name in &written.missing {
+        self.supply(&written.missing, failures, now).await;
+        Ok(())
+    }
+
+    /// Watches what the log has, and writes the rows that are missing.
+    async fn supply(
+        &mut self,
+        missing: &[(Name, Option<Timestamp>)],
+        failures: u32,
+        now: Timestamp,
+    ) {
+        for (name, until) in missing {
             self.frontier.add(name, now);
+            if let (Name::Address(address), Some(_)) = (name, until) {
+                self.frontier.expire(address, *until);
+                self.expiring.set(address, true);
+            }
             self.remember(name, now, failures, Some(LOGGED)).await;
         }
-        Ok(())
     }
 
     /// When they were seen is forgotten. Their rows in the frontier stay, or the
@@ -581,6 +602,41 @@ impl Roster {
         }
     }
 
+    /// Notes a mailbox that is looked at for a peer, if nothing is written of it: killed
+    /// before it is settled, the next start looks once more, and knows until when it is
+    /// to be watched if the log has it by then.
+    pub(super) async fn note(&mut self, address: &Address, until: Timestamp, now: Timestamp) {
+        if let Err(error) = self.try_note(address, until, now).await {
+            tracing::warn!(domain = %address.domain(), %error, "the frontier could not be written");
+        }
+    }
+
+    async fn try_note(
+        &mut self,
+        address: &Address,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let name = Name::Address(address.clone());
+        if self.row(&name).await?.is_some() {
+            return Ok(());
+        }
+        self.outdate(&name);
+        let row = FrontierRow {
+            name,
+            due: now,
+            leased_until: Timestamp::default(),
+            leased_by: String::new(),
+            failures: 0,
+            reason: "asked for by a peer".to_owned(),
+            keep_until: Some(until),
+            tries: 1,
+        };
+        let mut batch = Batch::new();
+        batch.frontier(None, Some(&row));
+        self.state.apply(batch).await.map(drop)
+    }
+
     /// Writes when names were seen.
     pub(super) async fn saw(&self, seen: &[SeenRow]) -> Result<(), Error> {
         let mut batch = Batch::new();
@@ -662,6 +718,11 @@ impl Roster {
     /// Writes the rows that a domain lacks.
     async fn complete(&mut self, domain: &Domain, now: Timestamp) -> Result<(), Error> {
         let written = Written::read(&*self.state, domain, now, true).await?;
+        if written.row.is_none() && written.missing.is_empty() && !self.frontier.contains(domain) {
+            // Looked at for a peer when the process was killed, and not there.
+            let names = written.wanted.iter().map(|(address, ..)| Name::Address(address.clone()));
+            self.forget(&names.collect::<Vec<_>>(), now).await?;
+        }
         if let Some(row) = &written.row {
             // It may have a row, and none that says when it is due.
             let mut batch = Batch::new();
@@ -671,10 +732,7 @@ impl Roster {
         if !self.frontier.contains(domain) {
             return self.admit(domain, written, now).await;
         }
-        for name in &written.missing {
-            self.frontier.add(name, now);
-            self.remember(name, now, 0, Some(LOGGED)).await;
-        }
+        self.supply(&written.missing, 0, now).await;
         Ok(())
     }
 }
@@ -683,6 +741,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::crawl::frontier::Search;
     use crate::crawl::sweep::Sweep;
     use crate::store::testing::MemoryState;
     use tokio::sync::mpsc;
@@ -833,6 +892,48 @@ mod tests {
         assert_eq!(turns, all);
         let put_off = roster.next(NOW.plus(HOUR)).await.unwrap().unwrap();
         assert_eq!(put_off.domain, domain(300));
+    }
+
+    /// The process was killed while mailboxes were looked at for a peer: one of a domain
+    /// that is watched, one of a domain that the log has by now, one of none.
+    #[tokio::test]
+    async fn what_was_looked_at_for_a_peer_lapses_though_the_process_was_killed() {
+        let until = NOW.plus(HOUR);
+        let address = |number: u64| -> Address { format!("x@d{number}.example").parse().unwrap() };
+        let state = Arc::new(MemoryState::default());
+        let mut roster = Roster::new(state.clone(), 0, LONGEST);
+        for number in 1..=3 {
+            roster.note(&address(number), until, NOW).await;
+        }
+        let mut batch = Batch::new();
+        batch.frontier(None, Some(&row(Name::Domain(domain(1)), NOW, None)));
+        batch.put(Table::Domains, "d2.example", "{}");
+        for number in 1..=2 {
+            batch.put(Table::Users, rows::user_key(&address(number)), "{}");
+        }
+        let _ = state.apply(batch).await.unwrap();
+
+        let mut roster = Roster::new(state.clone(), 0, LONGEST);
+        let (found, mut told) = mpsc::channel(1);
+        let (clock, expiring) = (Clock::manual(NOW), roster.expiring());
+        tokio::spawn(Sweep { state: state.clone(), clock, expiring, found }.run());
+        while let Some(found) = told.recv().await {
+            roster.found(found, NOW).await.unwrap();
+        }
+        let mut users = Vec::new();
+        while let Some(job) = roster.next(NOW.plus(1)).await.unwrap() {
+            users.extend(job.users.iter().map(|user| (user.clone(), job.wanted.contains(user))));
+        }
+        users.sort();
+        assert_eq!(users, [(address(1), true), (address(2), false)]);
+        assert_eq!(roster.frontier.weigh(&address(1), Search::Found), Search::Found);
+        for number in 1..=2 {
+            assert_eq!(roster.frontier.expiry(&address(number)), Some(until), "{number}");
+        }
+        let row = async |number: u64| roster.row(&Name::Address(address(number))).await.unwrap();
+        let written = row(2).await.unwrap();
+        assert_eq!((written.tries, written.keep_until), (0, Some(until)));
+        assert_eq!(row(3).await, None);
     }
 
     #[tokio::test]

@@ -86,7 +86,7 @@ impl Sweep {
                     named = Some(domain.clone());
                 }
                 Name::Address(address) => {
-                    if row.keep_until.is_some_and(|until| until > now) {
+                    if row.tries == 0 && row.keep_until.is_some_and(|until| until > now) {
                         self.expiring.set(address, true);
                     }
                     // A domain's row is just before those of its mailboxes.

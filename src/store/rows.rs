@@ -190,8 +190,8 @@ pub struct FrontierRow {
     /// past: it is not watched any more, though the log has it.
     #[serde(default, with = "maybe_millis")]
     pub keep_until: Option<Timestamp>,
-    /// A mailbox that its owner asked for and no visit has found yet: so many more
-    /// may fail. 0: it is watched.
+    /// A mailbox that its owner asked for and no visit has found yet, or that is looked
+    /// at for a peer: so many more may fail. 0: it is watched.
     #[serde(default)]
     pub tries: u32,
 }
