@@ -352,7 +352,12 @@ struct Heard {
 
 #[async_trait]
 impl Owners for Heard {
-    async fn remember(&self, id: &[u8; 32], _time: Timestamp) -> Result<bool, String> {
+    async fn remember(
+        &self,
+        id: &[u8; 32],
+        _time: Timestamp,
+        _names: &[Name],
+    ) -> Result<bool, String> {
         Ok(self.ids.lock().unwrap().insert(*id))
     }
 

@@ -21,7 +21,9 @@ use crate::proof::note::VerifierKey;
 use crate::proof::{Draft, Hash};
 use crate::serve::http::{Owners, Reports, Unknown};
 use crate::store::blobs::Created;
-use crate::store::{self, Blobs, keys};
+use crate::store::registrations::{self, Registrations};
+use crate::store::state::{State, Table};
+use crate::store::{self, Blobs, keys, rows};
 
 /// Hands drafts to the log.
 pub struct IntoLog(pub Log);
@@ -68,6 +70,7 @@ impl Unknown for OnDemand {
 pub struct ByOwners {
     crawl: Handle,
     taken: Taken,
+    registrations: Registrations,
 }
 
 /// Requests that were accepted: a private object each, under the hour of its
@@ -110,13 +113,34 @@ impl Taken {
 
 impl ByOwners {
     pub fn new(crawl: Handle, private: Blobs) -> ByOwners {
-        ByOwners { crawl, taken: Taken::new(private) }
+        let registrations = Registrations::new(private.clone());
+        ByOwners { crawl, taken: Taken::new(private), registrations }
     }
+}
+
+/// Mailboxes that owners asked for and of which the index has no row: it was lost with
+/// them, or they were looked for in vain. Of the two the first must not be, so that
+/// both are looked for again.
+pub(super) async fn unwritten(
+    private: &Blobs,
+    state: &dyn State,
+) -> Result<Vec<Name>, store::Error> {
+    let mut unwritten = Vec::new();
+    for address in registrations::all(private).await? {
+        let name = Name::Address(address);
+        if state.get(Table::Frontier, &rows::frontier_key(&name)).await?.is_none() {
+            unwritten.push(name);
+        }
+    }
+    Ok(unwritten)
 }
 
 #[async_trait]
 impl Owners for ByOwners {
-    async fn remember(&self, id: &Hash, time: Timestamp) -> Result<bool, String> {
+    async fn remember(&self, id: &Hash, time: Timestamp, names: &[Name]) -> Result<bool, String> {
+        // First: once it is claimed it is not heard again.
+        let kept = self.registrations.keep(id, time, names).await;
+        kept.map_err(|error| error.to_string())?;
         self.taken.claim(id, time).await.map_err(|error| error.to_string())
     }
 
@@ -199,6 +223,24 @@ impl fmt::Debug for ByOwners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::state::Batch;
+    use crate::store::testing::MemoryState;
+
+    /// The index was lost after an owner had its answer.
+    #[tokio::test]
+    async fn what_owners_asked_for_outlives_the_index() {
+        let (private, state) = (Blobs::memory(), MemoryState::default());
+        let (x, y): (Name, Name) = ("x@a.example".parse().unwrap(), "y@a.example".parse().unwrap());
+        let registrations = Registrations::new(private.clone());
+        let time = Timestamp::from_secs(1_800_000_000);
+        registrations.keep(&[1; 32], time, &[x.clone(), y.clone()]).await.unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::Frontier, rows::frontier_key(&x), "row");
+        let _ = state.apply(batch).await.unwrap();
+        assert_eq!(unwritten(&private, &state).await.unwrap(), std::slice::from_ref(&y));
+        let lost = MemoryState::default();
+        assert_eq!(unwritten(&private, &lost).await.unwrap(), [x, y]);
+    }
 
     #[tokio::test]
     async fn a_request_is_taken_once_and_forgotten_later() {

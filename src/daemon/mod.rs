@@ -404,6 +404,12 @@ impl Mirror {
         for name in &config.names {
             crawl.watch(name.clone(), "configured").await?;
         }
+        let asked = joints::unwritten(&log.store().private, &**log.state()).await?;
+        if !asked.is_empty() && !crawl.request(asked).await {
+            tracing::warn!(
+                "not all that owners asked for is looked for; the next start tries again"
+            );
+        }
         Ok(Mirror {
             key: secrets.verifier(),
             cosigner: secrets.cosigner.verifier(),

@@ -19,7 +19,7 @@ use crate::proof::{Label, incident};
 use crate::store::keys::{IncidentKey, Whom};
 use crate::store::rows::{self, UserRow};
 use crate::store::state::{Batch, REWRITE, Range, State, Table};
-use crate::store::{Blobs, keys, seen};
+use crate::store::{Blobs, keys, registrations, seen};
 
 /// Markers that are read at a start.
 const MAX_MARKERS: usize = 10_000_000;
@@ -105,6 +105,7 @@ pub async fn sweep_private(
             private.delete(&found.key).await?;
         }
     }
+    registrations::without(private, gone).await?;
     seen::without(private, gone).await?;
     Ok(())
 }

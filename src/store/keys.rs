@@ -33,6 +33,7 @@
 //! | private | `peer/<…>/fault` | why it is not cosigned any more | the operator deletes it |
 //! | private | `incident/<day>/<whom>/<time>.<kind>.<by>.<same>.<id>` | an incident (`proof::incident`) | never; of a mailbox by erasure; old junk goes |
 //! | private | `request/<hour>/<id>` | a signed request that was taken, so that it is taken once | goes when a later one comes |
+//! | private | `registration/<hour>/<id>` | mailboxes that an owner asked for (`store::registrations`) | goes days later; of a mailbox by erasure |
 //! | private | `commit/probe-<random>` | start-up probe of put-if-absent | deleted at once |
 //!
 //! Numbers are 20 digits, so that a listing is in order; `<folder>` is the
@@ -240,6 +241,14 @@ pub fn incident(key: &IncidentKey) -> String {
 /// accepted.
 pub fn request(hour: u64, id: &[u8; 32]) -> String {
     format!("request/{}/{}", number(hour), hex::encode(id))
+}
+
+/// Where the next are.
+pub const REGISTRATIONS: &str = "registration";
+
+/// Private: what an owner's request of an hour asked for.
+pub fn registration(hour: u64, id: &[u8; 32]) -> String {
+    format!("{REGISTRATIONS}/{}/{}", number(hour), hex::encode(id))
 }
 
 /// Private: part `part` of what was seen on a day, counted from 1970-01-01.

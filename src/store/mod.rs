@@ -7,6 +7,7 @@
 pub mod blobs;
 mod clean;
 pub mod keys;
+pub mod registrations;
 pub mod rows;
 pub mod seen;
 pub mod sled;

@@ -36,9 +36,10 @@ const ADDRESSES: usize = 64;
 /// Does what owners ask for.
 #[async_trait]
 pub trait Owners: std::fmt::Debug + Send + Sync {
-    /// Remembers a request, durably; says whether it is new. `time` is the
-    /// request's own. An error is our failure, in words without names.
-    async fn remember(&self, id: &Hash, time: Timestamp) -> Result<bool, String>;
+    /// Remembers a request and the names that it asks for, durably; says whether it
+    /// is new. `time` is the request's own. An error is our failure, in words without
+    /// names.
+    async fn remember(&self, id: &Hash, time: Timestamp, names: &[Name]) -> Result<bool, String>;
 
     /// Has the names visited at once. Returns when that is written down; says
     /// whether there was room for it.
@@ -69,7 +70,7 @@ pub async fn watch(
     if let Err(refused) = verified {
         return Err(Refusal::unsigned(&refused));
     }
-    match owners.remember(&signed.request.id(&signed.key), signed.time()).await {
+    match owners.remember(&signed.request.id(&signed.key), signed.time(), &asked).await {
         Ok(true) => {}
         Ok(false) => return Err(Refusal::replay()),
         Err(error) => {
@@ -77,7 +78,8 @@ pub async fn watch(
             return Err(Refusal::busy());
         }
     }
-    // Killed here: the request is used up, and its owner has no answer.
+    // Killed here: the request is used up, and its owner has no answer; the next start
+    // has the names visited all the same.
     if !owners.watch(asked).await {
         return Err(Refusal::busy());
     }
