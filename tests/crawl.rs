@@ -905,9 +905,35 @@ async fn bogus_conflicting_and_broken_answers_are_told_apart() {
     assert_eq!(world.told(), ["NAME_CONFLICT"]);
     world.visit("a.example").await;
     assert_eq!(world.told(), [""; 0]);
+    // The name that clients ask has other keys again.
+    let swap = |number: u8| {
+        let dx = world.record(&[number]).text();
+        world.resolver.set_txt("_dx.a.example", &[&dx], Dnssec::Secure);
+    };
+    swap(3);
+    for expected in [vec!["NAME_CONFLICT".to_owned()], vec![]] {
+        world.visit("a.example").await;
+        assert_eq!(world.told(), expected);
+    }
     assert_eq!(world.incidents(), []);
+    // So it has where the name that counts is broken, which hides nothing.
+    let broken = format!("{record} ver=2");
+    world.publish("a.example", &broken);
+    assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordRefused);
+    assert_eq!(world.told(), [""; 0]);
+    swap(4);
+    for expected in [vec!["NAME_CONFLICT".to_owned()], vec![]] {
+        assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordRefused);
+        assert_eq!(world.told(), expected);
+    }
+    let row = world.domain_row("a.example").await;
+    assert_eq!((row.current, row.poks.len()), (row.version, 1));
+    assert_eq!(row.poks[0].0, ed25519::public_key(&[1; 32]));
+    let told = alarms(&world).pop().map(|(event, _, texts)| (event, texts));
+    let texts = format!("{broken}\n{}", world.record(&[4]).text());
+    assert_eq!(told, Some((Event::NameConflict, texts.into())));
+    world.resolver.set_txt("_dx.a.example", &[], Dnssec::Secure);
 
-    world.publish("a.example", &format!("{record} ver=2"));
     assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordRefused);
     world.resolver.set_txt("_dime.a.example", &[&record, &record], Dnssec::Secure);
     assert_eq!(world.visit("a.example").await.outcome, Outcome::RecordAmbiguous);

@@ -25,7 +25,7 @@ use syndicate::demo::world::{self, Vantage, World};
 use syndicate::dime::key::{Owner, PrivateKey};
 use syndicate::dime::record::Template;
 use syndicate::dime::signet::{Level, Signet};
-use syndicate::dime::{Address, Domain, Name, Timestamp};
+use syndicate::dime::{Address, Domain, Name, Timestamp, ed25519};
 use syndicate::dmtp::{self, AddressFilter, Entrance, Roots, Session, Target};
 use syndicate::proof::Label;
 use syndicate::proof::entry::{Entry, Event, Events, Kind};
@@ -309,6 +309,19 @@ fn table() -> Vec<Row> {
             |scene, domain, _| {
                 let poks = [PrivateKey::from_secrets(Owner::Org, [9; 32], [9; 32]).unwrap()];
                 let poks = poks.iter().map(PrivateKey::signing_key).collect();
+                let other = Template { poks, ..Template::default() }.text();
+                scene.world.dns().set_txt(&format!("_dx.{domain}"), &[&other]).unwrap();
+            },
+            &[(Of::Domain, "NAME_CONFLICT", Itself)],
+        )
+        // In place of the record that counts there is none, and clients are given
+        // another key.
+        .then(
+            |scene, domain, _| {
+                let text = scene.world.record_text(domain).unwrap();
+                let broken = text.replacen("pok=", "pok=x", 1);
+                scene.world.dns().set_txt(&format!("_dime.{domain}"), &[&broken]).unwrap();
+                let poks = vec![[10; 32], [11; 32]].iter().map(ed25519::public_key).collect();
                 let other = Template { poks, ..Template::default() }.text();
                 scene.world.dns().set_txt(&format!("_dx.{domain}"), &[&other]).unwrap();
             },

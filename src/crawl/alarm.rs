@@ -1,7 +1,7 @@
 //! The alarms of a draft as incidents: what was received, and what was in force
 //! until then. Pure.
 
-use std::iter;
+use std::slice;
 
 use bytes::Bytes;
 
@@ -28,6 +28,7 @@ pub(super) fn of_domain(
     };
     let bytes = match seen {
         DomainSeen::Record { record, .. } => state(&record.text, draft.org_signet.as_deref()),
+        DomainSeen::Unusable { .. } => before.clone(),
         DomainSeen::Absent => Bytes::new(),
         DomainSeen::Bogus => unjudged,
     };
@@ -42,8 +43,10 @@ pub(super) fn of_domain(
         .map(|event| {
             let bytes = match (event, seen) {
                 (Event::NameConflict, DomainSeen::Record { record, other, .. }) => {
-                    let texts = iter::once(&record.text).chain(*other).map(Vec::as_slice);
-                    texts.collect::<Vec<_>>().join(&b'\n').into()
+                    both(slice::from_ref(&record.text), other)
+                }
+                (Event::NameConflict, DomainSeen::Unusable { texts, other, .. }) => {
+                    both(texts, other)
                 }
                 _ => bytes.clone(),
             };
@@ -76,6 +79,11 @@ pub(super) fn of_user(draft: &UserDraft, tip: &Bytes) -> Vec<Incident> {
         )
     };
     alarms.iter().map(incident).collect()
+}
+
+/// The texts of both names, LF between them.
+fn both(texts: &[Vec<u8>], other: &[Vec<u8>]) -> Bytes {
+    [texts, other].concat().join(&b'\n').into()
 }
 
 /// A domain's state as incidents keep it: the record's text, LF, the org signet.

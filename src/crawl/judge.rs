@@ -43,8 +43,8 @@ pub struct KnownDomain {
     pub expires_at: Timestamp,
     /// The last visit found a bogus answer.
     pub bogus: bool,
-    /// The last visit found two records that differ.
-    pub conflict: bool,
+    /// What was told of the other name's keys, see [`other_name`].
+    pub other: Option<[u8; 32]>,
 }
 
 impl KnownDomain {
@@ -61,7 +61,7 @@ impl KnownDomain {
             withdrawn: false,
             expires_at: Timestamp::default(),
             bogus: false,
-            conflict: false,
+            other: None,
         }
     }
 }
@@ -77,14 +77,17 @@ impl Default for KnownDomain {
 pub enum DomainSeen<'a> {
     Record {
         record: &'a Record,
-        /// The other name has a record with other POKs.
-        conflict: bool,
+        /// What the other name says instead, if it does; see [`other_name`].
+        conflict: Option<[u8; 32]>,
         /// The texts there, if they are known.
         other: &'a [Vec<u8>],
         /// The org signet that the DX served; `None` if it could not be had,
         /// or was refused.
         org: Option<&'a ValidOrgSignet>,
     },
+    /// Nothing at the name that counts is a record, though it claims to be; the
+    /// other name, which some clients ask alone, has keys.
+    Unusable { texts: &'a [Vec<u8>], conflict: [u8; 32], other: &'a [Vec<u8>] },
     /// DNS says that there is no record.
     Absent,
     /// The answer is bogus, on more than one path.
@@ -143,6 +146,27 @@ pub fn domain(
                 ..draft(events)
             })
         }
+        DomainSeen::Unusable { conflict, other, .. } => {
+            let is_over = known.withdrawn && known.expires_at <= now;
+            let has_keys = other.iter().any(|text| Record::parse(text).is_ok());
+            let is_told = known.other == Some(*conflict);
+            if known.current == 0 || is_over || is_told || !has_keys {
+                return None;
+            }
+            // What is in force stays so, and the entry says it again.
+            let record = Record::parse(&known.record).ok()?;
+            let mut events = Events::from(Event::NameConflict);
+            if known.dnssec == Dnssec::Secure && protection.dnssec != Dnssec::Secure {
+                events.insert(Event::DnssecLost);
+            }
+            let org = org_in_force(known, &record, None);
+            Some(DomainDraft {
+                poks: record.pok_set().into_iter().collect(),
+                record: Some(Bytes::copy_from_slice(&record.text)),
+                org_signet: org.map(|org| Bytes::copy_from_slice(org.bytes())),
+                ..draft(events)
+            })
+        }
         DomainSeen::Absent => {
             let event = match record::absence(known.expires_at, now) {
                 _ if known.current == 0 => return None,
@@ -161,6 +185,25 @@ pub fn domain(
             Some(DomainDraft { dnssec: Dnssec::Bogus, ..draft(Event::DnssecBogus.into()) })
         }
     }
+}
+
+/// SHA-256 of what the name that does not count says: of its records the POKs, for
+/// those are what conflicts; of what claims to be a record and is none the text.
+pub fn other_name(texts: &[Vec<u8>]) -> [u8; 32] {
+    let claims = texts.iter().filter(|text| record::is_candidate(text));
+    let said = claims.map(|text| match Record::parse(text) {
+        Ok(record) => record.pok_set().into_iter().flatten().collect(),
+        Err(_) => text.clone(),
+    });
+    let mut said: Vec<Vec<u8>> = said.collect();
+    // Servers give them in any order.
+    said.sort();
+    let mut hash = Sha256::new();
+    for said in &said {
+        hash.update((said.len() as u64).to_be_bytes());
+        hash.update(said);
+    }
+    hash.finalize().into()
 }
 
 /// The org signet to go by: the one served, else the known one if it still
@@ -190,11 +233,11 @@ fn record_events(
     known: &KnownDomain,
     record: &Record,
     protection: &Protection,
-    conflict: bool,
+    conflict: Option<[u8; 32]>,
     org: Option<&Signet>,
 ) -> Events {
     let mut events = Events::EMPTY;
-    if conflict && !known.conflict {
+    if conflict.is_some() && conflict != known.other {
         events.insert(Event::NameConflict);
     }
     if known.version == 0 {
@@ -508,7 +551,7 @@ mod tests {
         org: Option<&ValidOrgSignet>,
         how: &Protection,
     ) -> String {
-        events(known, &DomainSeen::Record { record, conflict: false, other: &[], org }, how)
+        events(known, &DomainSeen::Record { record, conflict: None, other: &[], org }, how)
     }
 
     #[test]
@@ -604,25 +647,60 @@ mod tests {
         assert_eq!(events(&still, &DomainSeen::Bogus, &bogus), "-");
 
         let one = record(&[1], "");
-        let two_names = DomainSeen::Record { record: &one, conflict: true, other: &[], org: None };
-        assert_eq!(events(&known, &two_names, &secure()), "NAME_CONFLICT");
-        let told = KnownDomain { conflict: true, ..known };
-        assert_eq!(events(&told, &two_names, &secure()), "-");
-        let first = events(&KnownDomain::new(), &two_names, &secure());
-        assert_eq!(first, "FIRST_SEEN, NAME_CONFLICT");
+        let says = other_name;
+        let told = |known: &KnownDomain, other: &[Vec<u8>]| {
+            let conflict = Some(says(other));
+            let two_names = DomainSeen::Record { record: &one, conflict, other, org: None };
+            events(known, &two_names, &secure())
+        };
+        let (second, third) = ([text(&[2], "")], [text(&[3], " dx=evil.example")]);
+        assert_eq!(told(&known, &second), "NAME_CONFLICT");
+        assert_eq!(told(&KnownDomain::new(), &second), "FIRST_SEEN, NAME_CONFLICT");
+        let again = KnownDomain { other: Some(says(&second)), ..known.clone() };
+        assert_eq!(told(&again, &second), "-");
+        // Other keys there are another conflict; other words are none.
+        assert_eq!(told(&again, &third), "NAME_CONFLICT");
+        assert_eq!(told(&again, &[b"v=spf1".to_vec(), text(&[2], " ttl=60")]), "-");
+        let both = [second[0].clone(), third[0].clone()];
+        assert_eq!(says(&both), says(&[both[1].clone(), both[0].clone()]));
+        assert_ne!(says(&both), says(&second));
+        assert_ne!(says(&[b"pok=x".to_vec()]), says(&[b"pok=y".to_vec()]));
+
+        // Breaking the name that counts does not hide what the other one says.
+        let broken = [b"pok=x".to_vec()];
+        let unusable = |known: &KnownDomain, how: &Protection| {
+            let (texts, conflict) = (&broken[..], says(&second));
+            let what = DomainSeen::Unusable { texts, conflict, other: &second };
+            events(known, &what, how)
+        };
+        assert_eq!(unusable(&known, &insecure()), "DNSSEC_LOST, NAME_CONFLICT");
+        let open = KnownDomain { dnssec: Dnssec::Insecure, ..known.clone() };
+        assert_eq!(unusable(&open, &insecure()), "NAME_CONFLICT");
+        assert_eq!(unusable(&again, &insecure()), "-");
+        let nobody = [b"pok=y".to_vec()];
+        let (texts, conflict) = (&broken[..], says(&nobody));
+        let keyless = DomainSeen::Unusable { texts, conflict, other: &nobody };
+        assert_eq!(events(&known, &keyless, &insecure()), "-");
+        assert_eq!(unusable(&KnownDomain::new(), &insecure()), "-");
+        let expired = KnownDomain { current: 0, ..known.clone() };
+        assert_eq!(unusable(&expired, &insecure()), "-");
+        let what = DomainSeen::Unusable { texts: &broken, conflict: says(&second), other: &second };
+        let draft = domain(&name(), &open, &what, &insecure(), at(50), HOLD).unwrap();
+        assert_eq!(draft.record.as_deref(), Some(open.record.as_slice()));
+        assert_eq!((draft.poks, draft.org_signet.is_some()), (vec![pok(1)], true));
     }
 
     #[test]
     fn a_draft_says_what_is_in_force() {
         let both = record(&[2, 1], "");
-        let what = DomainSeen::Record { record: &both, conflict: false, other: &[], org: None };
+        let what = DomainSeen::Record { record: &both, conflict: None, other: &[], org: None };
         let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
         assert_eq!(draft.poks.len(), 2);
         assert_eq!(draft.record.as_deref(), Some(both.text.as_slice()));
         // The DX could not be had, and the known org signet still verifies.
         assert_eq!(draft.org_signet.as_deref(), known().org.as_ref().map(Signet::bytes));
         let swapped = record(&[2], "");
-        let what = DomainSeen::Record { record: &swapped, conflict: false, other: &[], org: None };
+        let what = DomainSeen::Record { record: &swapped, conflict: None, other: &[], org: None };
         let draft = domain(&name(), &known(), &what, &secure(), at(50), HOLD).unwrap();
         assert_eq!((draft.org_signet, draft.hold), (None, Some(HOLD)));
         let gone = domain(&name(), &known(), &DomainSeen::Absent, &secure(), at(50), HOLD).unwrap();

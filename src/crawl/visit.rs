@@ -156,6 +156,7 @@ impl Visitor {
                         self.incident(IncidentKind::RecordRefused, domain, None, why, text).await;
                         report.outcome = Outcome::RecordRefused;
                         report.detail = Some(why.to_string());
+                        self.unusable(domain, &known, &found, &mut seen, report).await?;
                     }
                     Selection::Ambiguous(texts) => {
                         let why = Rejection::new("A24", "several TXT records claim to be one");
@@ -163,6 +164,7 @@ impl Visitor {
                         let kind = IncidentKind::RecordAmbiguous;
                         self.incident(kind, domain, None, &why, texts).await;
                         report.outcome = Outcome::RecordAmbiguous;
+                        self.unusable(domain, &known, &found, &mut seen, report).await?;
                     }
                     Selection::One(record) => {
                         let view = View { job, row: row.as_ref(), known: &known, record };
@@ -215,6 +217,33 @@ impl Visitor {
         Ok(())
     }
 
+    /// The other name counts for nothing here, but for those who ask it alone: what
+    /// it says is told over what is in force.
+    async fn unusable(
+        &self,
+        domain: &Domain,
+        known: &KnownDomain,
+        found: &Found,
+        seen: &mut SeenRow,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let other = conflict(known, found);
+        if let Some(conflict) = other {
+            let texts = match &found.selection {
+                Selection::Refused { text, .. } => std::slice::from_ref(text),
+                Selection::Ambiguous(texts) => texts,
+                Selection::None | Selection::One(_) => &[],
+            };
+            let what = DomainSeen::Unusable { texts, conflict, other: &found.other };
+            self.judge_domain(domain, known, &what, found.dnssec, report).await?;
+        }
+        // As with a bogus answer.
+        if !is_coalesced(report) {
+            seen.other = other.map(Hash);
+        }
+        Ok(())
+    }
+
     async fn no_record(
         &self,
         domain: &Domain,
@@ -230,7 +259,7 @@ impl Visitor {
         if known.current > 0 && known.expires_at > report.started {
             report.refresh = report.refresh.min(known.expires_at);
         }
-        (seen.bogus, seen.conflict, seen.last_served) = (false, false, None);
+        (seen.bogus, seen.other, seen.last_served) = (false, None, None);
         Ok(())
     }
 
@@ -250,7 +279,9 @@ impl Visitor {
         if judge(Some(Bytes::new())).is_none() {
             return Ok(());
         }
-        let Some(draft) = judge(self.chain(domain, seen, dnssec).await) else { return Ok(()) };
+        let Some(draft) = judge(self.chain(known, domain, seen, dnssec).await) else {
+            return Ok(());
+        };
         self.domain_alarms(known, seen, &draft).await;
         let (name, events) = (Name::Domain(domain.clone()), draft.events);
         let entered = self.enter(Draft::Domain(draft), known.version, name, events).await?;
@@ -266,7 +297,7 @@ impl Visitor {
         }
         let unjudged = match seen {
             DomainSeen::Bogus => self.rooms.resolver.unjudged(&draft.domain).await,
-            DomainSeen::Record { .. } | DomainSeen::Absent => Bytes::new(),
+            _ => Bytes::new(),
         };
         for incident in alarm::of_domain(known, seen, draft, unjudged, self.rooms.clock.now()) {
             self.report(incident).await;
@@ -274,9 +305,16 @@ impl Visitor {
     }
 
     /// The DNSSEC chain of what was seen, if it can be had and says the same.
-    async fn chain(&self, domain: &Domain, seen: &DomainSeen<'_>, dnssec: Dnssec) -> Option<Bytes> {
+    async fn chain(
+        &self,
+        known: &KnownDomain,
+        domain: &Domain,
+        seen: &DomainSeen<'_>,
+        dnssec: Dnssec,
+    ) -> Option<Bytes> {
         let text = match seen {
             DomainSeen::Record { record, .. } => Some(record.text.as_slice()),
+            DomainSeen::Unusable { .. } => Some(known.record.as_slice()),
             DomainSeen::Absent => None,
             DomainSeen::Bogus => return None,
         };
@@ -354,6 +392,16 @@ fn is_coalesced(report: &Report) -> bool {
     report.entries.first().is_some_and(|entered| entered.placed == Placed::Coalesced)
 }
 
+/// What the other name says instead, see [`judge::other_name`]; as it was known, if
+/// it could not be asked.
+fn conflict(known: &KnownDomain, found: &Found) -> Option<[u8; 32]> {
+    match found.conflict {
+        Some(true) => Some(judge::other_name(&found.other)),
+        Some(false) => None,
+        None => known.other,
+    }
+}
+
 /// What a visit with a usable record goes by.
 struct View<'a> {
     job: &'a Job,
@@ -373,7 +421,7 @@ impl Visitor {
         let View { job, row, known, record } = *view;
         let now = report.started;
         report.refresh = record::refresh_at(now, found.ttl, record.ttl);
-        let conflict = found.conflict.unwrap_or(known.conflict);
+        let conflict = conflict(known, found);
 
         let dnssec = found.dnssec;
         let reached = self.reach(&job.domain, record, dnssec).await;
@@ -436,7 +484,7 @@ impl Visitor {
         let end = record::expires_at(running, now, record.expiry_days);
         let start = seen.validity.filter(|_| running == Some(end)).map_or(now.millis(), |v| v.0);
         seen.validity = Some((start, end.millis()));
-        (seen.bogus, seen.conflict) = (false, conflict);
+        (seen.bogus, seen.other) = (false, conflict.map(Hash));
         seen.last_served = Some(sha256(&record.text));
         if served.is_some() {
             (seen.version, seen.confirmed_at) = (version, now);
@@ -466,7 +514,7 @@ impl Visitor {
         &self,
         view: &View<'_>,
         found: &Found,
-        conflict: bool,
+        conflict: Option<[u8; 32]>,
         report: &Report,
     ) -> bool {
         let View { job, known, record, .. } = *view;

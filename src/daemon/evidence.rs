@@ -223,6 +223,8 @@ fn of_domain(seen: &crawl::Incident, known: InForce) -> Received {
                 Kind::DnssecBogus => received.bytes = bounded(&seen.bytes),
                 Kind::NameConflict => {
                     let first = seen.bytes.split(|byte| *byte == b'\n').next();
+                    // What is none is no record that was there.
+                    let first = first.filter(|text| Record::parse(text).is_ok());
                     received.now.record = Bytes::copy_from_slice(first.unwrap_or_default());
                     received.bytes = bounded(&seen.bytes);
                 }

@@ -218,9 +218,11 @@ pub struct SeenRow {
     /// For a domain: the last answer was bogus.
     #[serde(default)]
     pub bogus: bool,
-    /// For a domain: `_dime` and `_dx` named different POKs.
+    /// For a domain whose two names say different things: SHA-256 of what was told
+    /// of the one that does not count. Rows of before had a `conflict` that did not
+    /// say what: it is told once more.
     #[serde(default)]
-    pub conflict: bool,
+    pub other: Option<Hash>,
     /// How the last visit ended: a word of the crawl room's.
     #[serde(default)]
     pub outcome: String,
@@ -566,6 +568,10 @@ mod tests {
             logged_at: Timestamp::from_millis(1),
         };
         assert_eq!(decode::<DomainRow>(&encode(&row)).unwrap(), row);
+        let old = br#"{"name":"a.example","version":1,"confirmed_at":2,"attempted_at":3,
+            "validity":null,"bogus":true,"conflict":true,"outcome":"confirmed"}"#;
+        let old = decode::<SeenRow>(old).unwrap();
+        assert_eq!((old.bogus, old.other), (true, None));
         let damaged = decode::<DomainRow>(b"{\"domain\":3}").unwrap_err();
         assert!(damaged.is_damage());
     }

@@ -206,7 +206,7 @@ mod tests {
             validity: Some((1, 2)),
             last_served: None,
             bogus: false,
-            conflict: false,
+            other: None,
             outcome: String::new(),
         }
     }

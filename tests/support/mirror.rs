@@ -140,7 +140,7 @@ impl Mirror {
             validity: None,
             last_served: None,
             bogus: false,
-            conflict: false,
+            other: None,
             outcome: String::new(),
         });
         assert_eq!(self.state.apply(batch).await.unwrap(), Applied::Applied);

@@ -140,7 +140,7 @@ impl Visitor {
             withdrawn: row.withdrawn,
             expires_at,
             bogus: seen.bogus || fresh && last(Event::DnssecBogus),
-            conflict: seen.conflict || fresh && last(Event::NameConflict),
+            other: seen.other.map(|hash| hash.0),
         })
     }
 
@@ -246,7 +246,7 @@ pub(super) fn unseen(name: &Name) -> SeenRow {
         validity: None,
         last_served: None,
         bogus: false,
-        conflict: false,
+        other: None,
         outcome: String::new(),
     }
 }

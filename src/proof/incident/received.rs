@@ -295,10 +295,15 @@ fn of_domain(
                 .filter_map(|text| Record::parse(text).ok())
                 .map(|record| record.pok_set())
                 .collect();
-            if poks.len() < 2 {
-                return Err(Fault::Otherwise);
-            }
-            findings.checked.push("The records have different primary keys.".to_owned());
+            let is_broken =
+                |text: &Vec<u8>| record::is_candidate(text) && Record::parse(text).is_err();
+            let words = match poks.len() {
+                0 => return Err(Fault::Otherwise),
+                1 if texts.iter().any(is_broken) => "One text is a record, another breaks a rule.",
+                1 => return Err(Fault::Otherwise),
+                _ => "The records have different primary keys.",
+            };
+            findings.checked.push(words.to_owned());
         }
         _ => {}
     }
