@@ -183,6 +183,7 @@ impl Ledger {
             current: 0,
             poks: vec![],
             dnssec: draft.dnssec,
+            was_secure: false,
             record: None,
             org_signet: None,
             dnssec_chain: None,
@@ -195,7 +196,7 @@ impl Ledger {
         (row.version, row.current) = (entry.version, entry.current);
         if entry.current == entry.version {
             row.poks = draft.poks.iter().copied().map(Hash).collect();
-            row.dnssec = draft.dnssec;
+            row.note_dnssec(draft.dnssec, draft.events.contains(Event::DnssecLost));
             row.record = draft.record.as_deref().map(sha256);
             row.org_signet = draft.org_signet.as_deref().map(sha256);
             let known = row.org_signets.iter().any(|org| Some(org.signet) == row.org_signet);
@@ -1026,11 +1027,27 @@ async fn a_status_is_logged_with_its_chain_or_not_at_all() {
     // What changes is logged without its proof, and accuses nobody of losing it.
     assert_eq!(world.told(), ["POK_ADDED"]);
     assert_eq!(status().await, Dnssec::Indeterminate);
-    // Insecure: the chain shows the cut and not the record.
+    assert_eq!(alarms(&world), []);
+    // One that does not outlast an entry is not in it, but in the incident.
+    let brief = evidence(Dnssec::Secure, Some(text(&[3]))).map(|mut brief| {
+        brief.observed.until = world.clock.now().plus(600_000);
+        brief
+    });
+    say(brief);
+    world.publish("a.example", &text(&[3]));
+    world.visit("a.example").await;
+    assert_eq!(world.told(), ["POK_REPLACED, RECORD_CHANGED"]);
+    assert_eq!(status().await, Dnssec::Indeterminate);
+    let alarm = |incident: &Incident| matches!(incident.kind, IncidentKind::Alarm(_));
+    let chains = world.kept().into_iter().filter(alarm).map(|incident| incident.chain);
+    assert_eq!(chains.collect::<Vec<_>>(), [Bytes::from_static(b"a chain")]);
+    // Insecure: the chain shows the cut and not the record. That it was secure is not
+    // forgotten.
     world.resolver.set_txt("_dime.a.example", &[&text(&[1])], Dnssec::Insecure);
     say(evidence(Dnssec::Insecure, None));
     world.visit("a.example").await;
-    assert_eq!((world.told(), status().await), (vec!["POK_REMOVED".into()], Dnssec::Insecure));
+    assert_eq!(world.told(), ["POK_REPLACED, RECORD_CHANGED, DNSSEC_LOST"]);
+    assert_eq!(status().await, Dnssec::Insecure);
     // A pin alone is not enough there.
     assert_eq!(world.incidents(), [IncidentKind::CertificateMismatch]);
 

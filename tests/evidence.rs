@@ -212,12 +212,14 @@ async fn broken_zones_give_no_evidence() {
     dns.set_fault("good.example", Some(Fault::ServFail)).unwrap();
     assert!(asking(&dns).evidence(&domain("good.example"), now()).await.is_err());
     dns.set_fault("good.example", None).unwrap();
-    // Signatures that are about to expire would not outlive the entry.
+    // Signatures that are about to expire would not outlive an entry.
     let resolver = asking(&dns);
     let late = now().plus((7 * 86_400 - 3600 - 60) * 1000);
-    assert_eq!(resolver.evidence(&domain("good.example"), late).await.unwrap(), None);
+    let at = async |at| resolver.evidence(&domain("good.example"), at).await.unwrap();
+    assert!(!at(late).await.unwrap().is_lasting(late));
     let early = now().plus((7 * 86_400 - 3600 - 3600) * 1000);
-    assert!(resolver.evidence(&domain("good.example"), early).await.unwrap().is_some());
+    assert!(at(early).await.unwrap().is_lasting(early));
+    assert_eq!(at(now().plus(7 * 86_400_000)).await, None);
 }
 
 /// Keys are kept, and forgotten when the zone has others.

@@ -13,12 +13,13 @@ use crate::dime::{Rejection, Timestamp};
 use crate::proof::draft::{DomainDraft, UserDraft};
 use crate::proof::entry::Event;
 
-/// Those of a domain's draft. `unjudged` is what came in place of an answer
-/// that is bogus.
+/// Those of a domain's draft. `chain` is the DNSSEC chain as it holds now, which the
+/// entry may not name; `unjudged` is what came in place of an answer that is bogus.
 pub(super) fn of_domain(
     known: &KnownDomain,
     seen: &DomainSeen<'_>,
     draft: &DomainDraft,
+    chain: &Bytes,
     unjudged: Bytes,
     at: Timestamp,
 ) -> Vec<Incident> {
@@ -34,7 +35,7 @@ pub(super) fn of_domain(
     };
     let incident = |kind, why, bytes| Incident {
         before: before.clone(),
-        chain: draft.dnssec_chain.clone().unwrap_or_default(),
+        chain: chain.clone(),
         ..Incident::new(kind, &draft.domain, None, why, bytes, at)
     };
     let alarms = draft.events.alarms();

@@ -31,6 +31,8 @@ pub struct KnownDomain {
     pub poks: BTreeSet<Pok>,
     /// Status logged with the content last in force.
     pub dnssec: Dnssec,
+    /// It was proved secure, and no entry says that this is lost.
+    pub was_secure: bool,
     /// Text of the record last in force.
     pub record: Vec<u8>,
     /// The org signet last in force, if its bytes can still be had.
@@ -55,6 +57,7 @@ impl KnownDomain {
             current: 0,
             poks: BTreeSet::new(),
             dnssec: Dnssec::Indeterminate,
+            was_secure: false,
             record: Vec::new(),
             org: None,
             org_sha256: None,
@@ -156,7 +159,7 @@ pub fn domain(
             // What is in force stays so, and the entry says it again.
             let record = Record::parse(&known.record).ok()?;
             let mut events = Events::from(Event::NameConflict);
-            if known.dnssec == Dnssec::Secure && protection.dnssec != Dnssec::Secure {
+            if known.was_secure && protection.dnssec != Dnssec::Secure {
                 events.insert(Event::DnssecLost);
             }
             let org = org_in_force(known, &record, None);
@@ -175,7 +178,7 @@ pub fn domain(
                 Absence::Grace => Event::RecordWithdrawn,
             };
             let mut events = Events::from(event);
-            if known.dnssec == Dnssec::Secure && protection.dnssec != Dnssec::Secure {
+            if known.was_secure && protection.dnssec != Dnssec::Secure {
                 events.insert(Event::DnssecLost);
             }
             Some(draft(events))
@@ -267,9 +270,10 @@ fn record_events(
         (Dnssec::Secure, Dnssec::Secure) => {}
         (_, Dnssec::Secure) => events.insert(Event::DnssecGained),
         // Signed, and only the proof could not be had: nobody lost anything.
-        (Dnssec::Secure, _) if protection.dnssec == Dnssec::Secure => {}
-        // Without the denial too, or whoever keeps it from us is not found out.
-        (Dnssec::Secure, _) => events.insert(Event::DnssecLost),
+        _ if protection.dnssec == Dnssec::Secure => {}
+        // Without the denial too, or whoever keeps it from us is not found out; and
+        // if the last entry had no proof, or that would take the alarm away.
+        _ if known.was_secure => events.insert(Event::DnssecLost),
         // What was left open for want of a proof has one now; any entry says so.
         (Dnssec::Indeterminate, Dnssec::Insecure) if events.is_empty() => {
             events.insert(Event::RecordChanged);
@@ -529,6 +533,7 @@ mod tests {
             current: 3,
             poks: [pok(1)].into(),
             dnssec: Dnssec::Secure,
+            was_secure: true,
             record: text(&[1], ""),
             org_sha256: Some(Sha256::digest(org.bytes()).into()),
             org: Some(org),
@@ -605,10 +610,18 @@ mod tests {
         // A denial that was not to be had is made up for, once.
         let undenied = Protection { dnssec: Dnssec::Insecure, chain: None };
         assert_eq!(seen(&known, &one, Some(&org), &undenied), "DNSSEC_LOST");
-        let open = KnownDomain { dnssec: Dnssec::Indeterminate, ..known.clone() };
+        // Nor is it forgotten while an entry stands that could not be proved.
+        let unshown = KnownDomain { dnssec: Dnssec::Indeterminate, ..known.clone() };
+        assert_eq!(seen(&unshown, &one, Some(&org), &unproved), "-");
+        assert_eq!(seen(&unshown, &one, Some(&org), &secure()), "DNSSEC_GAINED");
+        assert_eq!(seen(&unshown, &one, Some(&org), &undenied), "DNSSEC_LOST");
+        assert_eq!(seen(&unshown, &one, Some(&org), &insecure()), "DNSSEC_LOST");
+        let gone = events(&unshown, &DomainSeen::Absent, &insecure());
+        assert_eq!(gone, "RECORD_WITHDRAWN, DNSSEC_LOST");
+        let open = KnownDomain { was_secure: false, ..unshown };
         assert_eq!(seen(&open, &one, Some(&org), &undenied), "-");
         assert_eq!(seen(&open, &one, Some(&org), &insecure()), "RECORD_CHANGED");
-        let unsigned = KnownDomain { dnssec: Dnssec::Insecure, ..known };
+        let unsigned = KnownDomain { dnssec: Dnssec::Insecure, was_secure: false, ..known };
         assert_eq!(seen(&unsigned, &one, Some(&org), &insecure()), "-");
         assert_eq!(seen(&unsigned, &one, Some(&org), &secure()), "DNSSEC_GAINED");
         assert_eq!(seen(&unsigned, &one, Some(&org), &unproved), "-");
@@ -674,7 +687,8 @@ mod tests {
             events(known, &what, how)
         };
         assert_eq!(unusable(&known, &insecure()), "DNSSEC_LOST, NAME_CONFLICT");
-        let open = KnownDomain { dnssec: Dnssec::Insecure, ..known.clone() };
+        let (dnssec, was_secure) = (Dnssec::Insecure, false);
+        let open = KnownDomain { dnssec, was_secure, ..known.clone() };
         assert_eq!(unusable(&open, &insecure()), "NAME_CONFLICT");
         assert_eq!(unusable(&again, &insecure()), "-");
         let nobody = [b"pok=y".to_vec()];

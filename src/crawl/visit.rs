@@ -40,8 +40,8 @@ use crate::dmtp::hosts::{Hosts, Later};
 use crate::dmtp::reach::{self, Mismatch, Ports, Route, Unreached};
 use crate::proof::draft::{DomainDraft, Draft};
 use crate::proof::entry::Events;
-use crate::resolver;
 use crate::resolver::record::Found;
+use crate::resolver::{self, Evidence};
 use crate::store::rows::{DomainRow, Hash, SeenRow};
 
 /// How often in a row a visit opens a new connection after one broke.
@@ -279,10 +279,13 @@ impl Visitor {
         if judge(Some(Bytes::new())).is_none() {
             return Ok(());
         }
-        let Some(draft) = judge(self.chain(known, domain, seen, dnssec).await) else {
+        let evidence = self.chain(known, domain, seen, dnssec).await;
+        let at = self.rooms.clock.now();
+        let lasting = evidence.as_ref().filter(|evidence| evidence.is_lasting(at));
+        let Some(draft) = judge(lasting.map(|lasting| lasting.chain.clone())) else {
             return Ok(());
         };
-        self.domain_alarms(known, seen, &draft).await;
+        self.domain_alarms(known, seen, &draft, evidence).await;
         let (name, events) = (Name::Domain(domain.clone()), draft.events);
         let entered = self.enter(Draft::Domain(draft), known.version, name, events).await?;
         report.entries.push(entered);
@@ -291,7 +294,13 @@ impl Visitor {
 
     /// Keeps each alarm of a draft, before the log has it: it may be the last
     /// visit that sees it.
-    async fn domain_alarms(&self, known: &KnownDomain, seen: &DomainSeen<'_>, draft: &DomainDraft) {
+    async fn domain_alarms(
+        &self,
+        known: &KnownDomain,
+        seen: &DomainSeen<'_>,
+        draft: &DomainDraft,
+        evidence: Option<Evidence>,
+    ) {
         if draft.events.alarms().is_empty() {
             return;
         }
@@ -299,7 +308,10 @@ impl Visitor {
             DomainSeen::Bogus => self.rooms.resolver.unjudged(&draft.domain).await,
             _ => Bytes::new(),
         };
-        for incident in alarm::of_domain(known, seen, draft, unjudged, self.rooms.clock.now()) {
+        let at = self.rooms.clock.now();
+        let chain = evidence.filter(|evidence| evidence.observed.until >= at);
+        let chain = chain.map(|evidence| evidence.chain).unwrap_or_default();
+        for incident in alarm::of_domain(known, seen, draft, &chain, unjudged, at) {
             self.report(incident).await;
         }
     }
@@ -311,7 +323,7 @@ impl Visitor {
         domain: &Domain,
         seen: &DomainSeen<'_>,
         dnssec: Dnssec,
-    ) -> Option<Bytes> {
+    ) -> Option<Evidence> {
         let text = match seen {
             DomainSeen::Record { record, .. } => Some(record.text.as_slice()),
             DomainSeen::Unusable { .. } => Some(known.record.as_slice()),
@@ -331,7 +343,7 @@ impl Visitor {
         let observed = &evidence.observed;
         // What an insecure domain says is in no chain.
         let same = dnssec == Dnssec::Insecure || observed.record.as_deref() == text;
-        (observed.dnssec == dnssec && same).then_some(evidence.chain)
+        (observed.dnssec == dnssec && same).then_some(evidence)
     }
 
     /// `after` is the version that the draft was judged from.

@@ -207,6 +207,7 @@ pub(super) async fn index_domain(
         current: 0,
         poks: Vec::new(),
         dnssec: seen.dnssec,
+        was_secure: false,
         record: None,
         org_signet: None,
         dnssec_chain: None,
@@ -218,7 +219,7 @@ pub(super) async fn index_domain(
     });
     if seen.current == seen.version {
         row.poks = seen.poks.iter().map(|pok| RowHash(*pok)).collect();
-        row.dnssec = seen.dnssec;
+        row.note_dnssec(seen.dnssec, seen.events.contains(Event::DnssecLost));
         row.record = seen.record.map(|blob| RowHash(blob.sha256));
         row.org_signet = seen.org_signet.map(|blob| RowHash(blob.sha256));
         row.dnssec_chain = seen.dnssec_chain.map(|blob| RowHash(blob.sha256));

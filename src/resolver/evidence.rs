@@ -26,9 +26,9 @@ use crate::proof::dnssec::{
 
 /// Most questions for one chain.
 pub const MAX_QUESTIONS: usize = 64;
-/// All signatures of a chain must hold for so much longer than now,
-/// milliseconds: an entry gets its time later than it was observed, and a chain
-/// must hold at that time.
+/// All signatures of a chain for an entry must hold for so much longer than now,
+/// milliseconds: it gets its time later than it was observed, and a chain must hold
+/// at that time.
 pub const EVIDENCE_MARGIN: u64 = 15 * 60 * 1000;
 /// Largest answer that is asked for over UDP, bytes.
 const UDP_PAYLOAD: u16 = 1232;
@@ -46,6 +46,13 @@ pub struct Evidence {
     /// See [`dnssec`]: what [`dnssec::verify_observation`] takes.
     pub chain: Bytes,
     pub observed: Observed,
+}
+
+impl Evidence {
+    /// Whether it holds for [`EVIDENCE_MARGIN`] more.
+    pub fn is_lasting(&self, at: Timestamp) -> bool {
+        self.observed.until >= at.plus(EVIDENCE_MARGIN)
+    }
 }
 
 /// Asks for the parts of chains.
@@ -87,14 +94,19 @@ impl Collector {
     }
 
     /// The chain of `domain`'s management record at `at`; `None` if what the
-    /// servers say proves nothing. What served once is forgotten if with it
-    /// nothing is proved: a key may have rolled over.
+    /// servers say proves nothing. What served once is forgotten if with it nothing
+    /// is proved, or not for long: a key may have rolled over, a zone been signed anew.
     pub async fn collect(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error> {
         let mut round = Round { heard: Vec::new(), from_cache: false };
         let mut found = self.round(domain, at, true, &mut round).await?;
-        if found.is_none() && round.from_cache {
+        if round.from_cache && !found.as_ref().is_some_and(|found| found.is_lasting(at)) {
             round = Round { heard: Vec::new(), from_cache: false };
-            found = self.round(domain, at, false, &mut round).await?;
+            let fresh = self.round(domain, at, false, &mut round).await;
+            found = match (fresh, found) {
+                (Ok(Some(fresh)), _) => Some(fresh),
+                (_, Some(found)) => Some(found),
+                (fresh, None) => fresh?,
+            };
         }
         if found.is_some() {
             let mut known = self.known();
@@ -180,9 +192,6 @@ impl Collector {
             let twin = dnssec::verify_observation(chain, domain, &self.anchors, at)?;
             if twin != observed {
                 return Err(Rejection::new("chain-record", "the chain proves something else"));
-            }
-            if observed.until < at.plus(EVIDENCE_MARGIN) {
-                return Err(Rejection::new("dnssec-late", "a signature is about to expire"));
             }
             Ok(())
         };

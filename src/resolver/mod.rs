@@ -64,9 +64,9 @@ pub trait Resolver: Send + Sync {
 
     /// The signed records that prove, offline and at `at`, what DNS says about
     /// the management record of `domain`: secure, or insecure by the signed
-    /// denial of a DS record. `None` if nothing can be proved, or not for
-    /// [`EVIDENCE_MARGIN`] more. The answer may differ from one heard a moment
-    /// ago: compare [`Evidence::observed`].
+    /// denial of a DS record. `None` if nothing can be proved. It may not hold for
+    /// long: see [`Evidence::is_lasting`]. The answer may differ from one heard a
+    /// moment ago: compare [`Evidence::observed`].
     async fn evidence(&self, domain: &Domain, at: Timestamp) -> Result<Option<Evidence>, Error>;
 
     /// What the servers answer about the management record of `domain` whether

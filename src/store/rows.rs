@@ -45,6 +45,10 @@ pub struct DomainRow {
     pub poks: Vec<Hash>,
     #[serde(with = "dnssec")]
     pub dnssec: Dnssec,
+    /// An entry proved it secure, and none since says that this is lost: one that is
+    /// logged while the proof is lacking must not make it forgotten.
+    #[serde(default)]
+    pub was_secure: bool,
     /// SHA-256 of the text of the management record; a public blob.
     pub record: Option<Hash>,
     /// SHA-256 of the org signet in force; its bytes are a public blob.
@@ -64,6 +68,16 @@ pub struct DomainRow {
     /// Time of the latest entry.
     #[serde(with = "millis")]
     pub logged_at: Timestamp,
+}
+
+impl DomainRow {
+    /// Takes over the status of an entry in force; `is_lost`: it says DNSSEC_LOST.
+    pub fn note_dnssec(&mut self, dnssec: Dnssec, is_lost: bool) {
+        // Rows of before do not say it of what is logged as secure.
+        let was_secure = self.was_secure || self.dnssec == Dnssec::Secure;
+        self.was_secure = dnssec == Dnssec::Secure || was_secure && !is_lost;
+        self.dnssec = dnssec;
+    }
 }
 
 /// An org signet that was in force.
@@ -558,6 +572,7 @@ mod tests {
             current: 2,
             poks: vec![Hash([7; 32])],
             dnssec: Dnssec::Insecure,
+            was_secure: false,
             record: Some(Hash([1; 32])),
             org_signet: None,
             dnssec_chain: None,
@@ -568,6 +583,20 @@ mod tests {
             logged_at: Timestamp::from_millis(1),
         };
         assert_eq!(decode::<DomainRow>(&encode(&row)).unwrap(), row);
+        let mut old: serde_json::Value = serde_json::from_slice(&encode(&row)).unwrap();
+        old.as_object_mut().unwrap().remove("was_secure");
+        assert_eq!(decode::<DomainRow>(old.to_string().as_bytes()).unwrap(), row);
+        let mut row = row;
+        for (dnssec, is_lost, was_secure) in [
+            (Dnssec::Indeterminate, false, false),
+            (Dnssec::Secure, false, true),
+            (Dnssec::Indeterminate, false, true),
+            (Dnssec::Indeterminate, false, true),
+            (Dnssec::Indeterminate, true, false),
+        ] {
+            row.note_dnssec(dnssec, is_lost);
+            assert_eq!((row.dnssec, row.was_secure), (dnssec, was_secure));
+        }
         let old = br#"{"name":"a.example","version":1,"confirmed_at":2,"attempted_at":3,
             "validity":null,"bogus":true,"conflict":true,"outcome":"confirmed"}"#;
         let old = decode::<SeenRow>(old).unwrap();

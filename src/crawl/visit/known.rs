@@ -6,7 +6,7 @@ use crate::crawl::judge::{KnownDomain, KnownUser};
 use crate::dime::org::{self, ValidOrgSignet};
 use crate::dime::record::{self, Record};
 use crate::dime::signet::Signet;
-use crate::dime::{Address, Domain, Name, Timestamp};
+use crate::dime::{Address, Dnssec, Domain, Name, Timestamp};
 use crate::proof::entry::Event;
 use crate::store::rows::{self, DomainRow, Hash, LinkRow, OrgRow, SeenRow, UserRow};
 use crate::store::state::{Batch, Table};
@@ -134,6 +134,7 @@ impl Visitor {
             current: row.current,
             poks: row.poks.iter().map(|pok| pok.0).collect(),
             dnssec: row.dnssec,
+            was_secure: row.was_secure || row.dnssec == Dnssec::Secure,
             record: text,
             org,
             org_sha256: row.org_signet.map(|hash| hash.0),
