@@ -828,6 +828,42 @@ async fn a_record_goes_expires_and_comes_back() {
     assert!(row.held_until.is_some());
 }
 
+/// §1.8: clients that have the record go by it until it expires, and so do we.
+#[tokio::test]
+async fn mailboxes_are_looked_at_while_a_record_that_is_gone_is_in_force() {
+    const DAY: u64 = 86_400_000;
+    let world = World::new().await;
+    world.found("a.example", 1);
+    let record = Template { expiry_days: 3, ..world.record(&[1]) };
+    world.publish("a.example", &record.text());
+    world.serve(X, &[link(X, 11, None, 1)]);
+    // The pin is enough where the record is known to have been secure.
+    let record = Some(record.text().into_bytes());
+    let (since, until) = (START, START.plus(DAY));
+    let observed = Observed { dnssec: Dnssec::Secure, record, since, until };
+    let evidence = resolver::Evidence { chain: Bytes::from_static(b"a chain"), observed };
+    world.resolver.say_evidence(&"a.example".parse().unwrap(), Ok(Some(evidence)));
+    world.visit(X).await;
+    world.told();
+    world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
+    let report = world.visit(X).await;
+    assert_eq!(world.told(), ["RECORD_WITHDRAWN"]);
+    assert_eq!(report.outcome, Outcome::RecordGone);
+    assert_eq!(report.users.len(), 1);
+    assert_eq!(report.users[0].1, Outcome::Confirmed);
+
+    world.clock.advance(DAY);
+    world.serve(X, &[link(X, 12, None, 1)]);
+    assert_eq!(world.visit(X).await.users.len(), 1);
+    assert_eq!(world.told(), ["RESTARTED"]);
+    assert_eq!(world.user_row(X).await.domain_version, 1);
+
+    world.clock.advance(2 * DAY);
+    world.serve(X, &[link(X, 13, None, 1)]);
+    assert_eq!(world.visit(X).await.users.len(), 0);
+    assert_eq!(world.told(), ["RECORD_EXPIRED"]);
+}
+
 /// A look at a record whose time still runs keeps its end, whatever the record
 /// says by then (§1.8): whoever takes over a zone cannot shorten it.
 #[tokio::test]

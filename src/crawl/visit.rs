@@ -9,7 +9,7 @@
 //! Where a record above decides (§1.7), the domain's entry names that record's
 //! text, and its DNSSEC chain shows the names from the domain up to there.
 //!
-//! Left out: mailboxes of a domain whose record is gone are not asked for.
+//! Left out: mailboxes of a domain whose record is gone and has expired.
 
 mod dx;
 mod known;
@@ -188,8 +188,53 @@ impl Visitor {
             report.seen.push(seen);
             return Ok(());
         }
-        let domain = report.domain.clone();
-        self.remember(&[seen]).await.map_err(|source| Error::Known { domain, source })
+        let of_ours = |source| Error::Known { domain: job.domain.clone(), source };
+        self.remember(&[seen]).await.map_err(of_ours)?;
+        if report.outcome == Outcome::RecordGone {
+            self.in_grace(job, row.as_ref(), &known, report).await?;
+        }
+        Ok(())
+    }
+
+    /// While a record that is gone is in force (§1.8), for those who have it still:
+    /// its mailboxes by it, and by the org signet in force.
+    async fn in_grace(
+        &self,
+        job: &Job,
+        row: Option<&DomainRow>,
+        known: &KnownDomain,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let (domain, dnssec) = (&job.domain, known.dnssec);
+        if known.current == 0 || known.expires_at <= report.started || job.users.is_empty() {
+            return Ok(());
+        }
+        let Ok(record) = &Record::parse(&known.record) else { return Ok(()) };
+        let org = known.org.as_ref();
+        let org = org.and_then(|org| org::validate(org, &record.poks, Some(domain)).ok());
+        let Some(org) = org else { return Ok(()) };
+        let session = match self.reach(domain, record, dnssec).await {
+            Ok((session, accepted)) => {
+                report.certificate = Some(accepted.how);
+                Some(session)
+            }
+            Err(failure) => {
+                let is_busy = failure.is_busy();
+                (report.detail, report.later) = (Some(failure.detail), failure.later);
+                if is_busy {
+                    return Ok(());
+                }
+                None
+            }
+        };
+        let reopenings = if session.is_some() { REOPENINGS } else { 0 };
+        let given = session.as_ref().map_or(0, |session| u32::from(session.is_kept()));
+        let (insist, visitor, held) = (job.insist.clone(), self, None);
+        let since = row.map_or(Timestamp::default(), |row| row.logged_at);
+        let dx =
+            Dx { insist, since, visitor, domain, record, dnssec, session, given, reopenings, held };
+        let authority = Authority::new(domain, vec![(org, known.current)], known.current, row);
+        self.look_at_users(dx, job, Some(authority), report).await
     }
 
     /// A bogus answer is an event only if another path says so too: asked again, the
