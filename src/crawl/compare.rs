@@ -24,6 +24,7 @@ use super::incident::{Incident, IncidentKind};
 use super::visit::Visitor;
 use super::{Outcome, Report};
 use crate::dime::record::{Pok, Record, Selection};
+use crate::dime::signet::Signet;
 use crate::dime::{Address, Dnssec, Domain, Name, Rejection, Timestamp, suffix};
 use crate::dmtp::client::{self, Session};
 use crate::dmtp::hosts::Later;
@@ -309,19 +310,28 @@ fn differences(domain: &Domain, sights: &[Sight]) -> Vec<Difference> {
         if let Some(org) = &other.org {
             let mut first =
                 before().filter(alike).filter_map(|(at, it)| Some((at, it.org.as_ref()?)));
-            if let Some(first) = first.next().filter(|(_, first)| *first != org) {
+            if let Some(first) = first.next().filter(|(_, first)| !is_same(first, org)) {
                 differs(&name, ORG, first, org);
             }
         }
         for (user, signet) in &other.users {
             let mut first =
                 before().filter(alike).filter_map(|(at, it)| Some((at, it.users.get(user)?)));
-            if let Some(first) = first.next().filter(|(_, first)| *first != signet) {
+            if let Some(first) = first.next().filter(|(_, first)| !is_same(first, signet)) {
                 differs(&Name::Address(user.clone()), SIGNET, first, signet);
             }
         }
     }
     found
+}
+
+/// Whether both are one signet, at whichever levels.
+fn is_same(first: &Bytes, other: &Bytes) -> bool {
+    first == other
+        || match (Signet::decode(first), Signet::decode(other)) {
+            (Ok(first), Ok(other)) => first.is_cut_of(&other) || other.is_cut_of(&first),
+            _ => false,
+        }
 }
 
 impl Visitor {
@@ -512,6 +522,9 @@ fn kept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dime::key::{Owner, PrivateKey};
+    use crate::dime::signet::build::{self, SignTo};
+    use crate::dime::signet::{Dialect, Level};
 
     const DAY: u64 = 86_400_000;
 
@@ -663,6 +676,20 @@ mod tests {
         ];
         for (sights, expected) in table {
             assert_eq!(rules(sights), *expected, "{sights:?}");
+        }
+
+        // One signet at two levels is one.
+        let org = |number: u8, level| {
+            let key = PrivateKey::from_secrets(Owner::Org, [number; 32], [number; 32]).unwrap();
+            let whole = build::org(&key, Dialect::L, &[], &[], SignTo::Id("a.example")).unwrap();
+            Bytes::copy_from_slice(build::split(&whole, level).unwrap().bytes())
+        };
+        let shown = |number, level| Sight { org: Some(org(number, level)), ..sight(1, None, None) };
+        let levels = [Level::Crypto, Level::Full, Level::Id];
+        for (one, other) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            assert_eq!(rules(&[shown(1, levels[one]), shown(1, levels[other])]), []);
+            let others = [shown(1, levels[one]), shown(2, levels[other])];
+            assert_eq!(rules(&others), [(0, 1, ORG)]);
         }
     }
 }

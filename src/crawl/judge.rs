@@ -226,10 +226,10 @@ fn org_in_force(
     }
 }
 
-/// Whether `served` is `known` again, whole or cut to the level that DMTP
-/// serves (reference §6.9).
+/// Whether `served` is `known` again, whole or cut to any level: what is known
+/// keeps the highest that it was given (reference §6.9).
 pub fn is_copy(known: &Signet, served: &Signet) -> bool {
-    known.bytes() == served.bytes() || *known.full_split() == *served.bytes()
+    served.is_cut_of(known)
 }
 
 fn record_events(
@@ -814,9 +814,15 @@ mod tests {
         let request = build::request(&key(Owner::User, 11), Dialect::L, None).unwrap();
         let whole = build::user(&request, &[1; 32], &[], SignTo::Id("x@a.example")).unwrap();
         let whole = valid(&whole, 1).unwrap();
-        let cut = build::split(whole.signet.signet(), Level::Full).unwrap();
-        let cut = valid(&cut, 1).unwrap();
-        assert_eq!(told(&chain(&[&whole]), &[&cut]), [""; 0]);
+        let cut_to = |level| {
+            let cut = build::split(whole.signet.signet(), level).unwrap();
+            valid(&cut, 1).unwrap()
+        };
+        let (cut, crypto) = (cut_to(Level::Full), cut_to(Level::Crypto));
+        for served in [&cut, &crypto] {
+            assert_eq!(told(&chain(&[&whole]), &[served]), [""; 0]);
+        }
+        assert_eq!(told(&chain(&[&cut]), &[&crypto]), [""; 0]);
         let path = [whole];
         let drafts = user(&mailbox(), &chain(&[&cut]), &path, at(9), HOLD);
         assert_eq!(drafts.len(), 1);

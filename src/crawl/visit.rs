@@ -173,7 +173,11 @@ impl Visitor {
                 }
             }
         }
-        self.saw_domain(seen, report).await
+        self.saw_domain(seen, report).await?;
+        if report.outcome == Outcome::RecordGone {
+            self.in_grace(job, row.as_ref(), &known, report).await?;
+        }
+        Ok(())
     }
 
     /// Notes when the domain was seen: before its mailboxes, which may take longer
@@ -188,12 +192,8 @@ impl Visitor {
             report.seen.push(seen);
             return Ok(());
         }
-        let of_ours = |source| Error::Known { domain: job.domain.clone(), source };
-        self.remember(&[seen]).await.map_err(of_ours)?;
-        if report.outcome == Outcome::RecordGone {
-            self.in_grace(job, row.as_ref(), &known, report).await?;
-        }
-        Ok(())
+        let domain = report.domain.clone();
+        self.remember(&[seen]).await.map_err(|source| Error::Known { domain, source })
     }
 
     /// While a record that is gone is in force (§1.8), for those who have it still:

@@ -278,6 +278,14 @@ impl Signet {
         self.body().get(..self.span(signature)?.end as usize)
     }
 
+    /// Whether it is `whole`, or that cut behind the signature of a lower level.
+    pub fn is_cut_of(&self, whole: &Signet) -> bool {
+        let is_cut = |level| whole.part(level) == Some(self.body());
+        let levels = [Level::Crypto, Level::Full, Level::Id];
+        self.bytes() == whole.bytes()
+            || self.kind() == whole.kind() && levels.into_iter().any(is_cut)
+    }
+
     /// What DMTP serves (reference §6.9): cut behind field 253, with a new
     /// length in the header. A signet without field 253 stays as it is.
     pub fn full_split(&self) -> Cow<'_, [u8]> {
