@@ -717,7 +717,25 @@ async fn an_alarm_of_a_domain_keeps_both_states() {
     world.visit("a.example").await;
     assert_eq!(alarms(&world), [(Event::DnssecBogus, two.clone(), message)]);
 
-    // A domain that took DIME only takes none: a downgrade, too.
+    // A domain that took DIME only takes other mail: that it stopped is told, not
+    // that its record goes then.
+    world.publish("a.example", &strict(2));
+    world.visit("a.example").await;
+    world.kept();
+    let mixed = strict(2).replace("pol=strict", "pol=mixed");
+    world.publish("a.example", &mixed);
+    world.visit("a.example").await;
+    let kept = world.kept();
+    let kinds: Vec<_> = kept.iter().map(|incident| incident.kind).collect();
+    assert_eq!(kinds, [IncidentKind::Downgrade]);
+    assert_eq!((&kept[0].before, &kept[0].bytes), (&two, &state(2, &mixed)));
+    world.visit("a.example").await;
+    assert_eq!(world.kept().len(), 0);
+    world.publish("a.example", &strict(2));
+    world.visit("a.example").await;
+    assert_eq!(world.kept().len(), 0);
+
+    // It takes none: a downgrade, too.
     world.resolver.set_txt("_dime.a.example", &[], Dnssec::Secure);
     world.visit("a.example").await;
     let kept = world.kept();

@@ -1162,6 +1162,14 @@ async fn what_a_zone_signed_stays_proved() {
     let other_root = strangers.trust_anchor().of_root();
     let replaced = incident(Kind::PokReplaced, &second, &first);
     assert_eq!(verify(&replaced, &other_root, None).unwrap().convicts, None);
+    // It may stay, and ask for less.
+    let less =
+        String::from_utf8(second.record.to_vec()).unwrap().replace("pol=strict", "pol=mixed");
+    dns.set_txt("_dime.one.example", &[&less]).unwrap();
+    let signed = chain(&dns, "one.example").await;
+    let lax = Shown { record: less.into(), chain: signed, at: now(), ..Shown::default() };
+    let findings = verify(&incident(Kind::Downgrade, &lax, &second), &anchors, None).unwrap();
+    assert_eq!(convicted(&findings), Some(&zone));
     // The same keys are no replacement; a record that is there is not withdrawn.
     for (kind, now, before) in [
         (Kind::PokReplaced, &first, &first),

@@ -54,12 +54,27 @@ pub(super) fn of_domain(
             incident(IncidentKind::Alarm(event), words(event), bytes)
         })
         .collect();
-    let policy = Record::parse(&known.record).map(|record| record.policy);
-    if matches!(seen, DomainSeen::Absent) && policy == Ok(Policy::Strict) {
-        let why = Rejection::new("pol", "a domain that took DIME only has no record any more");
-        incidents.push(incident(IncidentKind::Downgrade, why, Bytes::new()));
+    if let Some(words) = downgrade(known, seen) {
+        let why = Rejection::new("pol", words);
+        incidents.push(incident(IncidentKind::Downgrade, why, bytes));
     }
     incidents
+}
+
+/// How a domain that took DIME only takes other mail now. Leaving `strict` is the
+/// step that counts: after it nothing is said when the record goes.
+fn downgrade(known: &KnownDomain, seen: &DomainSeen<'_>) -> Option<&'static str> {
+    let is_strict = |record: &Record| record.policy == Policy::Strict;
+    if !Record::parse(&known.record).is_ok_and(|record| is_strict(&record)) {
+        return None;
+    }
+    match seen {
+        DomainSeen::Absent => Some("a domain that took DIME only has no record any more"),
+        DomainSeen::Record { record, .. } if !is_strict(record) => {
+            Some("a domain that took DIME only takes other mail now")
+        }
+        _ => None,
+    }
 }
 
 /// Those of a mailbox's draft. `tip` is the signet in force until then, or

@@ -346,9 +346,6 @@ impl Visitor {
         draft: &DomainDraft,
         evidence: Option<Evidence>,
     ) {
-        if draft.events.alarms().is_empty() {
-            return;
-        }
         let unjudged = match seen {
             DomainSeen::Bogus => self.rooms.resolver.unjudged(&draft.domain).await,
             _ => Bytes::new(),

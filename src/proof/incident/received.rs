@@ -271,8 +271,9 @@ fn of_domain(
             }
         }
         Kind::Downgrade => {
-            let strict = old_record.is_some_and(|old| old.policy == Policy::Strict);
-            if !gone || !strict {
+            let is_strict = |record: &Record| record.policy == Policy::Strict;
+            let is_still = new.record.as_ref().is_some_and(is_strict);
+            if is_still || !old_record.is_some_and(is_strict) {
                 return Err(Fault::Otherwise);
             }
             findings
@@ -323,6 +324,12 @@ fn zone_deed(kind: Kind, new: &View, old: &View, findings: &mut Findings) {
             if observed.dnssec == Dnssec::Secure =>
         {
             (parting_zone(before, sets), "signed two records with different keys")
+        }
+        (Kind::Downgrade, Chain::Proved(observed, sets))
+            if observed.dnssec == Dnssec::Secure && new.record.is_some() =>
+        {
+            let deed = "signed that all mail is to be encrypted, and then that it need not be";
+            (parting_zone(before, sets), deed)
         }
         (Kind::RecordWithdrawn | Kind::Downgrade, Chain::Proved(observed, sets))
             if observed.dnssec == Dnssec::Secure =>

@@ -241,7 +241,7 @@ impl Kind {
             Kind::RecordWithdrawn => "The domain's record was taken back before its time was over.",
             Kind::RecordExpired => "The domain's record is gone, and its time is over.",
             Kind::Downgrade => {
-                "A domain that took encrypted mail only has no record any more: mail to it would \
+                "A domain that took encrypted mail only does not say so any more: mail to it may \
                  go unprotected."
             }
             Kind::DnssecLost => "The domain's record is no longer protected by DNSSEC.",
