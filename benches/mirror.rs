@@ -221,7 +221,7 @@ async fn confirm(log: &Log, name: &str) {
         validity: None,
         last_served: None,
         bogus: false,
-        conflict: false,
+        other: None,
         outcome: String::new(),
     });
     assert_eq!(log.state().apply(batch).await.expect("an index"), Applied::Applied);

@@ -750,6 +750,7 @@ async fn suspicions_are_not_lost() {
             current: 1,
             poks: vec![rows::Hash([1; 32])],
             dnssec: Dnssec::Secure,
+            was_secure: true,
             record: None,
             org_signet: None,
             dnssec_chain: None,

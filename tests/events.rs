@@ -321,7 +321,7 @@ fn table() -> Vec<Row> {
                 let text = scene.world.record_text(domain).unwrap();
                 let broken = text.replacen("pok=", "pok=x", 1);
                 scene.world.dns().set_txt(&format!("_dime.{domain}"), &[&broken]).unwrap();
-                let poks = vec![[10; 32], [11; 32]].iter().map(ed25519::public_key).collect();
+                let poks = [[10; 32], [11; 32]].iter().map(ed25519::public_key).collect();
                 let other = Template { poks, ..Template::default() }.text();
                 scene.world.dns().set_txt(&format!("_dx.{domain}"), &[&other]).unwrap();
             },
