@@ -231,8 +231,8 @@ pub struct CrawlSection {
     pub reply_memory_mib: usize,
     /// PEM file of CAs for DX certificates; none: the public web's.
     pub roots: Option<PathBuf>,
-    /// Hours within which the other vantages look at everything; 0: only at
-    /// what changed.
+    /// Hours within which the other vantages look at every domain, each time with
+    /// 32 more of its mailboxes; 0: only at what changed.
     pub compare_hours: u64,
     /// Places to look from. Visits are made from the first one; the others look
     /// at what changed, and at everything in turn. None: one place, `[dns]`.

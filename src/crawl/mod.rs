@@ -94,8 +94,8 @@ pub struct Options {
     pub links: usize,
     /// Of connections to one DX host, whatever number of domains share it.
     pub hosts: dmtp::hosts::Limits,
-    /// The other vantages look at everything in turn once in this time,
-    /// milliseconds; 0: only at what changed.
+    /// The other vantages look at every domain once in this time, milliseconds,
+    /// with 32 more of its mailboxes each time; 0: only at what changed.
     pub compare_every: u64,
     /// Between the two looks that make a difference believed.
     pub second_look: Duration,
