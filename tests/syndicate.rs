@@ -8,8 +8,8 @@
 //! | The DX restarts a chain | the crawl's alarm RESTARTED, held | `events::every_event_is_in_the_log_and_every_alarm_on_disk` |
 //! | A registry serves another POK to one vantage | cross-check: split-view that convicts the zone | `crosscheck::another_pok_for_one_vantage_is_a_split_view_of_the_domain` |
 //! | A record is withdrawn before its expiry | the crawl: RECORD_WITHDRAWN, still in force | `events::every_event_…`, `crawl::a_record_goes_expires_and_comes_back` |
-//! | A mirror omits an update | `check`: LAGGING; cross-check after a day: update-withheld | `check::what_everybody_sees`, `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
-//! | A mirror serves an old version | the same, the old receipt shown for ever | `crosscheck::an_update_withheld_for_a_day_is_an_incident` |
+//! | A mirror omits an update | `check`: LAGGING; cross-check after a day: update-withheld | `check::what_everybody_sees`, `crosscheck::an_update_withheld_for_hours_is_an_incident` |
+//! | A mirror serves an old version | the same, the old receipt shown for ever | `crosscheck::an_update_withheld_for_hours_is_an_incident` |
 //! | A mirror forks its log | peers, auditor, client: log-fork | `peers::a_forked_log_is_convicted_and_not_cosigned_again`, `peers::a_log_that_was_set_back_is_convicted_by_what_was_kept`, `audit::every_fork_is_seen_and_convicts`, `check::a_log_that_goes_back_is_not_believed` |
 //! | A mirror publishes a wrong directory root | peers and auditor by replay | `peers::a_broken_rule_is_convicted`, `peers::a_liar_without_tiles_is_convicted`, `incidents::a_wrong_directory_root_is_proved_by_its_batch` |
 //! | A mirror dates back | peers and auditor: too-old | `peers::a_broken_rule_is_convicted`, `audit::a_root_dated_back_is_shown` |

@@ -319,9 +319,11 @@ impl Comparison {
             _ if has_tried(ours, theirs) => Some(Outcome::Unseen),
             _ => Some(Outcome::UpdateWithheld),
         };
-        // A side that does not get to see anything is asked less and less often.
+        // A side that does not get to see anything is asked less and less often, and
+        // often enough that its silence is its own.
         let waited = now.millis().saturating_sub(dispute.since);
-        let wait = if fresh { pace.recheck } else { pace.recheck.max(waited / 8).min(LONGEST) };
+        let rarest = LONGEST.min(pace.withheld / (2 * SILENCES)).max(pace.recheck);
+        let wait = if fresh { pace.recheck } else { pace.recheck.max(waited / 8).min(rarest) };
         self.due = now.millis().saturating_add(wait);
         if outcome.is_some() {
             let until = now.millis().saturating_add(pace.withheld);
