@@ -21,7 +21,7 @@ pub const MAX_SIGHTS: usize = 256;
 pub struct Seen {
     pub sights: Vec<Sight>,
     pub current: u64,
-    /// More than [`MAX_SIGHTS`] were there.
+    /// More were there than are kept.
     pub cut: bool,
 }
 
