@@ -11,13 +11,12 @@
 //! host that one place does not reach, which shows nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frontier::{Job, jitter};
 use super::incident::{Incident, IncidentKind};
@@ -35,7 +34,7 @@ use crate::resolver::{self, Resolver};
 /// Other vantages of one mirror.
 pub const VANTAGES: usize = 8;
 /// Comparisons that look at one time; each looks from all vantages.
-const LOOKING: usize = 8;
+pub(super) const LOOKING: usize = 8;
 /// Comparisons under way, those that wait to look again included.
 const COMPARISONS: usize = 256;
 /// Comparisons that wait for a place. Beyond it there is none until the name changes
@@ -43,7 +42,7 @@ const COMPARISONS: usize = 256;
 const WAITING: usize = 1024;
 /// Of these one registered domain, whose names are for nothing, has so many: hosts
 /// that drip must not keep those of others from being looked at.
-const LOOKING_BELOW_ONE: usize = 2;
+pub(super) const LOOKING_BELOW_ONE: usize = 2;
 const COMPARISONS_BELOW_ONE: usize = 16;
 const WAITING_BELOW_ONE: usize = 64;
 /// Mailboxes of one comparison.
@@ -157,35 +156,6 @@ impl Comparisons {
         self.running.len() < COMPARISONS
             && (self.running.len() < COMPARISONS_BELOW_ONE
                 || self.running.keys().filter(of_it).count() < COMPARISONS_BELOW_ONE)
-    }
-}
-
-/// Who looks now.
-#[derive(Debug)]
-pub(super) struct Looking {
-    all: Arc<Semaphore>,
-    below: Mutex<HashMap<Domain, Arc<Semaphore>>>,
-}
-
-/// A place to look, and one of the share of the registered domain.
-type Permit = [OwnedSemaphorePermit; 2];
-
-impl Looking {
-    pub fn new() -> Looking {
-        Looking { all: Arc::new(Semaphore::new(LOOKING)), below: Mutex::default() }
-    }
-
-    /// Waits for one's turn: first below the registered domain, so that those who
-    /// wait there are in nobody else's way.
-    async fn turn(&self, domain: &Domain) -> Option<Permit> {
-        let of_one = {
-            let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
-            below.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-            let new = || Arc::new(Semaphore::new(LOOKING_BELOW_ONE));
-            Arc::clone(below.entry(suffix::registered(domain)).or_insert_with(new))
-        };
-        let one = of_one.acquire_owned().await.ok()?;
-        Some([one, Arc::clone(&self.all).acquire_owned().await.ok()?])
     }
 }
 
@@ -337,7 +307,7 @@ fn is_same(first: &Bytes, other: &Bytes) -> bool {
 impl Visitor {
     /// Looks from all places and keeps what they were shown differently, twice.
     pub async fn compare(&self, task: &Task) {
-        let Some(looking) = self.looking.turn(&task.domain).await else { return };
+        let Some(looking) = self.looking.take(task.domain.as_str()).await else { return };
         let all: Vec<&Outlook> = std::iter::once(&self.main).chain(&self.others).collect();
         let (suspects, suspicions) = self.suspect(task, &all).await;
         drop(looking);
@@ -346,7 +316,7 @@ impl Visitor {
             return outcomes.with_label_values(&["same"]).inc();
         }
         tokio::time::sleep(self.options.second_look).await;
-        let Some(_looking) = self.looking.turn(&task.domain).await else { return };
+        let Some(_looking) = self.looking.take(task.domain.as_str()).await else { return };
         let mut believed = false;
         let whole = suspicions.iter().map(|(_, name, _)| name.clone()).collect();
         let (differences, _held) = self.look_around(task, &suspects, &whole).await;
@@ -603,21 +573,6 @@ mod tests {
             assert_eq!(comparisons.add(all(2000 + n)), Turn::Later);
         }
         assert_eq!(comparisons.add(all(9999)), Turn::Never);
-    }
-
-    #[tokio::test]
-    async fn looks_below_one_registered_domain_are_few() {
-        let looking = Looking::new();
-        let of = |name: &str| name.parse::<Domain>().unwrap();
-        let (first, second) = (of("1.evil.example"), of("2.evil.example"));
-        let held = (looking.turn(&first).await, looking.turn(&second).await);
-        let third = of("3.evil.example");
-        let mut third = std::pin::pin!(looking.turn(&third));
-        assert!(futures::poll!(third.as_mut()).is_pending());
-        assert!(futures::poll!(std::pin::pin!(looking.turn(&of("a.example")))).is_ready());
-        drop(held);
-        assert!(futures::poll!(third).is_ready());
-        assert_eq!(looking.below.lock().unwrap().len(), 2);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use self::dx::Dx;
 use self::mailboxes::Authority;
 use super::alarm;
-use super::compare::{Looking, Outlook, VANTAGES, Vantage};
+use super::compare::{LOOKING, LOOKING_BELOW_ONE, Outlook, VANTAGES, Vantage};
 use super::frontier::{Insist, Job};
 use super::judge::{self, DomainSeen, KnownDomain, Protection};
 use super::quota::UNLOGGED;
@@ -40,6 +40,7 @@ use crate::dmtp::hosts::{Hosts, Later};
 use crate::dmtp::reach::{self, Mismatch, Ports, Route, Unreached};
 use crate::proof::draft::{DomainDraft, Draft};
 use crate::proof::entry::Events;
+use crate::resolver::Slots;
 use crate::resolver::record::Found;
 use crate::resolver::{self, Evidence};
 use crate::store::rows::{DomainRow, Hash, SeenRow};
@@ -55,7 +56,7 @@ pub(super) struct Visitor {
     /// Where visits are made from, and the other places to look from.
     pub main: Outlook,
     pub others: Vec<Outlook>,
-    pub looking: Looking,
+    pub looking: Slots,
 }
 
 /// Why a visit or a mailbox got no further: nobody's failure but theirs.
@@ -99,7 +100,7 @@ impl Visitor {
         Visitor {
             main: Outlook::new(main, &options.dmtp),
             others: Vec::new(),
-            looking: Looking::new(),
+            looking: Slots::new(LOOKING, LOOKING_BELOW_ONE),
             rooms,
             options,
             metrics,

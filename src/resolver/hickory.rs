@@ -112,7 +112,7 @@ impl HickoryResolver {
         Ok(HickoryResolver {
             denials: Mutex::new(Denials::new(options.cache as usize)),
             collector: Collector::new(&options)?,
-            slots: Slots::new(options.concurrent),
+            slots: Slots::new(options.concurrent, options.concurrent.div_ceil(8)),
             options,
             current: RwLock::new(None),
         })

@@ -32,6 +32,7 @@ pub use anchor::TrustAnchor;
 pub use evidence::{EVIDENCE_MARGIN, Evidence, MAX_QUESTIONS};
 pub use fixed::FixedResolver;
 pub use hickory::{HickoryResolver, MAX_NEGATIVE_TTL, NameServers, Options};
+pub use slots::{Slot, Slots};
 
 /// Most records of one type that are read at one name.
 pub const MAX_RECORDS: usize = 64;

@@ -1,5 +1,5 @@
-//! Questions in flight at once, in all and below one registered domain: name
-//! servers that answer at the last moment hold up nobody else's domains.
+//! How much goes on at once, in all and below one registered domain: name servers
+//! and hosts that answer at the last moment hold up nobody else's domains.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,31 +8,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::dime::{Domain, suffix};
 
-/// Domains that are remembered before those without a question are dropped.
+/// Domains that are remembered before those with nothing under way are dropped.
 const REMEMBERED: usize = 1024;
 
-pub(super) struct Slots {
+/// Places for what is under way.
+#[derive(Debug)]
+pub struct Slots {
     all: Semaphore,
     /// Of one registered domain.
     share: usize,
     shares: Mutex<HashMap<Domain, Arc<Semaphore>>>,
 }
 
-/// A question's place; dropped when it is answered.
-pub(super) struct Slot<'a> {
+/// A place; given back when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Slot<'a> {
     _share: Option<OwnedSemaphorePermit>,
     _one: SemaphorePermit<'a>,
 }
 
 impl Slots {
-    /// `concurrent`: in all, an eighth of it below one registered domain.
-    pub fn new(concurrent: usize) -> Slots {
-        let concurrent = concurrent.clamp(1, Semaphore::MAX_PERMITS);
-        let all = Semaphore::new(concurrent);
-        Slots { all, share: concurrent.div_ceil(8), shares: Mutex::default() }
+    /// `all` places, at least 1, of which `share` below one registered domain.
+    pub fn new(all: usize, share: usize) -> Slots {
+        let all = Semaphore::new(all.clamp(1, Semaphore::MAX_PERMITS));
+        Slots { all, share: share.max(1), shares: Mutex::default() }
     }
 
-    /// Waits for a place. `None` only if there are none any more.
+    /// Waits for a place, first below the registered domain, so that those who wait
+    /// there are in nobody else's way. `None` only if there are none any more.
     pub async fn take(&self, name: &str) -> Option<Slot<'_>> {
         let share = match self.share_of(name) {
             Some(share) => Some(share.acquire_owned().await.ok()?),
@@ -64,7 +68,7 @@ mod tests {
 
     #[test]
     fn one_registered_domain_has_its_share() {
-        let slots = Slots::new(16);
+        let slots = Slots::new(16, 2);
         let take = |name: &str| slots.take(name).now_or_never().flatten();
         let name = |n: usize| format!("_dime.d{n}.evil.example");
         let held: Vec<_> = (0..100).map_while(|n| take(&name(n))).collect();
@@ -73,14 +77,17 @@ mod tests {
             (0..100).map_while(|n| take(&format!("d{n}.good{n}.example"))).collect();
         assert_eq!(others.len(), 14, "the rest is everybody's");
         drop(others);
-        assert!(take("mx.evil.example").is_none());
+        // Who waits there is in nobody's way, and has its turn.
+        let mut third = std::pin::pin!(slots.take("mx.evil.example"));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(take("a.example").is_some());
         drop(held);
-        assert!(take("mx.evil.example").is_some());
+        assert!(third.now_or_never().flatten().is_some());
     }
 
     #[test]
     fn domains_without_a_question_are_forgotten() {
-        let slots = Slots::new(16);
+        let slots = Slots::new(16, 2);
         let held = slots.take("held.example").now_or_never().flatten();
         for n in 0..REMEMBERED * 2 {
             assert!(slots.take(&format!("d{n}.example")).now_or_never().flatten().is_some());
